@@ -1,0 +1,84 @@
+"""
+The owner of a received descriptor.
+
+A number is not an owner: it can be closed twice, forgotten, or mean a stranger's
+socket after it was reused. So the channel gives out objects.
+
+Invariant: a Descriptor owns an open descriptor or knows that it owns none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Self
+
+
+class Descriptor:
+    """
+    One received descriptor and its only owner.
+
+    Close it, or take its number with ``detach``; if it is dropped instead, it is
+    closed with a ResourceWarning.
+    """
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        """Own *fd*, an open descriptor."""
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """
+        Say the number, which stays ours.
+
+        Raises:
+            ValueError: It was closed or detached before.
+        """
+        if self._fd < 0:
+            raise ValueError("this descriptor was closed or detached")
+        return self._fd
+
+    def detach(self) -> int:
+        """Give the number to the caller, who has to close it from now on."""
+        fd = self.fileno()
+        self._fd = -1
+        return fd
+
+    def close(self) -> None:
+        """Close the descriptor if it is still ours."""
+        if self._fd >= 0:
+            os.close(self.detach())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Descriptor {self._fd if self._fd >= 0 else 'closed'}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            # The warning is an exception where the user wants it to be.
+            try:
+                warnings.warn(
+                    f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self
+                )
+            finally:
+                self.close()
+
+
+def close_all(owners: Sequence[Descriptor]) -> None:
+    """
+    Close every one of *owners*.
+
+    That a file could not write its last bytes is news to its owner; here nobody
+    became its owner, and the next one has to be closed too.
+    """
+    for owner in owners:
+        with contextlib.suppress(OSError):
+            owner.close()

@@ -1,0 +1,208 @@
+"""
+The vocabulary of master and workers: every message, once, in one table.
+
+A message is one NamedTuple; its annotations are its layout on the wire (see
+``codec``). Numbers, directions, phases and the reference in the documentation
+are all derived from MESSAGES, so that nothing has to agree by hand.
+
+Invariant: numbers are never reused. If you change a layout, raise VERSION.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple, Protocol
+
+VERSION = 1
+"The version of the protocol; a peer that speaks another is refused."
+
+
+class Kind(NamedTuple):
+    """How one field of a message stands in its record: a name and a struct code."""
+
+    name: str
+    code: str
+
+
+BLOB = Kind("blob", "I")
+"Its length stands in the record, its bytes after the last record."
+DESCRIPTOR = Kind("descriptor", "")
+"Nothing in the record; it rides in the packet's SCM_RIGHTS."
+
+
+class Owner(Protocol):
+    """What can ride in a message: an object that owns one descriptor."""
+
+    def fileno(self) -> int:
+        """Say the descriptor's number."""
+
+    def detach(self) -> int:
+        """Give the number to the caller, who owns the descriptor from now on."""
+
+    def close(self) -> None:
+        """Close the descriptor."""
+
+
+U8 = Annotated[int, Kind("u8", "B")]
+U16 = Annotated[int, Kind("u16", "H")]
+U32 = Annotated[int, Kind("u32", "I")]
+U64 = Annotated[int, Kind("u64", "Q")]
+Blob = Annotated[bytes, BLOB]
+Passed = Annotated[Owner, DESCRIPTOR]
+
+
+class Reason(enum.IntEnum):
+    """Why a worker refused a connection."""
+
+    NO_DESCRIPTOR = 1
+    "the descriptor did not arrive: the worker is at its limit of open files"
+    DRAINING = 2
+    "the worker is leaving"
+    WRONG_DESCRIPTOR = 3
+    "what arrived is not the connection that was announced"
+
+
+class Handoff(NamedTuple):
+    """
+    Here is a connection; it is yours from the moment you say TAKEN.
+
+    ``id`` is the connection's SO_COOKIE, ``peer`` and ``local`` its two addresses
+    as text without port (empty for a Unix socket), ``key`` what it was placed by
+    (empty if nothing), ``consumed`` bytes that were read from it already and come
+    before any byte that you read.
+    """
+
+    connection: Passed
+    id: U64
+    peer: Blob
+    peer_port: U16
+    local: Blob
+    local_port: U16
+    key: Blob
+    consumed: Blob
+
+
+class Ready(NamedTuple):
+    """I can serve. ``pid`` is the worker's process."""
+
+    pid: U32
+
+
+class Taken(NamedTuple):
+    """I have read from connection ``id``: close your copy."""
+
+    id: U64
+
+
+class Refused(NamedTuple):
+    """I have not touched connection ``id`` and do not have it any more."""
+
+    id: U64
+    reason: U8
+
+
+class Return(NamedTuple):
+    """
+    Connection ``id`` is the master's again.
+
+    ``unread`` was read from it and belongs before what is still in the kernel,
+    ``key`` is what its next request is placed by.
+    """
+
+    connection: Passed
+    id: U64
+    key: Blob
+    unread: Blob
+
+
+class Claim(NamedTuple):
+    """My application made ``key``; it lives here ``ttl`` seconds past its last use."""
+
+    ttl: U32
+    key: Blob
+
+
+class Release(NamedTuple):
+    """``key`` is over."""
+
+    key: Blob
+
+
+class Drain(NamedTuple):
+    """Nothing new comes. Finish within ``timeout_ms``, say DRAINED, and leave."""
+
+    timeout_ms: U32
+
+
+class Quit(NamedTuple):
+    """Leave now."""
+
+
+class Drained(NamedTuple):
+    """I have finished and leave. ``cut`` connections were closed at the deadline."""
+
+    cut: U32
+
+
+class Failed(NamedTuple):
+    """I cannot serve: ``why`` in one sentence, and the application's ``traceback``."""
+
+    why: Blob
+    traceback: Blob
+
+
+class Side(enum.Enum):
+    """Who says a message."""
+
+    MASTER = "master"
+    WORKER = "worker"
+
+
+class Phase(enum.Enum):
+    """Where the conversation stands: READY ends the first, DRAIN the second."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+ALWAYS = frozenset(Phase)
+AFTER_READY = frozenset({Phase.SERVING, Phase.DRAINING})
+
+
+class Entry(NamedTuple):
+    """One line of MESSAGES."""
+
+    number: int
+    message: type
+    sender: Side
+    phases: frozenset[Phase]
+
+
+MESSAGES = (
+    Entry(1, Handoff, Side.MASTER, frozenset({Phase.SERVING})),
+    Entry(2, Ready, Side.WORKER, frozenset({Phase.STARTING})),
+    Entry(3, Taken, Side.WORKER, AFTER_READY),
+    Entry(4, Refused, Side.WORKER, AFTER_READY),
+    Entry(5, Return, Side.WORKER, AFTER_READY),
+    Entry(6, Claim, Side.WORKER, AFTER_READY),
+    Entry(7, Release, Side.WORKER, AFTER_READY),
+    Entry(8, Drain, Side.MASTER, frozenset({Phase.SERVING})),
+    Entry(9, Quit, Side.MASTER, ALWAYS),
+    Entry(10, Drained, Side.WORKER, frozenset({Phase.DRAINING})),
+    Entry(11, Failed, Side.WORKER, frozenset({Phase.STARTING})),
+)
+
+
+def _said_by(side: Side) -> Mapping[int, type]:
+    return {entry.number: entry.message for entry in MESSAGES if entry.sender is side}
+
+
+FROM_MASTER = _said_by(Side.MASTER)
+"What a master sends: number to message."
+FROM_WORKER = _said_by(Side.WORKER)
+"What a worker sends: number to message."
+
+MAY_BE_SAID: Mapping[type, frozenset[Phase]] = {e.message: e.phases for e in MESSAGES}
+"In which phases each message is allowed."
