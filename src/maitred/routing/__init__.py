@@ -1,0 +1,29 @@
+"""
+What a connection is and what it is placed by. Pure: bytes in, verdicts out.
+
+Read ``verdict``, ``http1`` (the sniffer), ``affinity`` (where a session's name
+stands), then ``router``.
+"""
+
+from .affinity import Affinity, Response
+from .http1 import HEAD_LIMIT, Head
+from .presets import PRESETS
+from .router import Router
+from .spec import affinities, affinity
+from .verdict import NEED_MORE, Match, NeedMore, NoMatch, Verdict
+
+__all__ = [
+    "HEAD_LIMIT",
+    "NEED_MORE",
+    "PRESETS",
+    "Affinity",
+    "Head",
+    "Match",
+    "NeedMore",
+    "NoMatch",
+    "Response",
+    "Router",
+    "Verdict",
+    "affinities",
+    "affinity",
+]

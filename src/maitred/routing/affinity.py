@@ -1,0 +1,196 @@
+"""
+Where the name of a session stands: in the request, and in the response that makes it.
+
+An affinity is a value made of small functions: ``find`` takes the key out of a
+request, ``learn`` out of the response with which the application announces one it
+made, ``ends`` says that a session is over. A preset is such a value with a name.
+Users write their own in the same way. Pure.
+
+Invariant: a name that stands there twice is not guessed at; it counts as absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import unquote_to_bytes
+
+from .http1 import Head
+
+
+class Response(Protocol):
+    """
+    What ``learn`` may look at, before any of it leaves the worker.
+
+    ``body`` is what has been produced so far, up to a few KiB.
+    """
+
+    status: int
+    body: bytes
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Give the value of every header line called *name* (lower case), in order."""
+
+
+Find = Callable[[Head], bytes | None]
+Learn = Callable[[Response], bytes | None]
+Ends = Callable[[Head, int], bool]
+
+OK: Final = range(200, 300)
+NOT_FOUND: Final = 404
+
+LONGEST_VALUE: Final = 128
+"Bytes of a value that stand in a key as they are; a longer one is hashed."
+
+
+def never(_head: Head, _status: int) -> bool:
+    """Say that no answer ends a session."""
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affinity:
+    """
+    What makes two requests want the same worker.
+
+    Args:
+        name: Stands before the value in keys, status and logs.
+        find: Takes the session's name out of a request head, or None.
+        learn: Takes a name the application made out of its response, or None; for
+            affinities whose names the client makes, leave it out.
+        ends: Says whether this request, answered with this status, ended its session.
+        about: One line for the documentation.
+    """
+
+    name: str
+    find: Find
+    learn: Learn | None = None
+    ends: Ends = never
+    about: str = ""
+
+    def key(self, head: Head) -> bytes | None:
+        """Give the key that *head* is placed by, if it has one."""
+        value = self.find(head)
+        return self.key_of(value) if value else None
+
+    def key_of(self, value: bytes) -> bytes:
+        """Make the key of the session called *value*."""
+        if len(value) <= LONGEST_VALUE:
+            return b"%b=%b" % (self.name.encode(), value)
+        digest = hashlib.blake2b(value, digest_size=16).hexdigest()
+        return b"%b~%b" % (self.name.encode(), digest.encode())
+
+
+def only(values: Sequence[bytes]) -> bytes | None:
+    """Give the one of *values*; None when there is none, or a choice."""
+    return values[0] if len(values) == 1 else None
+
+
+def decoded(text: bytes) -> bytes:
+    """Percent-decode *text* once."""
+    return unquote_to_bytes(text) if b"%" in text else text
+
+
+def header(name: str) -> Find:
+    """Look at the request header *name*."""
+    wanted = name.lower().encode()
+    return lambda head: only(head.values(wanted))
+
+
+def cookie(name: str) -> Find:
+    """Look at the cookie *name*; its value is taken as sent (RFC 6265 section 5.4)."""
+    pair = re.compile(rb"(?:\A|;)[ \t]*%b=([^;]*)" % re.escape(name.encode()))
+
+    def find(head: Head) -> bytes | None:
+        line = only(head.values(b"cookie"))
+        return None if line is None else only(pair.findall(line))
+
+    return find
+
+
+def query(name: str) -> Find:
+    """Look at the query parameter *name*."""
+    wanted = name.encode()
+
+    def find(head: Head) -> bytes | None:
+        if not head.query:
+            return None
+        pairs = [
+            pair.partition(b"=") for pair in head.query.replace(b"+", b" ").split(b"&")
+        ]
+        return only(
+            [decoded(value) for key, _, value in pairs if decoded(key) == wanted]
+        )
+
+    return find
+
+
+def path(segment: int) -> Find:
+    """Look at the path segment number *segment*; in ``/rooms/7`` number 2 is ``7``."""
+
+    def find(head: Head) -> bytes | None:
+        parts = head.path.split(b"/", segment + 1)
+        return decoded(parts[segment]) if len(parts) > segment else None
+
+    return find
+
+
+def host(head: Head) -> bytes | None:
+    """Look at the host name: lower case, without port and trailing dot."""
+    return head.host or None
+
+
+def ip(head: Head) -> bytes | None:
+    """Look at the client's address."""
+    return head.peer or None
+
+
+def where_path(pattern: bytes, find: Find) -> Find:
+    """Look with *find*, only where the path has the regular expression *pattern*."""
+    search = re.compile(pattern).search
+    return lambda head: find(head) if search(head.path) else None
+
+
+def response_header(name: str) -> Learn:
+    """Learn from the response header *name*."""
+    wanted = name.lower().encode()
+    return lambda response: only(response.values(wanted))
+
+
+def set_cookie(name: str) -> Learn:
+    """Learn from the response's ``Set-Cookie`` of *name*, unless it is empty."""
+    pair = re.compile(rb"%b=([^;]+)" % re.escape(name.encode()))
+
+    def learn(response: Response) -> bytes | None:
+        matches = [pair.match(line) for line in response.values(b"set-cookie")]
+        return only([match[1] for match in matches if match])
+
+    return learn
+
+
+def in_body(pattern: bytes, content_type: bytes = b"") -> Learn:
+    """
+    Learn from the start of the response's body.
+
+    Args:
+        pattern: A regular expression; its first group is the session's name.
+        content_type: What the media type must start with.
+    """
+    search = re.compile(pattern).search
+
+    def learn(response: Response) -> bytes | None:
+        if not response.body:
+            return None
+        media_type = only(response.values(b"content-type")) or b""
+        match = search(response.body) if media_type.startswith(content_type) else None
+        return match[1] if match else None
+
+    return learn
+
+
+def deleted(head: Head, status: int) -> bool:
+    """Say that a DELETE which was done, or came too late, ends the session."""
+    return head.method == b"DELETE" and (status in OK or status == NOT_FOUND)

@@ -1,0 +1,171 @@
+"""
+The head of an HTTP/1 request, recognised in peeked bytes. Pure.
+
+    GET /chat?room=7 HTTP/1.1 CRLF      request line: method, target, version
+    Host: example.org CRLF              header lines: name, ":", value
+    Cookie: a=1; b=2 CRLF
+    CRLF                                the end of the head
+
+We are stricter than the parsers in the workers on purpose: a head that two
+parsers could read in two ways is no ground for a decision, so it is answered with
+400 here and repaired nowhere (RFC 9112 section 2.2, 3, 5). The worker reads the raw
+bytes with its own parser and has the last word.
+
+Invariant: only the first ``limit`` bytes count, and the same bytes give the same
+answer however they arrive.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Protocol
+
+from .verdict import NEED_MORE, NeedMore, NoMatch
+
+HEAD_LIMIT: Final = 16 * 1024
+"""
+Bytes a request head may have: what Node allows (16 KiB); nginx and Apache allow 8 KiB
+for a line, gunicorn about 8 KiB for a header.
+"""
+
+TLS_HANDSHAKE: Final = 0x16
+"The first byte of a TLS record that holds a ClientHello (RFC 8446 section 5.1)."
+
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 section 5.6.2
+TARGET: Final = rb'[!"$-~]'  # visible ASCII without "#", which no client may send
+
+REQUEST_LINE: Final = rb"(%b{1,32}) (%b+) HTTP/1\.([01])\r\n" % (TOKEN, TARGET)
+HEADER_LINE: Final = rb"%b+:[\t\x20-\x7e\x80-\xff]*+\r\n" % TOKEN
+HEAD: Final = re.compile(rb"%b((?:%b)*+)\r\n" % (REQUEST_LINE, HEADER_LINE))
+
+# What shows, before the head is complete, that it never will be one.
+METHOD_SO_FAR: Final = re.compile(rb"%b{1,32}(?: |\Z)" % TOKEN)
+LINE_SO_FAR: Final = re.compile(rb"(?s)[^\n]*\n")
+FIRST_LINE: Final = re.compile(REQUEST_LINE)
+OTHER_VERSION: Final = re.compile(
+    rb"%b{1,32} %b+ HTTP/[0-9](?:\.[0-9])?\r\n" % (TOKEN, TARGET)
+)
+NEVER_IN_HEAD: Final = re.compile(rb"\0|\r(?![\n]|\Z)|(?<!\r)\n")
+
+AUTHORITY: Final = re.compile(
+    rb"(?P<name>[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z"
+)
+ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]*)(.*)", re.DOTALL)
+
+
+class Head(Protocol):
+    """
+    What an affinity may look at: a request without its body.
+
+    The master builds it from peeked bytes, the worker from what its parser says.
+    ``path`` is as the client sent it, ``query`` is what follows the "?", ``host`` is
+    without port and trailing dot and in lower case, ``peer`` is the client's address.
+    """
+
+    method: bytes
+    path: bytes
+    query: bytes
+    host: bytes
+    peer: bytes
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Give the value of every header line called *name* (lower case), in order."""
+
+
+class RawHead:
+    """A head as it stands in the peeked bytes; header lines are looked up on demand."""
+
+    __slots__ = ("_lines", "_lower", "host", "method", "path", "peer", "query")
+
+    def __init__(self, method: bytes, target: bytes, lines: bytes, peer: bytes) -> None:
+        """
+        Keep the parts of a head that was recognised.
+
+        Args:
+            method: As sent.
+            target: The request target in origin form, or ``*``.
+            lines: All header lines, each with its CRLF, with an LF before the first.
+            peer: The client's address as text, empty if it has none.
+        """
+        self.method = method
+        self.path, _, self.query = target.partition(b"?")
+        self.host = b""
+        self.peer = peer
+        self._lines = lines
+        self._lower = lines.lower()
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Give the value of every header line called *name* (lower case), in order."""
+        mark = b"\n%b:" % name
+        found = []
+        at = self._lower.find(mark)
+        while at >= 0:
+            end = self._lines.index(b"\r", at)
+            found.append(self._lines[at + len(mark) : end].strip(b" \t"))
+            at = self._lower.find(mark, end)
+        return found
+
+
+BAD_REQUEST: Final = NoMatch(400, "bad_request")
+BAD_HOST: Final = NoMatch(400, "bad_host")
+TLS: Final = NoMatch(400, "tls")
+BAD_VERSION: Final = NoMatch(505, "bad_version")
+TOO_LARGE: Final = NoMatch(431, "head_too_large")
+
+
+def sniff_head(
+    data: bytes, peer: bytes = b"", limit: int = HEAD_LIMIT
+) -> NeedMore | RawHead | NoMatch:
+    """
+    Recognise the request head at the start of *data*.
+
+    Args:
+        data: All bytes peeked so far.
+        peer: The client's address as text.
+        limit: Bytes the head may have.
+    """
+    if len(data) > limit:
+        data = data[:limit]
+    if match := HEAD.match(data):
+        method, target, minor, _ = match.groups()
+        head = RawHead(method, target, data[match.start(4) - 1 : match.end(4)], peer)
+        return head if _settle_host(head, target, minor) else BAD_HOST
+    return _why_not(data, limit)
+
+
+def _why_not(data: bytes, limit: int) -> NeedMore | NoMatch:
+    """Say whether *data*, which is no head, may still become one."""
+    if not data:
+        return NEED_MORE
+    if data[0] == TLS_HANDSHAKE:
+        return TLS
+    if not METHOD_SO_FAR.match(data):
+        return BAD_REQUEST
+    if LINE_SO_FAR.match(data) and not FIRST_LINE.match(data):
+        return BAD_VERSION if OTHER_VERSION.match(data) else BAD_REQUEST
+    if b"\r\n\r\n" in data or NEVER_IN_HEAD.search(data):
+        return BAD_REQUEST
+    return TOO_LARGE if len(data) == limit else NEED_MORE
+
+
+def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
+    """
+    Find out which host *head* is for; say whether that is beyond doubt.
+
+    HTTP/1.1 needs exactly one Host (RFC 9112 section 3.2), and a target in absolute
+    form must agree with it: whoever lets one win has two parsers with two hosts.
+    """
+    hosts = head.values(b"host")
+    if len(hosts) != 1:
+        return not hosts and minor == b"0"
+    authority = AUTHORITY.match(hosts[0])
+    if authority is None:
+        return False
+    head.host = authority["name"].lower().removesuffix(b".")
+    if target.startswith(b"/") or target == b"*":
+        return True
+    absolute = ABSOLUTE.match(target)
+    if absolute is None or absolute[1].lower() != hosts[0].lower():
+        return False
+    head.path, _, head.query = (absolute[2] or b"/").partition(b"?")
+    return True

@@ -1,0 +1,140 @@
+"""
+The text of ``--affinity`` and what it means.
+
+    header:NAME[,learn]  cookie:NAME[,learn]  query:NAME  path:N  host  ip  none
+    a preset's name      module:attribute
+
+Invariant: an affinity that cannot be read is refused with a sentence that says
+what would be understood; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from maitred.errors import UsageError
+
+from .affinity import (
+    Affinity,
+    Find,
+    Learn,
+    cookie,
+    header,
+    host,
+    ip,
+    path,
+    query,
+    response_header,
+    set_cookie,
+)
+from .presets import PRESETS
+
+NAMED: Final[dict[str, tuple[Callable[[str], Find], Callable[[str], Learn] | None]]] = {
+    "header": (header, response_header),
+    "cookie": (cookie, set_cookie),
+    "query": (query, None),
+}
+"Places that need a name: how to find it in a request, how to learn it from a response."
+
+PLAIN: Final[dict[str, Find]] = {"host": host, "ip": ip}
+"Places that need nothing more."
+
+FORMS: Final = (
+    "header:NAME, cookie:NAME, query:NAME (,learn after header or cookie: the server"
+    " makes it), path:N, host, ip, none, a preset"
+    f" ({', '.join(PRESETS)}), or module:attribute"
+)
+TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def affinities(specs: Sequence[str]) -> tuple[Affinity, ...]:
+    """
+    Read every one of *specs*, in order; ``none`` stands for no affinity.
+
+    Raises:
+        UsageError: One of them cannot be read.
+    """
+    if "none" in specs and len(specs) > 1:
+        raise UsageError("--affinity none cannot be combined with another --affinity")
+    return tuple(affinity(spec) for spec in specs if spec != "none")
+
+
+def affinity(spec: str) -> Affinity:
+    """
+    Read one *spec*.
+
+    Raises:
+        UsageError: It cannot be read, or its module or attribute is not there.
+    """
+    text, _, option = spec.partition(",")
+    place, colon, rest = text.partition(":")
+    if option not in {"", "learn"}:
+        raise UsageError(
+            f"--affinity {spec}: after the comma only `learn` can stand, not {option!r}"
+        )
+    if text in PRESETS and not option:
+        return PRESETS[text]
+    if text in PLAIN and not option:
+        return Affinity(name=text, find=PLAIN[text])
+    if place in NAMED:
+        return _named(spec, place, rest, learn=bool(option))
+    if place == "path" and not option:
+        return _path(spec, rest)
+    if colon and not option and rest and place not in PLAIN and place not in PRESETS:
+        return _imported(spec, place, rest)
+    near = get_close_matches(place, [*PRESETS, *NAMED, *PLAIN, "path", "none"], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"--affinity {spec} is not understood{hint} Known are: {FORMS}")
+
+
+def _named(spec: str, place: str, name: str, *, learn: bool) -> Affinity:
+    if not TOKEN.fullmatch(name):
+        raise UsageError(
+            f"--affinity {spec}: {place} needs a name, as in {place}:session"
+        )
+    find, learned_by = NAMED[place]
+    if learn and learned_by is None:
+        raise UsageError(
+            f"--affinity {spec}: only header and cookie can be learned;"
+            f" a response has no {place}"
+        )
+    label = name.lower() if place == "header" else name
+    return Affinity(
+        name=f"{place}:{label}",
+        find=find(name),
+        learn=learned_by(name) if learn and learned_by else None,
+    )
+
+
+def _path(spec: str, number: str) -> Affinity:
+    if not re.fullmatch(r"[1-9][0-9]?", number):
+        raise UsageError(
+            f"--affinity {spec}: path needs a segment number from 1 to 99, as in path:2"
+        )
+    return Affinity(name=f"path:{number}", find=path(int(number)))
+
+
+def _imported(spec: str, module: str, attribute: str) -> Affinity:
+    try:
+        value = importlib.import_module(module)
+    except ImportError as exc:
+        raise UsageError(
+            f"--affinity {spec} is no known form, and module {module!r} cannot be"
+            f" imported ({exc}); known are: {FORMS}"
+        ) from exc
+    for name in attribute.split("."):
+        if not hasattr(value, name):
+            raise UsageError(
+                f"--affinity {spec}: module {module!r} has no attribute {attribute!r}"
+            )
+        value = getattr(value, name)
+    if not isinstance(value, Affinity):
+        raise UsageError(
+            f"--affinity {spec} is a {type(value).__name__},"
+            " not a maitred.routing.Affinity"
+        )
+    return value
