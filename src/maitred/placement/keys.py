@@ -1,0 +1,101 @@
+"""
+Which slot owns which key. Pure.
+
+Invariant: never more than ``limit`` keys; the least recently used goes first. A key
+that was not used for its time to live is gone, whether or not it was purged yet.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+
+class Owned(NamedTuple):
+    """Who owns a key, for how long after each use, until when, and who made it."""
+
+    slot: int
+    ttl: float
+    expires: float
+    claimed: bool
+
+
+class KeyTable:
+    """A bounded map from key to slot, in order of use."""
+
+    def __init__(self, slots: int, *, limit: int, ttl: float) -> None:
+        """
+        Begin empty.
+
+        Args:
+            slots: How many slots there are.
+            limit: Keys kept at most.
+            ttl: Seconds a key lives after its last use, where nothing else is said.
+        """
+        self._owned: OrderedDict[bytes, Owned] = OrderedDict()
+        self._limit = limit
+        self.ttl = ttl
+        self._claimed = [0] * slots
+
+    def __len__(self) -> int:
+        return len(self._owned)
+
+    def claimed_by(self, slot: int) -> int:
+        """Say how many keys the worker of *slot* has claimed."""
+        return self._claimed[slot]
+
+    def use(self, key: bytes, now: float) -> int | None:
+        """Give the slot that owns *key*, None if none does, and count this as a use."""
+        owned = self._owned.get(key)
+        if owned is None:
+            return None
+        if owned.expires <= now:
+            self.release(key)
+            return None
+        self._owned[key] = owned._replace(expires=now + owned.ttl)
+        self._owned.move_to_end(key)
+        return owned.slot
+
+    def own(
+        self,
+        key: bytes,
+        slot: int,
+        now: float,
+        ttl: float | None = None,
+        *,
+        claimed: bool = False,
+    ) -> None:
+        """
+        Make *slot* the owner of *key*.
+
+        Args:
+            key: The key.
+            slot: Its owner from now on, whoever owned it before.
+            now: The time in seconds.
+            ttl: Seconds it lives after its last use; the table's own if None.
+            claimed: The application in the slot's worker made it.
+        """
+        self.release(key)
+        ttl = self.ttl if ttl is None else ttl
+        self._owned[key] = Owned(slot, ttl, now + ttl, claimed)
+        self._claimed[slot] += claimed
+        while (
+            len(self._owned) > self._limit
+            or next(iter(self._owned.values())).expires <= now
+        ):
+            self.release(next(iter(self._owned)))
+
+    def release(self, key: bytes, slot: int | None = None) -> None:
+        """Forget *key*; where *slot* is given, only if that is its owner."""
+        owned = self._owned.get(key)
+        if owned is not None and slot in {None, owned.slot}:
+            del self._owned[key]
+            self._claimed[owned.slot] -= owned.claimed
+
+    def release_claimed(self, slot: int) -> None:
+        """Forget every key that the worker of *slot* has claimed."""
+        if self._claimed[slot]:
+            for key in [
+                k for k, o in self._owned.items() if o.slot == slot and o.claimed
+            ]:
+                self.release(key)

@@ -1,0 +1,61 @@
+"""
+Which slot a connection goes to. Pure.
+
+    known key           its slot, even while that slot has no room
+    new key, keyless    the policy's choice; the key is remembered if the client made it
+    nobody has room     None: the connection waits
+
+Invariant: a key that the server makes enters the table by a claim and in no other
+way, so that names nobody made cannot fill it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .keys import KeyTable
+from .policies import Choose
+from .pool import Slot
+
+
+class Placement:
+    """Decides by table first, by policy second."""
+
+    def __init__(
+        self, slots: Sequence[Slot], choose: Choose, keys: KeyTable, *, remembers: bool
+    ) -> None:
+        """
+        Decide among *slots*.
+
+        Args:
+            slots: All slots in order of their index; the caller keeps them up to date.
+            choose: The policy.
+            keys: Who owns which key.
+            remembers: Whether a key keeps the slot that the policy chose first.
+        """
+        self.slots = slots
+        self.keys = keys
+        self._choose = choose
+        self._remembers = remembers
+
+    def owner(self, key: bytes, now: float) -> Slot | None:
+        """Give the slot that owns *key*, if one does."""
+        index = self.keys.use(key, now)
+        return None if index is None else self.slots[index]
+
+    def choose(self, key: bytes | None, *, learned: bool, now: float) -> Slot | None:
+        """
+        Choose a slot for a connection whose key nobody owns.
+
+        Args:
+            key: The key, or None.
+            learned: The server makes keys of this kind.
+            now: The time in seconds.
+
+        Returns:
+            The slot; None when nobody has room.
+        """
+        slot = self._choose(self.slots, key)
+        if slot is not None and key is not None and self._remembers and not learned:
+            self.keys.own(key, slot.index, now)
+        return slot

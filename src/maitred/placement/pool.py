@@ -1,0 +1,41 @@
+"""
+The workers as placement sees them. Pure.
+
+A slot is the place a worker fills; it survives the worker. What the shell knows of
+its worker (is it ready, how loaded is it) stands here as plain numbers; whether a
+slot may be given a connection is derived from them each time, never kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Slot:
+    """
+    One slot and the load of its worker.
+
+    Args:
+        index: The slot's number, from 0.
+        window: Connections that may be handed over and unanswered at once.
+        ready: Its worker said READY and is not leaving.
+        in_flight: Placed here and not yet answered with TAKEN or REFUSED.
+        open: Connections that the worker serves, by its own account.
+    """
+
+    index: int
+    window: int
+    ready: bool = False
+    in_flight: int = 0
+    open: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a connection may be handed to its worker now."""
+        return self.ready and self.in_flight < self.window
+
+    @property
+    def load(self) -> int:
+        """How many connections it has, those under way included."""
+        return self.open + self.in_flight
