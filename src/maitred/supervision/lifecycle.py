@@ -1,0 +1,84 @@
+"""
+The life of one worker, as a table.
+
+Everything that decides a worker's state lives here, and nothing here knows about
+processes, sockets or time.
+
+Invariants: only a READY worker is handed connections. The tables are total: every
+pair of state and event is a transition, is ignored, or is impossible; the tests count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final
+
+
+class WorkerState(Enum):
+    """Where a worker stands."""
+
+    STARTING = auto()  # spawned; has not said READY
+    READY = auto()  # may be handed connections
+    DRAINING = auto()  # keeps what it has, gets nothing new
+    STOPPING = auto()  # asked to leave; the grace period is running
+    GONE = auto()  # reaped
+
+
+class WorkerEvent(Enum):
+    """What can happen to it."""
+
+    SAID_READY = auto()
+    DRAIN_ASKED = auto()
+    STOP_ASKED = auto()
+    EXITED = auto()
+
+
+S, E = WorkerState, WorkerEvent
+
+TRANSITIONS: Final[Mapping[tuple[WorkerState, WorkerEvent], WorkerState]] = {
+    (S.STARTING, E.SAID_READY): S.READY,
+    (S.STARTING, E.DRAIN_ASKED): S.STOPPING,  # it has nothing to finish
+    (S.STARTING, E.STOP_ASKED): S.STOPPING,
+    (S.STARTING, E.EXITED): S.GONE,
+    (S.READY, E.DRAIN_ASKED): S.DRAINING,
+    (S.READY, E.STOP_ASKED): S.STOPPING,
+    (S.READY, E.EXITED): S.GONE,
+    (S.DRAINING, E.STOP_ASKED): S.STOPPING,
+    (S.DRAINING, E.EXITED): S.GONE,
+    (S.STOPPING, E.EXITED): S.GONE,
+}
+
+IGNORED: Final = frozenset(
+    {
+        (S.STOPPING, E.SAID_READY),  # it said so before it heard of the stop
+        (S.DRAINING, E.DRAIN_ASKED),
+        (S.STOPPING, E.DRAIN_ASKED),
+        (S.STOPPING, E.STOP_ASKED),
+        (S.GONE, E.DRAIN_ASKED),
+        (S.GONE, E.STOP_ASKED),
+    }
+)
+
+IMPOSSIBLE: Final = frozenset(
+    {
+        (S.READY, E.SAID_READY),  # the channel lets a worker say it once
+        (S.DRAINING, E.SAID_READY),
+        (S.GONE, E.SAID_READY),  # its channel is closed
+        (S.GONE, E.EXITED),  # it is reaped once
+    }
+)
+
+
+class IllegalTransition(Exception):
+    """Something happened to a worker that cannot happen; a bug of ours."""
+
+
+def next_state(state: WorkerState, event: WorkerEvent) -> WorkerState:
+    """Say where *event* takes a worker that is in *state*."""
+    if (state, event) in IGNORED:
+        return state
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition(f"{event.name} while {state.name}") from None
