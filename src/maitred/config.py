@@ -1,0 +1,104 @@
+"""
+What the operator decides, as one frozen value. Reads no file and no environment.
+
+Invariant: a ``Settings`` that exists is usable; everything else was refused with a
+sentence that names the option.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from maitred.errors import UsageError
+
+TARGET: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+MOST_WORKERS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    Everything ``maitred serve`` can be told. Times are in seconds, sizes in bytes.
+
+    The help of the command line and the reference say what each is for.
+    """
+
+    target: str
+    exec: bool = False
+    bind: tuple[str, ...] = ("127.0.0.1:8000",)
+    workers: int = 1
+    affinity: tuple[str, ...] = ()
+    policy: str = "least"
+    app_dir: str = "."
+    loop: str = "auto"
+    http: str = "auto"
+    lifespan: str = "auto"
+    access_log: bool = True
+    log_level: str = "info"
+    control: str = ""
+    backlog: int = 2048
+    window: int = 64
+    max_keys: int = 100_000
+    key_ttl: float = 3600.0
+    head_timeout: float = 10.0
+    head_limit: int = 16 * 1024
+    max_waiting: int = 16_384
+    wait_timeout: float = 30.0
+    ready_timeout: float = 60.0
+    drain_timeout: float = 30.0
+    grace_period: float = 5.0
+    timeout_keep_alive: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not self.exec and not TARGET.fullmatch(self.target):
+            raise UsageError(
+                f"target {self.target!r} is not module:attribute, as in app:app for the"
+                " object `app` in app.py"
+            )
+        if not 1 <= self.workers <= MOST_WORKERS:
+            raise UsageError(
+                f"--workers {self.workers}: between 1 and {MOST_WORKERS} are possible"
+            )
+        for name in ("backlog", "window", "max_keys", "head_limit", "max_waiting"):
+            if getattr(self, name) < 1:
+                raise UsageError(
+                    f"{option(name)} {getattr(self, name)}: at least 1 is needed"
+                )
+        for name in (
+            "key_ttl",
+            "head_timeout",
+            "wait_timeout",
+            "ready_timeout",
+            "drain_timeout",
+            "grace_period",
+            "timeout_keep_alive",
+        ):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UsageError(
+                    f"{option(name)} {getattr(self, name):g}: more than 0 s needed"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What a worker has to know; travels to it as JSON. Fields as in ``Settings``."""
+
+    target: str
+    affinity: tuple[str, ...]
+    app_dir: str
+    loop: str
+    http: str
+    lifespan: str
+    access_log: bool
+    log_level: str
+    key_ttl: float
+    timeout_keep_alive: float
+    drain_timeout: float
+
+
+def option(name: str) -> str:
+    """Give the command line's spelling of the setting *name*."""
+    return "--" + name.replace("_", "-")
