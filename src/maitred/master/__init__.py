@@ -1,0 +1,9 @@
+"""
+The shell around the pure parts: it accepts, peeks, hands over, supervises.
+
+Read ``master`` (the table of contents), then ``dispatcher`` (where a connection is).
+"""
+
+from .master import Master
+
+__all__ = ["Master"]

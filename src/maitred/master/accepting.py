@@ -1,0 +1,125 @@
+"""
+Accepting: taking connections off the listeners' backlogs, in batches.
+
+Invariants: while the master is congested nothing is accepted, and the kernel's
+backlog waits. At the limit of descriptors the listeners are left alone for a moment
+instead of being asked again and again (they stay readable: it would be a busy loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from maitred import logs
+
+from .connection import Connection
+from .counters import Counters
+from .listeners import EXHAUSTED, NEVER_MIND, Listener
+
+BATCH: Final = 64
+PAUSE: Final = 0.1
+"Seconds without accepting after the system said that it has nothing left."
+LOG_EVERY: Final = 1.0
+
+
+class Acceptor:
+    """Watches the listeners while there is room for what they bring."""
+
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        *,
+        begin: Callable[[Connection], None],
+        settle: Callable[[], None],
+        congested: Callable[[], bool],
+        counters: Counters,
+    ) -> None:
+        """
+        Own *listeners*; watch none of them yet. Needs a running loop.
+
+        Args:
+            listeners: Closed by ``close``.
+            begin: Takes each accepted connection.
+            settle: Called after each batch.
+            congested: Says whether to leave the backlog alone.
+            counters: Where to count.
+        """
+        self._listeners = list(listeners)
+        self._begin = begin
+        self._settle = settle
+        self._congested = congested
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._watching = False
+        self._paused: asyncio.TimerHandle | None = None
+        self._logged = float("-inf")
+
+    @property
+    def names(self) -> list[str]:
+        """Where we listen."""
+        return [listener.name for listener in self._listeners]
+
+    def update(self) -> None:
+        """Watch the listeners, or leave them alone, as the moment asks."""
+        watch = self._paused is None and not self._congested()
+        if watch == self._watching:
+            return
+        self._watching = watch
+        for listener in self._listeners:
+            if watch:
+                self._loop.add_reader(
+                    listener.sock.fileno(), self._on_readable, listener
+                )
+            else:
+                self._loop.remove_reader(listener.sock.fileno())
+
+    def close(self) -> None:
+        """Accept what the kernel has already let in, then close the listeners."""
+        if self._paused is not None:
+            self._paused.cancel()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.sock.fileno())
+            while self._accept(listener, BATCH) == BATCH:
+                pass
+            listener.close()
+        self._listeners.clear()
+        self._settle()
+
+    def _on_readable(self, listener: Listener) -> None:
+        self._accept(listener, BATCH)
+        self._settle()
+
+    def _accept(self, listener: Listener, most: int) -> int:
+        """Accept up to *most*; say how many there were."""
+        for count in range(most):
+            try:
+                sock, address = listener.sock.accept()
+            except BlockingIOError:
+                return count
+            except OSError as exc:
+                if exc.errno in NEVER_MIND:
+                    continue
+                if exc.errno not in EXHAUSTED:
+                    raise
+                self._pause(exc)
+                return count
+            self._counters.accepted += 1
+            self._begin(Connection(sock, address, listener))
+        return most
+
+    def _pause(self, exc: OSError) -> None:
+        self._counters.accept_pauses += 1
+        now = self._loop.time()
+        if now - self._logged >= LOG_EVERY:
+            self._logged = now
+            logs.master.warning(
+                "not accepting for a moment: %s (see ulimit -n)", exc.strerror
+            )
+        if self._paused is None:
+            self._paused = self._loop.call_later(PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = None
+        self.update()

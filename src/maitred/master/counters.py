@@ -1,0 +1,37 @@
+"""
+What happened to connections, in numbers.
+
+Every accepted connection ends in exactly one of: taken, client_left, silent,
+refused (by cause), lost. ``statistics`` is what status shows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts since the master started; each field is one event."""
+
+    accepted: int = 0
+    handed_over: int = 0
+    taken: int = 0
+    redispatched: int = 0
+    client_left: int = 0
+    silent: int = 0
+    lost: int = 0
+    claims: int = 0
+    accept_pauses: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def statistics(self) -> dict[str, Any]:
+        """Give all counts by name."""
+        return {
+            name: dict(value)
+            if isinstance(value := getattr(self, name), Counter)
+            else value
+            for name in self.__slots__
+        }

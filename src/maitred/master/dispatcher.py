@@ -1,0 +1,372 @@
+"""
+Dispatch: place a connection, hand it over, keep our copy until it is TAKEN.
+
+A connection that the master owns stands in exactly one place:
+
+    peeking    not decided yet                        (peeking.py)
+    lobby      decided, nobody has room
+    a queue    decided, its slot has no room or no worker
+    an outbox  placed with a worker, not sent
+    in flight  sent to a worker, not answered
+
+and leaves through TAKEN, a refusal (refusals.py), or because its client left.
+
+Invariants: every wait is bounded by a deadline and a count. A connection goes to a
+second worker only if the first refused it or is dead, and all bytes are still there.
+Room is derived from the slots, never noted down. Every callback ends in ``settle``,
+which moves what can move; nothing else sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from maitred import logs
+from maitred.errors import ChannelClosed, PeerMisbehaved
+from maitred.placement import Placement, Slot
+from maitred.wire.messages import (
+    Claim,
+    Drain,
+    Drained,
+    Failed,
+    Phase,
+    Quit,
+    Ready,
+    Reason,
+    Refused,
+    Release,
+    Taken,
+)
+
+from .connection import Connection
+from .counters import Counters
+from .peeking import Refuse
+from .workers import Worker
+
+MOST_ATTEMPTS: Final = 4
+"Handoffs of one connection before the client is told that nobody takes it."
+PAUSE_AFTER_REFUSAL: Final = 0.05
+"Seconds until a refused connection is placed again: time for the worker to recover."
+RETRY_SEND: Final = 0.01
+SWEEP: Final = 0.5
+GRACE: Final = 5.0
+"Seconds a worker has to end after it closed its channel."
+
+
+class Dispatcher:
+    """Owns every decided connection until a worker takes it."""
+
+    def __init__(
+        self,
+        placement: Placement,
+        *,
+        wait_timeout: float,
+        most: int,
+        refuse: Refuse,
+        untouched: Callable[[Connection], bool],
+        on_ready: Callable[[Worker], None],
+        counters: Counters,
+    ) -> None:
+        """
+        Begin without workers; needs a running loop.
+
+        Args:
+            placement: Decides.
+            wait_timeout: Seconds a decided connection waits for room.
+            most: How many may wait.
+            refuse: Takes a connection that is to be answered here.
+            untouched: Says whether nobody has read from a connection.
+            on_ready: Called when a worker said READY.
+            counters: Where to count.
+        """
+        self._placement = placement
+        self._wait_timeout = wait_timeout
+        self._most = most
+        self._refuse = refuse
+        self._untouched = untouched
+        self._on_ready = on_ready
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._workers: dict[int, Worker] = {}
+        self._filling: list[Worker | None] = [None] * len(placement.slots)
+        self._lobby: deque[Connection] = deque()
+        self._queues: list[deque[Connection]] = [deque() for _ in placement.slots]
+        self._resting = 0  # refused ones whose pause is running
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        # Called at the end of settle; set by the master, who has the other parts.
+        self.on_settled: Callable[[], None] = lambda: None
+
+    # What the master asks
+
+    @property
+    def waiting(self) -> int:
+        """How many decided connections wait for room."""
+        return len(self._lobby) + sum(map(len, self._queues)) + self._resting
+
+    @property
+    def congested(self) -> bool:
+        """Whether accepting more makes no sense: the kernel's backlog waits better."""
+        return bool(self._lobby) or self.waiting >= self._most
+
+    def filling(self, slot: int) -> Worker | None:
+        """Give the worker that fills *slot*."""
+        return self._filling[slot]
+
+    def queued(self, slot: int) -> int:
+        """Say how many connections wait for *slot* alone."""
+        return len(self._queues[slot])
+
+    def attach(self, worker: Worker) -> None:
+        """Listen to *worker*, who was just started."""
+        self._workers[worker.id] = worker
+        self._loop.add_reader(worker.channel.fileno(), self._on_channel, worker)
+
+    def promote(self, worker: Worker) -> None:
+        """Let *worker*, who is ready, fill its slot instead of whoever did."""
+        slot = self._placement.slots[worker.slot]
+        previous = self._filling[worker.slot]
+        if previous is not None:
+            self._vacate(previous)
+        self._filling[worker.slot] = worker
+        slot.ready, slot.in_flight, slot.open = True, 0, worker.board.connections
+        if previous is not None:
+            self._give_back_outbox(previous)
+        self.settle()
+
+    def dismiss(self, worker: Worker, farewell: Drain | Quit) -> None:
+        """Hand nothing more to *worker*, and tell it so."""
+        self._vacate(worker)
+        self._give_back_outbox(worker)
+        worker.say_goodbye(farewell)
+        self._flush(worker)
+        self.settle()
+
+    def detach(self, worker: Worker) -> None:
+        """Part with *worker*, who is dead; place anew what it never took."""
+        self._vacate(worker)
+        self._listen(worker)
+        self._loop.remove_reader(worker.channel.fileno())
+        del self._workers[worker.id]
+        for connection in worker.left_over():
+            self._again(connection)
+        worker.close()
+        self.settle()
+
+    def close(self) -> None:
+        """Answer everything that still waits with 503."""
+        for waiting in (self._lobby, *self._queues):
+            while waiting:
+                self._refuse(waiting.popleft(), 503, "stopping")
+        for timer in (self._sweeping, self._retry):
+            if timer is not None:
+                timer.cancel()
+
+    # The way of a connection
+
+    def dispatch(self, connection: Connection) -> None:
+        """Own *connection*, whose key is known: place it or let it wait."""
+        slot = self._place(connection)
+        if slot is not None and slot.has_room:
+            self._assign(connection, slot)
+            return
+        if self.waiting >= self._most:
+            self._refuse(connection, 503, "no_worker")
+            return
+        connection.deadline = self._loop.time() + self._wait_timeout
+        (self._lobby if slot is None else self._queues[slot.index]).append(connection)
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(SWEEP, self._sweep)
+
+    def settle(self) -> None:
+        """Move what can move: from lobby and queues to outboxes, from there out."""
+        for slot, queue in zip(self._placement.slots, self._queues, strict=True):
+            while queue and slot.has_room:
+                self._assign(queue.popleft(), slot)
+        for _ in range(len(self._lobby)):
+            slots = self._placement.slots
+            if not any(slot.has_room for slot in slots):
+                break
+            self.dispatch(self._lobby.popleft())
+        for worker in self._filling:
+            if worker is not None and worker.outbox:
+                self._flush(worker)
+        self.on_settled()
+
+    def refresh(self) -> None:
+        """Read the scoreboards, so that placement sees who has how many."""
+        for slot, worker in zip(self._placement.slots, self._filling, strict=True):
+            if worker is not None:
+                slot.open = worker.board.connections
+
+    def _place(self, connection: Connection) -> Slot | None:
+        now = self._loop.time()
+        key = connection.key
+        if key is not None:
+            slot = self._placement.owner(key, now)
+            if slot is None and connection.learned:
+                # The claim for this key, if there was one, was sent before the
+                # client could know the key: it is in a channel by now at the latest.
+                self._listen_to_all()
+                slot = self._placement.owner(key, now)
+            if slot is not None:
+                return slot
+        return self._placement.choose(key, learned=connection.learned, now=now)
+
+    def _assign(self, connection: Connection, slot: Slot) -> None:
+        worker = self._filling[slot.index]
+        assert worker is not None
+        slot.in_flight += 1
+        worker.outbox.append(connection)
+
+    def _again(self, connection: Connection) -> None:
+        """Place *connection*, which no worker has any more, once more."""
+        connection.attempts += 1
+        if not self._untouched(connection):
+            self._counters.lost += 1
+            connection.close()
+        elif connection.attempts >= MOST_ATTEMPTS:
+            self._refuse(connection, 503, "no_worker")
+        else:
+            self._counters.redispatched += 1
+            self.dispatch(connection)
+
+    def _give_back_outbox(self, worker: Worker) -> None:
+        outbox = list(worker.outbox)
+        worker.outbox.clear()
+        for connection in outbox:
+            self.dispatch(connection)
+
+    def _vacate(self, worker: Worker) -> None:
+        """Mark the slot of *worker* as empty, if it is the one that fills it."""
+        if self._filling[worker.slot] is worker:
+            self._filling[worker.slot] = None
+            slot = self._placement.slots[worker.slot]
+            slot.ready, slot.in_flight, slot.open = False, 0, 0
+            # What the application made lived in that process. A key that the client
+            # made stays with the slot.
+            self._placement.keys.release_claimed(worker.slot)
+
+    def _flush(self, worker: Worker) -> None:
+        try:
+            done = worker.send_outbox()
+        except ChannelClosed:
+            # Its end will be reported by the kernel, and settled by detach.
+            self._vacate(worker)
+            return
+        if not done and self._retry is None:
+            # A timer and not a writer: at some limits (descriptors in flight, kernel
+            # memory) the channel is writable and refuses all the same. The window
+            # keeps a channel from being full for any other reason.
+            self._retry = self._loop.call_later(RETRY_SEND, self._flush_all)
+
+    def _flush_all(self) -> None:
+        self._retry = None
+        for worker in self._workers.values():
+            if worker.outbox or worker.farewell:
+                self._flush(worker)
+
+    def _sweep(self) -> None:
+        """Answer those who have waited too long."""
+        self._sweeping = None
+        now = self._loop.time()
+        for waiting in (self._lobby, *self._queues):
+            while waiting and waiting[0].deadline <= now:
+                self._refuse(waiting.popleft(), 503, "no_worker")
+        if self.waiting:
+            self._sweeping = self._loop.call_later(SWEEP, self._sweep)
+        self.settle()
+
+    # What workers say
+
+    def _on_channel(self, worker: Worker) -> None:
+        self._listen(worker)
+        self.refresh()
+        self.settle()
+
+    def _listen_to_all(self) -> None:
+        for worker in list(self._workers.values()):
+            self._listen(worker)
+
+    def _listen(self, worker: Worker) -> None:
+        try:
+            for message in worker.messages():
+                self._heed(worker, message)
+        except ChannelClosed:
+            self._loop.remove_reader(worker.channel.fileno())
+            self._vacate(worker)
+            self._loop.call_later(GRACE, self._end, worker)
+        except PeerMisbehaved as exc:
+            logs.master.error(
+                "worker %d of slot %d is ended: %s", worker.id, worker.slot, exc
+            )
+            self._loop.remove_reader(worker.channel.fileno())
+            self._vacate(worker)
+            worker.process.kill()
+
+    def _heed(self, worker: Worker, message: Any) -> None:
+        """Note what *worker* said. Places nothing: placing may lead to listening."""
+        keys = self._placement.keys
+        match message:
+            case Taken(id_):
+                self._answered(worker, id_).close()
+                self._counters.taken += 1
+            case Refused(id_, reason):
+                connection = self._answered(worker, id_)
+                if reason == Reason.DRAINING:  # asked to leave by somebody else
+                    self._vacate(worker)
+                self._rest(connection, reason)
+            case Claim(ttl, key):
+                # A worker that left its slot cannot be reached by key any more.
+                if self._filling[worker.slot] is worker:
+                    keys.own(key, worker.slot, self._loop.time(), ttl, claimed=True)
+                    self._counters.claims += 1
+            case Release(key):
+                keys.release(key, worker.slot)
+            case Ready():
+                worker.phase = Phase.SERVING
+                self._loop.call_soon(self._on_ready, worker)
+            case Failed(why, traceback):
+                worker.failure = (
+                    why.decode(errors="replace"),
+                    traceback.decode(errors="replace"),
+                )
+            case Drained(cut):
+                worker.cut = cut
+
+    def _answered(self, worker: Worker, id_: int) -> Connection:
+        connection = worker.in_flight.pop(id_, None)
+        if connection is None:
+            raise PeerMisbehaved(
+                f"an answer for connection {id_}, which it was not handed"
+            )
+        if self._filling[worker.slot] is worker:
+            self._placement.slots[worker.slot].in_flight -= 1
+        return connection
+
+    def _rest(self, connection: Connection, reason: int) -> None:
+        """Give the world a moment before *connection*, refused, is placed again."""
+        logs.master.debug(
+            "connection %d was refused for reason %d", connection.id, reason
+        )
+        self._resting += 1
+        pause = 0.0 if reason == Reason.DRAINING else PAUSE_AFTER_REFUSAL
+        self._loop.call_later(pause, self._rested, connection)
+
+    def _end(self, worker: Worker) -> None:
+        """End *worker*, who closed its channel, if it is still alive."""
+        if worker.id in self._workers:
+            logs.master.warning(
+                "worker %d of slot %d closed its channel and did not leave",
+                worker.id,
+                worker.slot,
+            )
+            worker.process.kill()
+
+    def _rested(self, connection: Connection) -> None:
+        self._resting -= 1
+        self._again(connection)
+        self.settle()

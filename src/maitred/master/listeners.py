@@ -1,0 +1,244 @@
+"""
+Where connections come from: ``--bind`` and the sockets it opens.
+
+    host:port   [v6]:port   :port (all addresses)   unix:/path   fd://N
+
+Invariants: a path is only ever unlinked if the socket there is the one we bound (by
+inode), or nobody answers on it. Port 0 asks for a free port, the same one for every
+address of that bind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import socket
+import stat
+from dataclasses import dataclass
+from typing import Any, Final
+
+from maitred.errors import SystemRefused, UsageError
+
+TCP: Final = re.compile(
+    r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})"
+)
+MOST_PORT: Final = 0xFFFF
+DEFER_ACCEPT_SECONDS: Final = 1
+"""
+The kernel holds a new connection back until its first bytes are there, or about this
+long (tcp(7), TCP_DEFER_ACCEPT): then the first peek nearly always succeeds.
+"""
+
+NO_SUCH_ADDRESS: Final = frozenset(
+    {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+)
+NEVER_MIND: Final = frozenset(
+    # The client left between its connect and our accept (accept(2), "Error handling").
+    {errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH,
+     errno.ENETUNREACH, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.EOPNOTSUPP,
+     errno.EPERM}
+)  # fmt: skip
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+@dataclass(slots=True, eq=False)
+class Listener:
+    """
+    One listening socket we own.
+
+    Args:
+        sock: Listening, non-blocking.
+        name: As the operator would write it.
+        local: Its address and port, where every connection has the same; a Unix
+            socket has none; None: ask the connection.
+        path: The file we bound, for a Unix socket of ours.
+        inode: The file's device and inode, by which it is known to be ours.
+    """
+
+    sock: socket.socket
+    name: str
+    local: tuple[bytes, int] | None
+    path: str | None = None
+    inode: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        """Close the socket, and remove its file if it is still ours."""
+        self.sock.close()
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                if inode_of(self.path) == self.inode:
+                    os.unlink(self.path)
+
+
+def open_listeners(binds: tuple[str, ...], backlog: int) -> list[Listener]:
+    """
+    Listen on every one of *binds*.
+
+    Args:
+        binds: Texts of the forms above.
+        backlog: Connections the kernel may hold for us (listen(2)).
+
+    Raises:
+        UsageError: One of them cannot be read.
+        SystemRefused: One of them cannot be listened on. None is left open.
+    """
+    with contextlib.ExitStack() as undo:
+        listeners: list[Listener] = []
+        for bind in binds:
+            for listener in _open(bind, backlog):
+                undo.callback(listener.close)
+                listeners.append(listener)
+        undo.pop_all()
+    return listeners
+
+
+def _open(bind: str, backlog: int) -> list[Listener]:
+    try:
+        if bind.startswith("unix:"):
+            return [_unix(bind, bind.removeprefix("unix:"), backlog)]
+        if bind.startswith("fd://"):
+            return [_inherited(bind, bind.removeprefix("fd://"), backlog)]
+        return _tcp(bind, backlog)
+    except OSError as exc:
+        hint = HINTS.get(exc.errno or 0, "")
+        raise SystemRefused(
+            f"cannot listen on {bind}: {exc.strerror or exc}{hint}"
+        ) from exc
+
+
+HINTS: Final = {
+    errno.EADDRINUSE: "; something listens there: stop it, or choose another --bind",
+    errno.EACCES: "; ports below 1024 and other people's directories need root",
+    errno.EADDRNOTAVAIL: "; this machine does not have that address",
+}
+
+
+def _tcp(bind: str, backlog: int) -> list[Listener]:
+    match = TCP.fullmatch(bind)
+    if match is None or int(match["port"]) > MOST_PORT:
+        raise UsageError(
+            f"--bind {bind} is not host:port, [v6]:port, :port, unix:/path or fd://N"
+        )
+    host, port = match["v6"] or match["host"] or None, int(match["port"])
+    try:
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as exc:
+        raise SystemRefused(
+            f"cannot listen on {bind}: {host!r} is not a known host ({exc.strerror})"
+        ) from exc
+    listeners: list[Listener] = []
+    absent: OSError | None = None
+    with contextlib.ExitStack() as undo:
+        for family, _, _, _, address in dict.fromkeys(found):
+            if listeners:  # port 0: the others take what the first was given
+                port = listeners[0].sock.getsockname()[1]
+            try:
+                listener = _listen_tcp(
+                    family, (address[0], port, *address[2:]), backlog
+                )
+            except OSError as exc:
+                # A machine without IPv6 still resolves to its addresses.
+                if exc.errno not in NO_SUCH_ADDRESS:
+                    raise
+                absent = exc
+                continue
+            undo.callback(listener.close)
+            listeners.append(listener)
+        if not listeners and absent is not None:
+            raise absent
+        undo.pop_all()
+    return listeners
+
+
+def _listen_tcp(family: int, address: tuple[Any, ...], backlog: int) -> Listener:
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):
+            sock.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT_SECONDS
+            )
+        sock.bind(address)
+        sock.listen(backlog)
+        sock.setblocking(False)
+        undo.pop_all()
+    return _describe(sock)
+
+
+def _unix(bind: str, path: str, backlog: int) -> Listener:
+    if not path:
+        raise UsageError(f"--bind {bind} needs a path, as in unix:/run/app.sock")
+    remove_stale(path)
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sock.bind(path)
+        listener = Listener(sock, bind, (b"", 0), path=path, inode=inode_of(path))
+        undo.callback(listener.close)
+        sock.listen(backlog)
+        sock.setblocking(False)
+        undo.pop_all()
+    return listener
+
+
+def _inherited(bind: str, number: str, backlog: int) -> Listener:
+    if not number.isdecimal():
+        raise UsageError(f"--bind {bind}: fd:// needs a number, as in fd://3")
+    sock = socket.socket(fileno=int(number))
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(
+        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+    ):
+        sock.detach()
+        raise UsageError(
+            f"--bind {bind}: descriptor {number} is not a listening stream socket"
+        )
+    sock.set_inheritable(False)
+    sock.listen(backlog)
+    sock.setblocking(False)
+    return _describe(sock, bind)
+
+
+def _describe(sock: socket.socket, name: str = "") -> Listener:
+    if sock.family == socket.AF_UNIX:
+        return Listener(sock, name, (b"", 0))
+    host, port = sock.getsockname()[:2]
+    any_address = host in {"0.0.0.0", "::"}  # noqa: S104 - a comparison
+    text = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return Listener(sock, text, None if any_address else (host.encode(), port))
+
+
+def inode_of(path: str) -> tuple[int, int]:
+    """Give device and inode of *path* itself."""
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def remove_stale(path: str) -> None:
+    """
+    Unlink the socket at *path* if nobody listens on it.
+
+    Raises:
+        OSError: EADDRINUSE, somebody does, or it is not a socket.
+    """
+    try:
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise OSError(errno.EADDRINUSE, f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        else:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

@@ -1,0 +1,371 @@
+"""
+The master: a table of contents.
+
+It owns the parts, carries out what the supervisor decides, reports back what happened,
+and knows the order in which things begin and end. It never imports the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import resource
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from typing import Any, Final
+
+from maitred import logs
+from maitred.config import Settings, WorkerSettings
+from maitred.control import ControlServer
+from maitred.errors import AppFailed, ExitCode, SystemRefused
+from maitred.placement import POLICIES, KeyTable, Placement, Slot
+from maitred.routing import Router, affinities
+from maitred.supervision import (
+    Action,
+    AllReady,
+    Drain,
+    Exited,
+    Finish,
+    Kill,
+    Promote,
+    Report,
+    SaidReady,
+    Spawn,
+    Stop,
+    Supervisor,
+    Tick,
+    Times,
+)
+from maitred.wire import messages
+
+from .accepting import Acceptor
+from .counters import Counters
+from .dispatcher import Dispatcher
+from .listeners import open_listeners
+from .peeking import Peeker, untouched
+from .processes import how_it_ended
+from .refusals import Refusals
+from .workers import PYTHON_WORKER, Worker
+
+LAST_WORDS: Final = 1.0
+"Seconds that connections still being peeked at have to say something when we stop."
+RESERVE: Final = 64
+"Descriptors kept for all that is not a connection, and as many again for each worker."
+
+
+class Master:
+    """Runs one service until it is told to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Acquire what can be refused: listeners and control socket.
+
+        Raises:
+            UsageError: A bind or an affinity cannot be read.
+            SystemRefused: Something is taken or forbidden. Nothing is left open.
+        """
+        self._settings = settings
+        self._router = Router(affinities(settings.affinity), settings.head_limit)
+        self._listeners = open_listeners(settings.bind, settings.backlog)
+        try:
+            self._control = ControlServer(settings.control, self._answer)
+        except BaseException:
+            for listener in self._listeners:
+                listener.close()
+            raise
+        self._supervisor = Supervisor(
+            settings.workers,
+            Times(
+                ready=settings.ready_timeout,
+                drain=settings.drain_timeout,
+                grace=settings.grace_period,
+            ),
+            random.Random(),
+        )
+        self._counters = Counters()
+        self._workers: dict[int, Worker] = {}
+        self._started = time.time()
+        self._stopping = False
+        self._draining = False
+        self._failure: tuple[str, str] | None = None
+        self._tick: asyncio.TimerHandle | None = None
+
+    async def run(self) -> ExitCode:
+        """
+        Serve until stopped.
+
+        Raises:
+            AppFailed: The application could not be started.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[Finish] = self._loop.create_future()
+        self._build()
+        await self._control.serve()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_stop_signal)
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
+        try:
+            self._do(self._supervisor.start(self._loop.time()))
+            finish = await self._finished
+        finally:
+            self._close()
+        if finish.app_failed and self._failure is not None:
+            raise AppFailed(*self._failure)
+        return ExitCode.CUT if finish.cut else ExitCode.OK
+
+    def _build(self) -> None:
+        """Make the parts and connect them: acceptor, peeker, dispatcher, refusals."""
+        settings = self._settings
+        policy = POLICIES[settings.policy]
+        slots = [Slot(index, settings.window) for index in range(settings.workers)]
+        keys = KeyTable(settings.workers, limit=settings.max_keys, ttl=settings.key_ttl)
+        self._placement = Placement(
+            slots,
+            policy.make(random.Random(), os.urandom(16)),
+            keys,
+            remembers=policy.remembers,
+        )
+        most = min(settings.max_waiting, _spare_descriptors(settings.workers) // 2)
+        self._refusals = Refusals(self._counters)
+        self._dispatcher = Dispatcher(
+            self._placement,
+            wait_timeout=settings.wait_timeout,
+            most=most,
+            refuse=self._refusals.refuse,
+            untouched=untouched,
+            on_ready=self._on_ready,
+            counters=self._counters,
+        )
+        self._peeker = Peeker(
+            self._router,
+            timeout=settings.head_timeout,
+            most=most,
+            dispatch=self._dispatcher.dispatch,
+            refuse=self._refusals.refuse,
+            settle=self._settle,
+            counters=self._counters,
+        )
+        self._acceptor = Acceptor(
+            self._listeners,
+            begin=self._peeker.begin,
+            settle=self._settle,
+            congested=lambda: self._dispatcher.congested,
+            counters=self._counters,
+        )
+        self._dispatcher.on_settled = self._on_settled
+
+    def _close(self) -> None:
+        for worker in list(self._workers.values()):  # only when we end by an exception
+            worker.process.kill()
+            worker.process.reap()
+            self._dispatcher.detach(worker)
+        self._acceptor.close()
+        self._peeker.close()
+        self._dispatcher.close()
+        self._refusals.close()
+        self._control.close()
+        if self._tick is not None:
+            self._tick.cancel()
+
+    # What the supervisor decides is done here
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Spawn(number, slot, generation):
+                    self._spawn(number, slot, generation)
+                case Promote(number):
+                    self._dispatcher.promote(self._workers[number])
+                case Drain(number, timeout):
+                    farewell = messages.Drain(int(timeout * 1000))
+                    self._dispatcher.dismiss(self._workers[number], farewell)
+                case Stop(number):
+                    self._dispatcher.dismiss(self._workers[number], messages.Quit())
+                    self._workers[number].process.stop()
+                case Kill(number, why):
+                    worker = self._workers[number]
+                    logs.master.info(
+                        "worker %d of slot %d is killed: %s", number, worker.slot, why
+                    )
+                    worker.process.kill()
+                case Report(text, problem):
+                    (logs.master.warning if problem else logs.master.info)("%s", text)
+                case AllReady(generation):
+                    self._announce(generation)
+                case Finish():
+                    self._finished.set_result(action)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Wake up when the supervisor has to be asked again."""
+        if self._tick is not None:
+            self._tick.cancel()
+        at = self._supervisor.wakeup()
+        self._tick = None if at is None else self._loop.call_at(at, self._on_tick)
+
+    def _spawn(self, number: int, slot: int, generation: int) -> None:
+        try:
+            worker = Worker(number, slot, generation, self._command())
+        except (SystemRefused, OSError) as exc:
+            self._loop.call_soon(
+                self._report_exit, Exited(number, f"could not be started ({exc})")
+            )
+            return
+        self._workers[number] = worker
+        self._dispatcher.attach(worker)
+        self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
+
+    def _command(self) -> list[str]:
+        if self._settings.exec:
+            return shlex.split(self._settings.target)
+        names = [field.name for field in fields(WorkerSettings)]
+        settings = WorkerSettings(
+            **{name: getattr(self._settings, name) for name in names}
+        )
+        return [*PYTHON_WORKER, json.dumps(asdict(settings))]
+
+    def _announce(self, generation: int) -> None:
+        settings = self._settings
+        logs.master.info(
+            "listening on %s: %d workers of generation %d ready,"
+            " affinity %s, policy %s",
+            ", ".join(self._acceptor.names),
+            settings.workers,
+            generation,
+            " ".join(settings.affinity) or "none",
+            settings.policy,
+        )
+
+    # What happens is reported from here
+
+    def _on_ready(self, worker: Worker) -> None:
+        if worker.id in self._workers:
+            self._do(self._supervisor.handle(SaidReady(worker.id), self._loop.time()))
+
+    def _on_exit(self, worker: Worker) -> None:
+        self._loop.remove_reader(worker.process.pidfd)
+        code = worker.process.reap()
+        del self._workers[worker.id]
+        # Before its successor is known: what it was handed waits for that one.
+        self._dispatcher.detach(worker)
+        if worker.failure is not None:
+            self._tell_failure(*worker.failure)
+        why = worker.failure[0] if worker.failure else how_it_ended(code)
+        self._report_exit(
+            Exited(
+                worker.id,
+                why,
+                app_failed=worker.failure is not None,
+                cut=bool(worker.cut) or code < 0,
+            )
+        )
+
+    def _tell_failure(self, why: str, traceback: str) -> None:
+        """Show the application's own traceback, once for all workers that had it."""
+        if self._failure != (why, traceback):
+            self._failure = (why, traceback)
+            if traceback:
+                sys.stderr.write(traceback.rstrip("\n") + "\n")
+                sys.stderr.flush()
+
+    def _report_exit(self, event: Exited) -> None:
+        self._do(self._supervisor.handle(event, self._loop.time()))
+
+    def _on_tick(self) -> None:
+        self._do(self._supervisor.handle(Tick(), self._loop.time()))
+
+    def _settle(self) -> None:
+        self._dispatcher.refresh()
+        self._dispatcher.settle()
+
+    def _on_settled(self) -> None:
+        """After everything that could move has moved."""
+        if not self._stopping:
+            self._acceptor.update()
+        elif (
+            not self._draining
+            and not len(self._peeker)
+            and not self._dispatcher.waiting
+        ):
+            self._drain_all()
+
+    def _on_reload_signal(self) -> None:
+        self._failure = None
+        self._do(self._supervisor.reload(self._loop.time()))
+
+    def _on_stop_signal(self) -> None:
+        if self._stopping:
+            logs.master.info("stopping now")
+            self._draining = True
+            self._do(self._supervisor.stop_now())
+            return
+        logs.master.info(
+            "stopping: draining %d workers; a second signal stops now",
+            len(self._workers),
+        )
+        self._stopping = True
+        self._loop.call_later(LAST_WORDS, self._drain_all)
+        self._acceptor.close()
+
+    def _drain_all(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        self._peeker.close()
+        self._do(self._supervisor.stop(self._loop.time()))
+
+    # What an operator asks
+
+    def _answer(self, _command: str) -> dict[str, Any]:
+        """Answer ``status``, the only command there is."""
+        settings = self._settings
+        return {
+            "version": version("maitred"),
+            "pid": os.getpid(),
+            "uptime": round(time.time() - self._started, 1),
+            "target": settings.target,
+            "listening": self._acceptor.names,
+            "generation": self._supervisor.generation,
+            "affinity": list(settings.affinity),
+            "policy": settings.policy,
+            "keys": len(self._placement.keys),
+            "peeking": len(self._peeker),
+            "waiting": self._dispatcher.waiting,
+            "connections": self._counters.statistics(),
+            "slots": [self._slot_status(slot) for slot in range(settings.workers)],
+        }
+
+    def _slot_status(self, slot: int) -> dict[str, Any]:
+        number = self._supervisor.current(slot)
+        worker = None if number is None else self._workers.get(number)
+        status: dict[str, Any] = {
+            "slot": slot,
+            "state": "empty",
+            "queued": self._dispatcher.queued(slot),
+        }
+        if number is None or worker is None:
+            return status
+        return status | {
+            "state": self._supervisor.state(number).name.lower(),
+            "pid": worker.process.pid,
+            "generation": worker.generation,
+            "open": worker.board.connections,
+            "in_flight": len(worker.in_flight) + len(worker.outbox),
+            "handed_over": worker.handed_over,
+            "requests": worker.board.requests,
+            "claimed_keys": self._placement.keys.claimed_by(slot),
+        }
+
+
+def _spare_descriptors(workers: int) -> int:
+    """Raise our limit of open files; say what is left of it for connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(hard - RESERVE - RESERVE * min(workers, 16), RESERVE)

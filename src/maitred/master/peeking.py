@@ -1,0 +1,199 @@
+"""
+Looking at the first bytes of a connection without touching them: the only MSG_PEEK.
+
+Most connections are decided by the first look. The rest wait in an edge-triggered
+epoll: a level-triggered one would report the same unconsumed bytes for ever.
+
+Invariants: one absolute deadline for the whole wait, not one per byte. No more than
+``most`` wait; the one that has waited longest goes first. Nothing is consumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from maitred.routing import Match, NoMatch, Router
+
+from .connection import Connection
+from .counters import Counters
+
+EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+NO_MORE_WILL_COME = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class Refuse(Protocol):
+    """Answers a connection with an HTTP status, counts the cause and closes it."""
+
+    def __call__(self, connection: Connection, status: int, cause: str) -> None:
+        """Own *connection* from now on."""
+
+
+class Peeker:
+    """Peeks until a connection is decided, and passes it on."""
+
+    def __init__(
+        self,
+        router: Router,
+        *,
+        timeout: float,
+        most: int,
+        dispatch: Callable[[Connection], None],
+        refuse: Refuse,
+        settle: Callable[[], None],
+        counters: Counters,
+    ) -> None:
+        """
+        Begin with nobody waiting; needs a running loop.
+
+        Args:
+            router: Decides.
+            timeout: Seconds a connection has until it is decided.
+            most: How many may wait.
+            dispatch: Takes a connection that may be placed.
+            refuse: Takes a connection that is to be answered here.
+            settle: Called after a batch of the above.
+            counters: Where to count.
+        """
+        self._router = router
+        self._timeout = timeout
+        self._most = most
+        self._dispatch = dispatch
+        self._refuse = refuse
+        self._settle = settle
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        # By descriptor, in the order of their deadlines.
+        self._waiting: dict[int, Connection] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop.add_reader(self._epoll.fileno(), self._on_ready)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def begin(self, connection: Connection) -> None:
+        """Own *connection* until it is decided."""
+        connection.deadline = self._loop.time() + self._timeout
+        if self._look(connection):
+            return
+        if len(self._waiting) >= self._most:
+            self._shed()
+        fd = connection.sock.fileno()
+        self._waiting[fd] = connection
+        self._epoll.register(fd, EVENTS)
+        if self._timer is None:
+            self._timer = self._loop.call_at(connection.deadline, self._on_deadline)
+
+    def close(self) -> None:
+        """Close every connection that waits, and stop. May be called again."""
+        if self._epoll.closed:
+            return
+        for connection in list(self._waiting.values()):
+            self._forget(connection)
+            connection.close()
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self, connection: Connection, *, final: bool = False) -> bool:
+        """Peek once; say whether *connection* was decided and is no longer ours."""
+        try:
+            data = peek(connection, self._router.limit)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._part(connection)
+            self._counters.client_left += 1
+            connection.close()
+            return True
+        connection.seen = len(data)
+        verdict = self._router.sniff(data, connection.peer)
+        if isinstance(verdict, Match):
+            self._part(connection)
+            connection.key, connection.learned = verdict
+            self._dispatch(connection)
+            return True
+        if isinstance(verdict, NoMatch):
+            self._part(connection)
+            self._refuse(connection, verdict.status, verdict.cause)
+            return True
+        if final:
+            self._part(connection)
+            self._refuse(connection, 400, "head_cut_short")
+        return final
+
+    def _on_ready(self) -> None:
+        """Look again at those that have news."""
+        for fd, events in self._epoll.poll(0):
+            connection = self._waiting.get(fd)
+            if connection is not None:
+                self._look(connection, final=bool(events & NO_MORE_WILL_COME))
+        self._settle()
+
+    def _on_deadline(self) -> None:
+        """Part with those whose time is over."""
+        self._timer = None
+        now = self._loop.time()
+        while self._waiting:
+            oldest = next(iter(self._waiting.values()))
+            if oldest.deadline > now:
+                self._timer = self._loop.call_at(oldest.deadline, self._on_deadline)
+                break
+            self._time_out(oldest)
+        self._settle()
+
+    def _time_out(self, connection: Connection) -> None:
+        self._forget(connection)
+        if connection.seen:
+            self._refuse(connection, 408, "head_timeout")
+        else:
+            # It never said a word; an answer to no request would confuse a client
+            # that opened the connection in advance.
+            self._counters.silent += 1
+            connection.close()
+
+    def _shed(self) -> None:
+        """Part with the one that has waited longest."""
+        oldest = next(iter(self._waiting.values()))
+        self._forget(oldest)
+        self._refuse(oldest, 503, "too_many_waiting")
+
+    def _part(self, connection: Connection) -> None:
+        """Forget *connection* if it was waiting."""
+        if self._waiting and connection.sock.fileno() in self._waiting:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        fd = connection.sock.fileno()
+        del self._waiting[fd]
+        # Before the descriptor is passed on or closed: a registration lives as long
+        # as any copy of the connection does.
+        self._epoll.unregister(fd)
+
+
+def peek(connection: Connection, most: int) -> bytes:
+    """
+    Give up to *most* of the bytes that wait to be read, and leave them there.
+
+    Raises:
+        BlockingIOError: There are none yet.
+        OSError: The connection is broken.
+    """
+    return connection.sock.recv(most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
+
+def untouched(connection: Connection) -> bool:
+    """Say whether all that was seen of *connection* is still there to be read."""
+    try:
+        return len(peek(connection, max(connection.seen, 1))) >= connection.seen
+    except BlockingIOError:
+        return not connection.seen
+    except OSError:
+        return False

@@ -1,0 +1,82 @@
+"""
+Starting, signalling and reaping workers: the only file that does.
+
+Invariant: a signal goes through the pidfd, so it reaches the process we started or
+nobody. A worker inherits its end of the channel and its scoreboard, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+
+from maitred.errors import SystemRefused
+
+
+class Process:
+    """One worker process that we started and will reap."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        descriptors: Sequence[int],
+    ) -> None:
+        """
+        Start *command*.
+
+        Args:
+            command: Program and arguments.
+            environment: Added to ours.
+            descriptors: Inherited under the same numbers; they stay the caller's.
+
+        Raises:
+            SystemRefused: It could not be started.
+        """
+        try:
+            # A process group of its own: the terminal's Ctrl-C is for the master,
+            # who then drains the workers.
+            self._popen = subprocess.Popen(
+                command,
+                env={**os.environ, **environment},
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        except OSError as exc:
+            raise SystemRefused(f"cannot start {command[0]}: {exc.strerror}") from exc
+        self.pid = self._popen.pid
+        # Readable when the process has ended (pidfd_open(2)); it cannot have been
+        # reaped yet, so the number is its own.
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def stop(self) -> None:
+        """Ask it to leave (TERM)."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it (KILL)."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """
+        Collect the exit status of a process that has ended, and close the pidfd.
+
+        Returns:
+            The exit code; -N if signal N ended it.
+        """
+        code = self._popen.wait()
+        os.close(self.pidfd)
+        return code
+
+
+def how_it_ended(code: int) -> str:
+    """Put the exit code of ``Process.reap`` in words."""
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"

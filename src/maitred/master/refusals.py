@@ -1,0 +1,108 @@
+"""
+Answering a connection in a worker's place: 400, 408, 431, 503, 505.
+
+Only a connection that no worker has had is answered here, so the master may speak
+and shut down. Bytes that lie unread when a socket is closed make the kernel send RST,
+which may destroy the answer before the client has read it (RFC 9112 section 9.6): so
+what comes is read and dropped for a moment first.
+
+Invariants: nothing waits longer than LINGER, and no more than MOST linger at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from http import HTTPStatus
+from typing import Final
+
+from .connection import Connection
+from .counters import Counters
+
+LINGER: Final = 2.0
+"Seconds a client has to read its answer while it still sends."
+MOST: Final = 1024
+CHUNK: Final = 64 * 1024
+CHUNKS_AT_ONCE: Final = 16
+
+WHY: Final = {
+    "bad_request": "This is no HTTP request that can be read in one way only.",
+    "bad_host": "The request must name one host, and the same one everywhere.",
+    "bad_version": "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
+    "tls": "This port speaks plain HTTP, not TLS.",
+    "head_too_large": "The request's head is too large.",
+    "head_timeout": "The request's head did not arrive in time.",
+    "head_cut_short": "The request's head ended before it was complete.",
+    "too_many_waiting": "Too many connections are waiting.",
+    "no_worker": "No worker could take this request in time.",
+    "stopping": "This server is stopping.",
+}
+"Every cause for which a connection is answered here, and what the client reads."
+
+
+def answer(status: int, cause: str) -> bytes:
+    """Compose the response with *status* that explains *cause*."""
+    text = f"{WHY[cause]}\n".encode()
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        "content-type: text/plain; charset=utf-8\r\n"
+        f"content-length: {len(text)}\r\n"
+        "connection: close\r\n\r\n"
+    ).encode() + text
+
+
+class Refusals:
+    """Answers, lingers, closes."""
+
+    def __init__(self, counters: Counters) -> None:
+        """Begin with nobody lingering; needs a running loop."""
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._lingering: dict[Connection, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._lingering)
+
+    def refuse(self, connection: Connection, status: int, cause: str) -> None:
+        """Own *connection*: answer it with *status*, count *cause*, close it soon."""
+        self._counters.refused[cause] += 1
+        sock = connection.sock
+        try:
+            sock.send(answer(status, cause), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            connection.close()
+            return
+        if self._drained(connection) or len(self._lingering) >= MOST:
+            connection.close()
+            return
+        self._lingering[connection] = self._loop.call_later(
+            LINGER, self._end, connection
+        )
+        self._loop.add_reader(sock.fileno(), self._on_readable, connection)
+
+    def close(self) -> None:
+        """Close everything that lingers."""
+        for connection in list(self._lingering):
+            self._end(connection)
+
+    def _drained(self, connection: Connection) -> bool:
+        """Drop what has come; say whether no more will."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(CHUNKS_AT_ONCE):
+                try:
+                    if not connection.sock.recv(CHUNK, socket.MSG_DONTWAIT):
+                        return True
+                except ConnectionError:
+                    return True
+        return False
+
+    def _on_readable(self, connection: Connection) -> None:
+        if self._drained(connection):
+            self._end(connection)
+
+    def _end(self, connection: Connection) -> None:
+        self._lingering.pop(connection).cancel()
+        self._loop.remove_reader(connection.sock.fileno())
+        connection.close()

@@ -1,0 +1,176 @@
+"""
+A worker as the master sees it: its process, its channel, and what it was handed.
+
+Invariants: what was handed over and not answered stands in ``in_flight``, which
+belongs to this object, so that nothing is forgotten when the worker dies. A worker that
+breaks the protocol is ended, alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from maitred.errors import ChannelFull, DescriptorsLost, PeerMisbehaved
+from maitred.wire import Channel
+from maitred.wire.messages import (
+    FROM_MASTER,
+    FROM_WORKER,
+    MAY_BE_SAID,
+    Drain,
+    Handoff,
+    Phase,
+    Quit,
+)
+from maitred.wire.scoreboard import Scoreboard
+
+from .connection import Connection
+from .processes import Process
+
+BATCH: Final = 64
+"Connections in one packet."
+PACKETS_AT_ONCE: Final = 512
+"""
+Packets read from one worker before the others have their turn: more than a channel
+can hold (278 with Linux's default buffer), so one round hears all that was said.
+"""
+
+PYTHON_WORKER: Final = (sys.executable, "-P", "-m", "maitred.worker")
+
+
+class Worker:
+    """One worker process and the master's end of its channel."""
+
+    def __init__(
+        self, number: int, slot: int, generation: int, command: Sequence[str]
+    ) -> None:
+        """
+        Start *command* as a worker.
+
+        Args:
+            number: The worker's id, unique in this master.
+            slot: The slot it fills or will fill.
+            generation: The reload it was born in.
+            command: Program and arguments.
+
+        Raises:
+            SystemRefused: It could not be started.
+        """
+        self.id = number
+        self.slot = slot
+        self.generation = generation
+        self.phase = Phase.STARTING
+        # Placed here and not yet sent; sent and not yet answered.
+        self.outbox: deque[Connection] = deque()
+        self.in_flight: dict[int, Connection] = {}
+        # What is said after that, once.
+        self.farewell: Drain | Quit | None = None
+        self.handed_over = 0
+        # What it said when it could not start, or when it left.
+        self.failure: tuple[str, str] | None = None
+        self.cut = 0
+        self.channel, theirs = Channel.pair(sends=FROM_MASTER, receives=FROM_WORKER)
+        board = Scoreboard.create()
+        try:
+            self.board = Scoreboard(board)
+            self.process = Process(
+                command,
+                {
+                    "MAITRED_CHANNEL": str(theirs.fileno()),
+                    "MAITRED_SCOREBOARD": str(board),
+                    "MAITRED_SLOT": str(slot),
+                    "MAITRED_GENERATION": str(generation),
+                },
+                (theirs.fileno(), board),
+            )
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(board)
+
+    def send_outbox(self) -> bool:
+        """
+        Hand over what waits in the outbox, a batch a packet, then say farewell.
+
+        Returns:
+            Whether all of it is out; otherwise the channel is full.
+
+        Raises:
+            ChannelClosed: The worker is gone. What was not sent stays in the outbox.
+        """
+        while self.outbox:
+            batch = [self.outbox[i] for i in range(min(BATCH, len(self.outbox)))]
+            try:
+                self.channel.send_nowait(*map(handoff, batch))
+            except ChannelFull:
+                return False
+            for connection in batch:
+                self.in_flight[connection.id] = connection
+                self.outbox.popleft()
+            self.handed_over += len(batch)
+        if self.farewell is not None:
+            try:
+                self.channel.send_nowait(self.farewell)
+            except ChannelFull:
+                return False
+            self.farewell = None
+        return self.channel.flush()
+
+    def messages(self) -> Iterator[Any]:
+        """
+        Give what the worker has said, as long as there is something and it is fair.
+
+        Raises:
+            ChannelClosed: It is gone, and everything it said was given.
+            PeerMisbehaved: It said what it may not say in this phase, or nonsense.
+        """
+        for _ in range(PACKETS_AT_ONCE):
+            try:
+                packet = self.channel.receive_nowait()
+            except DescriptorsLost as exc:
+                raise PeerMisbehaved("descriptors were sent to us") from exc
+            if not packet:
+                return
+            if self.phase not in MAY_BE_SAID[type(packet[0])]:
+                name = type(packet[0]).__name__
+                raise PeerMisbehaved(f"{name} while {self.phase.value}")
+            yield from packet
+
+    def say_goodbye(self, farewell: Drain | Quit) -> None:
+        """Say *farewell* after all that is in the outbox, and nothing after it."""
+        if self.phase is Phase.SERVING:
+            self.phase = Phase.DRAINING
+        self.farewell = farewell
+
+    def left_over(self) -> list[Connection]:
+        """Give up everything it was handed and never took; the caller owns it."""
+        connections = [*self.in_flight.values(), *self.outbox]
+        self.in_flight.clear()
+        self.outbox.clear()
+        return connections
+
+    def close(self) -> None:
+        """Close our end of the channel and unmap the scoreboard."""
+        self.channel.close()
+        if hasattr(self, "board"):
+            self.board.close()
+
+
+def handoff(connection: Connection) -> Handoff:
+    """Say all that travels with *connection*, which keeps its descriptor."""
+    local, port = connection.local()
+    return Handoff(
+        connection.sock,
+        connection.id,
+        connection.peer,
+        connection.peer_port,
+        local,
+        port,
+        connection.key or b"",
+        b"",
+    )
