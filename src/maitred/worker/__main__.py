@@ -1,0 +1,51 @@
+"""
+The worker's entry: ``python -P -m maitred.worker SETTINGS``, started by a master.
+
+The environment says which descriptors are the channel and the scoreboard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+
+from maitred import logs
+from maitred.config import WorkerSettings
+from maitred.errors import AppFailed, UsageError
+from maitred.wire import Channel
+from maitred.wire.messages import FROM_MASTER, FROM_WORKER
+from maitred.wire.scoreboard import Scoreboard
+
+from .runtime import Worker, fail
+
+
+def main() -> int:
+    """Run one worker; return its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = WorkerSettings(**json.loads(sys.argv[1]))
+    # Close-on-exec before anything of the application runs: a grandchild that kept our
+    # end would keep its connections in limbo after our death.
+    sock = socket.socket(fileno=int(os.environ.pop("MAITRED_CHANNEL")))
+    channel = Channel(sock, sends=FROM_WORKER, receives=FROM_MASTER)
+    page = int(os.environ.pop("MAITRED_SCOREBOARD"))
+    os.set_inheritable(page, False)
+    board = Scoreboard(page)
+    os.close(page)
+    logs.configure(settings.log_level, access_log=settings.access_log)
+    try:
+        worker = Worker(settings, channel, board)
+        with asyncio.Runner(loop_factory=worker.serving.loop_factory()) as runner:
+            runner.run(worker.run())
+    except AppFailed as failure:
+        return fail(channel, failure)
+    except UsageError as exc:
+        return fail(channel, AppFailed(str(exc), ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""
+Claiming the keys that the application makes, before anyone else can know them.
+
+An ASGI wrapper around the application. It watches responses for a session's name and
+claims it before the message that carries it is passed on to the server. Whoever
+learns the name from the response and connects anew finds the master informed: the
+claim is in the channel before the response is in the socket.
+
+Invariant: a claim precedes the bytes that contain its key. A key in use is claimed
+again well before the master would forget it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Final
+
+from maitred.routing import Affinity
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_LIMIT: Final = 4096
+"Bytes of a response in which a session's name is looked for."
+MOST: Final = 100_000
+"Keys remembered as claimed; one that was forgotten is merely claimed again."
+STARTS: Final = ("http.response.start", "websocket.accept")
+
+
+class ScopeHead:
+    """A request head (``maitred.routing.Head``) as an ASGI scope gives it."""
+
+    def __init__(self, scope: Scope) -> None:
+        """Look at *scope* of type http or websocket."""
+        self.method: bytes = scope.get("method", "GET").encode()
+        self.path: bytes = scope.get("raw_path") or scope["path"].encode()
+        self.query: bytes = scope["query_string"]
+        self.peer: bytes = (scope.get("client") or ("",))[0].encode()
+        self._headers = scope["headers"]
+        name = (self.values(b"host") or [b""])[0].lower()
+        self.host = (
+            name[: name.rfind(b":")] if b":" in name.rpartition(b"]")[2] else name
+        )
+        self.host = self.host.removesuffix(b".")
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Give the value of every header line called *name* (lower case), in order."""
+        return [value for key, value in self._headers if key == name]
+
+
+class Reply:
+    """The response so far (``maitred.routing.Response``), fed message by message."""
+
+    def __init__(self) -> None:
+        """Begin before the response does."""
+        self.status = 0
+        self.body = b""
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
+
+    def add(self, message: Message) -> bool:
+        """Take in one ASGI *message*; say whether it is worth another look."""
+        if message["type"] in STARTS:
+            self.status = message.get("status", 101)
+            self._headers = list(message.get("headers") or ())
+            return True
+        if message["type"] == "http.response.body" and len(self.body) < BODY_LIMIT:
+            self.body += message.get("body", b"")[: BODY_LIMIT - len(self.body)]
+            return True
+        return False
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Give the value of every header line called *name* (lower case), in order."""
+        return [bytes(value) for key, value in self._headers if key.lower() == name]
+
+
+class Claims:
+    """Wraps an application; says what it claims and releases through two callables."""
+
+    def __init__(
+        self,
+        app: App,
+        affinities: Sequence[Affinity],
+        *,
+        ttl: float,
+        claim: Callable[[bytes], None],
+        release: Callable[[bytes], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Wrap *app*.
+
+        Args:
+            app: The application.
+            affinities: Those that learn.
+            ttl: Seconds after which the master forgets a key that is not used.
+            claim: Tells the master that a key lives here, before it returns.
+            release: Tells the master that a key is over.
+            clock: Seconds, monotonic.
+        """
+        self._app = app
+        self._affinities = tuple(affinities)
+        self._again_after = ttl / 4
+        self._claim = claim
+        self._release = release
+        self._clock = clock
+        # When each key was last claimed, oldest first.
+        self._claimed: OrderedDict[bytes, float] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope, watching what leaves."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        head = ScopeHead(scope)
+        named = [(a, key) for a in self._affinities if (key := a.key(head))]
+        for _, key in named:
+            if key in self._claimed:
+                self._live(key)
+        reply = Reply()
+        to_learn = list(self._affinities)
+
+        async def watch(message: Message) -> None:
+            """Claim what *message* makes known, release what it ends; then send it."""
+            if to_learn and reply.add(message):
+                self._learn(to_learn, reply)
+            if message["type"] == "http.response.start":
+                self._end(named, head, reply.status)
+            await send(message)
+
+        await self._app(scope, receive, watch)
+
+    def _learn(self, to_learn: list[Affinity], reply: Reply) -> None:
+        """Claim what *reply* names; an affinity that has learned is done with."""
+        for affinity in list(to_learn):
+            if affinity.learn and (value := affinity.learn(reply)):
+                to_learn.remove(affinity)
+                self._live(affinity.key_of(value))
+
+    def _end(
+        self, named: Sequence[tuple[Affinity, bytes]], head: ScopeHead, status: int
+    ) -> None:
+        """Release the keys of the request that are over with this *status*."""
+        for affinity, key in named:
+            if affinity.ends(head, status):
+                self._claimed.pop(key, None)
+                self._release(key)
+
+    def _live(self, key: bytes) -> None:
+        """Claim *key*, unless that was done a moment ago."""
+        now = self._clock()
+        claimed = self._claimed.get(key)
+        if claimed is not None and now - claimed < self._again_after:
+            return
+        self._claim(key)
+        self._claimed[key] = now
+        self._claimed.move_to_end(key)
+        if len(self._claimed) > MOST:
+            self._claimed.popitem(last=False)

@@ -1,0 +1,255 @@
+"""
+A worker: it loads the application, says READY, takes what it is handed, drains, leaves.
+
+Invariants: TAKEN goes out before the application sees the first request of a
+connection, a CLAIM before the response with its key. What cannot be served is refused.
+When the master is gone, the worker finishes what it has and leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from typing import Any, Final
+
+from maitred import logs
+from maitred.config import WorkerSettings
+from maitred.errors import (
+    AppFailed,
+    ChannelClosed,
+    ChannelError,
+    DescriptorsLost,
+    ExitCode,
+    PeerMisbehaved,
+)
+from maitred.routing import affinities
+from maitred.wire import Channel
+from maitred.wire.cookie import cookie
+from maitred.wire.messages import (
+    Claim,
+    Drain,
+    Drained,
+    Failed,
+    Handoff,
+    Quit,
+    Ready,
+    Reason,
+    Refused,
+    Release,
+    Taken,
+)
+from maitred.wire.scoreboard import Scoreboard
+
+from . import target
+from .claims import Claims
+from .uvicorn_seam import Serving, StartupFailed
+
+SAY_TIMEOUT: Final = 10.0
+"Seconds to wait for room in the channel; the master reads all the time, or is ill."
+SETTLE: Final = 0.02
+LONGEST_TRACEBACK: Final = 32 * 1024
+
+
+class Worker:
+    """Serves what the master hands over."""
+
+    def __init__(
+        self, settings: WorkerSettings, channel: Channel, board: Scoreboard
+    ) -> None:
+        """
+        Load the application.
+
+        Args:
+            settings: What the master said.
+            channel: Our end, owned from now on.
+            board: Where to count.
+
+        Raises:
+            AppFailed: It cannot be loaded.
+        """
+        self._settings = settings
+        self._channel = channel
+        self._draining = False
+        self._master_gone = False
+        self._taken: list[int] = []
+        self._leaving: asyncio.Task[None]
+        self._adoptions: set[asyncio.Task[None]] = set()
+        app = target.load(settings.target, settings.app_dir)
+        self.serving = Serving(
+            app,
+            board,
+            wrap=self._wrap,
+            loop=settings.loop,
+            http=settings.http,
+            lifespan=settings.lifespan,
+            access_log=settings.access_log,
+            timeout_keep_alive=settings.timeout_keep_alive,
+        )
+
+    def _wrap(self, app: Any) -> Any:
+        ttl = self._settings.key_ttl
+        learned = [
+            a for a in affinities(self._settings.affinity) if a.learn is not None
+        ]
+        if not learned:
+            return app
+        return Claims(
+            app,
+            learned,
+            ttl=ttl,
+            claim=lambda key: self._say(Claim(int(ttl), key)),
+            release=lambda key: self._say(Release(key)),
+        )
+
+    async def run(self) -> None:
+        """
+        Serve until told to leave, or until the master is gone.
+
+        Raises:
+            AppFailed: The application's startup failed.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_signal_handler(
+            signal.SIGTERM, self._drain, self._settings.drain_timeout
+        )
+        running = asyncio.ensure_future(self.serving.run())
+        started = asyncio.ensure_future(self.serving.wait_started())
+        await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            started.cancel()
+            self._explain(running)
+        self._loop.add_reader(self._channel.fileno(), self._on_channel)
+        self._say(Ready(os.getpid()))
+        await running
+        await self._leaving
+
+    def _explain(self, running: asyncio.Future[None]) -> None:
+        try:
+            running.result()
+        except StartupFailed as exc:
+            why = f"the lifespan startup of {self._settings.target} failed"
+            raise AppFailed(why, str(exc)) from exc
+
+    # What the master says
+
+    def _on_channel(self) -> None:
+        try:
+            while messages := self._channel.receive_nowait():
+                match messages[0]:
+                    case Handoff():
+                        self._take_over(messages)
+                    case Drain(timeout_ms):
+                        self._drain(timeout_ms / 1000)
+                    case Quit():
+                        self._drain(0)
+        except DescriptorsLost as exc:
+            logs.worker.warning("connections were refused: %s", exc)
+            self._say(*(Refused(m.id, Reason.NO_DESCRIPTOR) for m in exc.messages))
+        except ChannelClosed:
+            self._on_master_gone()
+        except PeerMisbehaved as exc:
+            logs.worker.error("leaving: %s", exc)
+            self._on_master_gone()
+
+    def _take_over(self, handoffs: list[Handoff]) -> None:
+        refused = []
+        for handoff in handoffs:
+            sock = adopt_socket(handoff)
+            if self._draining or sock is None:
+                reason = Reason.WRONG_DESCRIPTOR if sock is None else Reason.DRAINING
+                refused.append(Refused(handoff.id, reason))
+                if sock is not None:
+                    sock.close()
+                continue
+            adoption = self._loop.create_task(self._adopt(sock, handoff))
+            self._adoptions.add(adoption)
+            adoption.add_done_callback(self._adoptions.discard)
+        if refused:
+            self._say(*refused)
+
+    async def _adopt(self, sock: socket.socket, handoff: Handoff) -> None:
+        await self.serving.adopt(
+            sock,
+            client=(handoff.peer.decode(), handoff.peer_port) if handoff.peer else None,
+            prefix=handoff.consumed,
+            on_taken=lambda: self._on_taken(handoff.id),
+        )
+
+    # What we say
+
+    def _on_taken(self, id_: int) -> None:
+        # The application's task is created after this returns and runs after what is
+        # scheduled here; connections that become readable together share a packet.
+        if not self._taken:
+            self._loop.call_soon(self._say_taken)
+        self._taken.append(id_)
+
+    def _say_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        self._say(*map(Taken, taken))
+
+    def _say(self, *messages: Any) -> None:
+        """Send *messages*, in order with everything else we say; wait if we must."""
+        if self._master_gone:
+            return
+        try:
+            self._channel.send(*messages, timeout=SAY_TIMEOUT)
+        except (ChannelError, TimeoutError) as exc:
+            logs.worker.debug("the master does not hear us: %s", exc)
+            self._on_master_gone()
+
+    # How it ends
+
+    def _on_master_gone(self) -> None:
+        if not self._master_gone:
+            self._master_gone = True
+            self._loop.remove_reader(self._channel.fileno())
+            self._drain(self._settings.drain_timeout)
+
+    def _drain(self, timeout: float) -> None:
+        """Take nothing more; finish what there is within *timeout* seconds; leave."""
+        if not self._draining:
+            self._draining = True
+            self._leaving = self._loop.create_task(self._leave(timeout))
+
+    async def _leave(self, timeout: float) -> None:
+        deadline = self._loop.time() + timeout
+        cut = 0
+        try:
+            async with asyncio.timeout_at(deadline):
+                # uvicorn would close a connection that it has not read from. Its
+                # request is there already: let it be read, then finish.
+                while self._adoptions or self.serving.untaken:  # noqa: ASYNC110
+                    await asyncio.sleep(SETTLE)
+                self.serving.finish(deadline - self._loop.time())
+                while self.serving.open:  # noqa: ASYNC110
+                    await asyncio.sleep(SETTLE)
+        except TimeoutError:
+            self.serving.finish(0)
+            cut = self.serving.cut()
+        self._say(Drained(cut))
+
+
+def adopt_socket(handoff: Handoff) -> socket.socket | None:
+    """Own the connection of *handoff*; close it if it is not the one announced."""
+    try:
+        sock = socket.socket(fileno=handoff.connection.fileno())
+    except OSError:  # not a socket
+        handoff.connection.close()
+        return None
+    handoff.connection.detach()
+    if sock.type == socket.SOCK_STREAM and cookie(sock) == handoff.id:
+        return sock
+    sock.close()
+    return None
+
+
+def fail(channel: Channel, failure: AppFailed) -> ExitCode:
+    """Tell the master why there will be no worker; give our exit code."""
+    with contextlib.suppress(ChannelError, TimeoutError):
+        text = failure.traceback.encode()[-LONGEST_TRACEBACK:]
+        channel.send(Failed(failure.why.encode(), text), timeout=SAY_TIMEOUT)
+    return failure.exit_code
