@@ -1,0 +1,80 @@
+"""
+The command line: ``maitred serve`` and ``maitred status``.
+
+Invariant: whatever goes wrong reaches the user as one sentence on standard error and
+an exit code of ``ExitCode``; only the application's own traceback is ever shown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from maitred.errors import AppFailed, ExitCode, MaitredError
+
+from .serve import serve
+from .status import status
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Documentation: docs/ in the project. Exit codes: docs/reference/cli.md.",
+)
+@click.version_option(package_name="maitred", prog_name="maitred")
+def cli() -> None:
+    """
+    Run a stateful Python service on every core.
+
+    One master process accepts connections, looks at their first bytes, and hands each
+    to the worker process that owns its session.
+    """
+
+
+cli.add_command(serve)
+cli.add_command(status)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the command line with *arguments* (those of the process if None).
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="maitred",
+            standalone_mode=False,
+        )
+    except click.exceptions.NoArgsIsHelpError as exc:
+        exc.show()
+        return ExitCode.USAGE
+    except click.ClickException as exc:
+        return _say(_sentence(exc), ExitCode.USAGE)
+    except click.Abort:
+        return ExitCode.OK
+    except AppFailed as exc:
+        return _say(str(exc), exc.exit_code)
+    except MaitredError as exc:
+        return _say(str(exc), exc.exit_code)
+    return int(code or ExitCode.OK)
+
+
+def _say(sentence: str, code: ExitCode) -> int:
+    click.echo(f"maitred: {sentence}", err=True)
+    return code
+
+
+def _sentence(exc: click.ClickException) -> str:
+    text = " ".join(exc.format_message().split()).rstrip(".")
+    return (
+        f"{text}; see `maitred --help`" if isinstance(exc, click.UsageError) else text
+    )

@@ -1,0 +1,152 @@
+"""
+``maitred serve``: from options to settings, then the master.
+
+Invariant: an option is described once, here; defaults come from ``Settings``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Final
+
+import click
+
+from maitred import logs
+from maitred.config import Settings, option
+from maitred.control import default_path
+from maitred.errors import ExitCode
+from maitred.master import Master
+from maitred.placement import POLICIES
+from maitred.routing import PRESETS
+
+DEFAULTS: Final = {field.name: field.default for field in fields(Settings)}
+POLICY_HELP: Final = "; ".join(
+    f"{name}: {policy.about}" for name, policy in POLICIES.items()
+)
+
+
+def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
+    """Make the option of setting *name*, with the default that ``Settings`` has."""
+    return click.option(
+        option(name),
+        default=DEFAULTS[name],
+        show_default=True,
+        help=help_text,
+        **details,
+    )
+
+
+@click.command()
+@click.argument("target")
+@click.option(
+    "--bind",
+    multiple=True,
+    metavar="ADDR",
+    help="Where to listen: host:port, [v6]:port, :port (every address), unix:/path, or"
+    " fd://N for an inherited socket. May be given several times."
+    "  [default: 127.0.0.1:8000]",
+)
+@click.option(
+    "--workers",
+    type=int,
+    default=None,
+    metavar="N",
+    help="How many worker processes.  [default: one per core]",
+)
+@click.option(
+    "--affinity",
+    multiple=True,
+    metavar="SPEC",
+    help="Where a request says which session it belongs to, so that all of a session"
+    " reaches one worker: header:NAME, cookie:NAME, query:NAME, path:N (N-th segment,"
+    " from 1), host, ip, none; a preset"
+    f" ({', '.join(PRESETS)}); or module:attribute, an Affinity of your own."
+    " `,learn` after header:NAME or cookie:NAME says that the server makes the name."
+    " Given several times, they are tried in order.  [default: none]",
+)
+@_setting(
+    "policy",
+    f"How a worker is chosen for a session that has none yet. {POLICY_HELP}.",
+    type=click.Choice(list(POLICIES)),
+)
+@_setting("app_dir", "Directory in which TARGET's module is looked for.", metavar="DIR")
+@click.option(
+    "--exec",
+    "exec_",
+    is_flag=True,
+    help="TARGET is a command to run as the worker, in any language, instead of"
+    " module:attribute (see docs/reference/channel.md).",
+)
+@_setting(
+    "loop", "The workers' event loop.", type=click.Choice(["auto", "uvloop", "asyncio"])
+)
+@_setting(
+    "http", "The workers' HTTP parser.", type=click.Choice(["auto", "httptools", "h11"])
+)
+@_setting("lifespan", "ASGI lifespan.", type=click.Choice(["auto", "on", "off"]))
+@click.option("--access-log/--no-access-log", default=True, help="Log every request.")
+@_setting("log_level", "How much to log.", type=click.Choice(logs.LEVELS), metavar="L")
+@click.option(
+    "--control",
+    metavar="PATH",
+    default=None,
+    help="The control socket, on which `maitred status` asks."
+    "  [default: control.sock in $XDG_RUNTIME_DIR/maitred, for root in /run/maitred]",
+)
+@_setting("backlog", "Connections the kernel may hold for us.", type=int)
+@_setting(
+    "window", "Connections handed to a worker and not yet answered for.", type=int
+)
+@_setting(
+    "max_keys", "Sessions remembered; the least recently used goes first.", type=int
+)
+@_setting("key_ttl", "Seconds a session is remembered after its last use.", type=float)
+@_setting(
+    "head_timeout", "Seconds a client has to send its first request's head.", type=float
+)
+@_setting("head_limit", "Bytes the head of a first request may have.", type=int)
+@_setting(
+    "max_waiting", "Connections that may wait to be decided or for room.", type=int
+)
+@_setting(
+    "wait_timeout",
+    "Seconds a connection waits for its worker before it gets 503.",
+    type=float,
+)
+@_setting("ready_timeout", "Seconds a worker has to start.", type=float)
+@_setting(
+    "drain_timeout",
+    "Seconds a leaving worker has to finish its connections.",
+    type=float,
+)
+@_setting(
+    "grace_period",
+    "Seconds between asking a worker to leave and ending it.",
+    type=float,
+)
+@_setting("timeout_keep_alive", "Seconds an idle connection is kept open.", type=float)
+def serve(
+    bind: tuple[str, ...],
+    workers: int | None,
+    control: str | None,
+    exec_: bool,
+    **options: Any,
+) -> ExitCode:
+    """
+    Serve the ASGI application TARGET, as in `maitred serve app:app`.
+
+    TARGET is module:attribute, found from the current directory. TERM and INT drain the
+    workers and stop, a second one stops now; HUP reloads.
+    """
+    settings = Settings(
+        bind=bind or DEFAULTS["bind"],  # type: ignore[arg-type]
+        workers=len(os.sched_getaffinity(0)) if workers is None else workers,
+        control=control or default_path(),
+        exec=exec_,
+        **options,
+    )
+    logs.configure(settings.log_level)
+    return asyncio.run(Master(settings).run())

@@ -1,0 +1,56 @@
+"""``maitred status``: what the running master and each of its workers are doing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import click
+
+from maitred.control import ask, default_path
+
+COLUMNS: Final = {
+    "slot": "SLOT",
+    "pid": "PID",
+    "generation": "GEN",
+    "state": "STATE",
+    "open": "OPEN",
+    "in_flight": "IN-FLIGHT",
+    "queued": "QUEUED",
+    "handed_over": "HANDED-OVER",
+    "requests": "REQUESTS",
+    "claimed_keys": "CLAIMED-KEYS",
+}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+@click.option(
+    "--control", metavar="PATH", default=None, help="The master's control socket."
+)
+def status(as_json: bool, control: str | None) -> None:
+    """Show what the running master and its workers are doing."""
+    answer = ask(control or default_path(), "status")
+    click.echo(json.dumps(answer, indent=2) if as_json else render(answer))
+
+
+def render(answer: dict[str, Any]) -> str:
+    """Lay out *answer*, what the master says of itself, for people."""
+    counts = answer["connections"]
+    affinity = " ".join(answer["affinity"]) or "none"
+    refused = sum(counts["refused"].values())
+    rules = f"affinity {affinity}, policy {answer['policy']}, {answer['keys']} keys"
+    age = f"up {answer['uptime']:g} s, generation {answer['generation']}"
+    past = f"{counts['accepted']} accepted, {counts['taken']} taken, {refused} refused"
+    now = f"{answer['peeking']} being peeked at, {answer['waiting']} waiting"
+    lines = [
+        f"{answer['target']} on {', '.join(answer['listening'])}",
+        f"master {answer['pid']}, {age}, {rules}",
+        f"connections: {past}, {counts['redispatched']} dispatched again; {now}",
+        "",
+    ]
+    rows = [list(COLUMNS.values())]
+    rows += [[str(slot.get(name, "-")) for name in COLUMNS] for slot in answer["slots"]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines += ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    return "\n".join(lines)
