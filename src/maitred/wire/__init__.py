@@ -1,8 +1,8 @@
 """
 How two processes talk: typed messages with descriptors. A library of its own.
 
-Read ``messages`` (what is said), ``codec`` (how it stands on the wire), then
-``channel`` (how it gets there).
+Read ``messages`` (what is said), ``codec`` (how it stands on the wire),
+``descriptor`` (who owns what comes), then ``channel`` (how it gets there).
 """
 
 from .channel import Channel

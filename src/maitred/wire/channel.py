@@ -15,6 +15,10 @@ Invariants:
 * Received descriptors do not survive exec. The socket never blocks; every wait
   has a deadline.
 
+One gap is CPython's: an exception from a signal handler (such as KeyboardInterrupt) may
+strike after recvmsg and before there is an owner. Where that matters, use handlers that
+do not raise, such as asyncio's.
+
 Logs nothing: whoever owns the channel knows what its failures mean.
 """
 

@@ -107,7 +107,8 @@ class Return(NamedTuple):
     Connection ``id`` is the master's again.
 
     ``unread`` was read from it and belongs before what is still in the kernel,
-    ``key`` is what its next request is placed by.
+    ``key`` is what its next request is placed by. Reserved: no master of this
+    version understands it yet, so none allows it in any phase.
     """
 
     connection: Passed
@@ -168,6 +169,7 @@ class Phase(enum.Enum):
 
 
 ALWAYS = frozenset(Phase)
+NEVER: frozenset[Phase] = frozenset()
 AFTER_READY = frozenset({Phase.SERVING, Phase.DRAINING})
 
 
@@ -185,12 +187,13 @@ MESSAGES = (
     Entry(2, Ready, Side.WORKER, frozenset({Phase.STARTING})),
     Entry(3, Taken, Side.WORKER, AFTER_READY),
     Entry(4, Refused, Side.WORKER, AFTER_READY),
-    Entry(5, Return, Side.WORKER, AFTER_READY),
+    Entry(5, Return, Side.WORKER, NEVER),
     Entry(6, Claim, Side.WORKER, AFTER_READY),
     Entry(7, Release, Side.WORKER, AFTER_READY),
     Entry(8, Drain, Side.MASTER, frozenset({Phase.SERVING})),
     Entry(9, Quit, Side.MASTER, ALWAYS),
-    Entry(10, Drained, Side.WORKER, frozenset({Phase.DRAINING})),
+    # While serving too: a worker may have been told to leave by somebody else.
+    Entry(10, Drained, Side.WORKER, AFTER_READY),
     Entry(11, Failed, Side.WORKER, frozenset({Phase.STARTING})),
 )
 

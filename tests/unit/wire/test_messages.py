@@ -1,0 +1,180 @@
+"""The table of messages: what it must not say twice, and what must never change."""
+
+import inspect
+
+import pytest
+
+from maitred import U8, Descriptor, PeerMisbehaved
+from maitred.wire import messages
+from maitred.wire.codec import HEADER, Codec
+from maitred.wire.messages import (
+    FROM_MASTER,
+    FROM_WORKER,
+    MAY_BE_SAID,
+    MESSAGES,
+    VERSION,
+    Claim,
+    Drain,
+    Drained,
+    Failed,
+    Handoff,
+    Kind,
+    Phase,
+    Quit,
+    Ready,
+    Reason,
+    Refused,
+    Release,
+    Return,
+    Side,
+    Taken,
+)
+
+NOBODY = Descriptor(-1)
+"It owns nothing; the codec looks at nothing but its place."
+
+# One packet of each message, byte for byte, as every worker in every language reads
+# and writes it. If one of these changes, raise VERSION.
+PINNED = [
+    (
+        Handoff(NOBODY, 0x1122, b"10.0.0.9", 40001, b"10.0.0.1", 80, b"alice", b"GE"),
+        (
+            "01 01 0001 0001 0000 00000033"
+            " 0000000000001122 00000008 9c41 00000008 0050 00000005 00000002"
+            " 31302e302e302e39 31302e302e302e31 616c696365 4745"
+        ),
+    ),
+    (Ready(4711), "01 02 0000 0001 0000 00000004 00001267"),
+    (Taken(0x1122), "01 03 0000 0001 0000 00000008 0000000000001122"),
+    (
+        Refused(0x1122, Reason.DRAINING),
+        "01 04 0000 0001 0000 00000009 0000000000001122 02",
+    ),
+    (
+        Return(NOBODY, 0x1122, b"bob", b"GET /"),
+        (
+            "01 05 0001 0001 0000 00000018 0000000000001122 00000003 00000005"
+            " 626f62 474554202f"
+        ),
+    ),
+    (Claim(3600, b"sid"), "01 06 0000 0001 0000 0000000b 00000e10 00000003 736964"),
+    (Release(b"sid"), "01 07 0000 0001 0000 00000007 00000003 736964"),
+    (Drain(30_000), "01 08 0000 0001 0000 00000004 00007530"),
+    (Quit(), "01 09 0000 0001 0000 00000000"),
+    (Drained(2), "01 0a 0000 0001 0000 00000004 00000002"),
+    (
+        Failed(b"no", b"Trace"),
+        "01 0b 0000 0001 0000 0000000f 00000002 00000005 6e6f 5472616365",
+    ),
+]
+
+
+@pytest.fixture
+def codec():
+    """Both sides in one: it sends and receives every message."""
+    everything = {**FROM_MASTER, **FROM_WORKER}
+    return Codec(sends=everything, receives=everything)
+
+
+def ids(pinned):
+    """Name a test after its message."""
+    return type(pinned[0]).__name__
+
+
+@pytest.mark.parametrize("pinned", PINNED, ids=ids)
+def test_message_stands_on_the_wire_as_ever(codec, pinned):
+    """The bytes of each message are those that were pinned, in both directions."""
+    message, text = pinned
+    data = bytes.fromhex(text.replace(" ", ""))
+    assert codec.encode([message])[0].hex() == data.hex()
+    header = codec.decode_header(data)
+    owners = [NOBODY] * header.descriptors
+    assert codec.decode_body(header, data[HEADER.size :], owners) == [message]
+
+
+def test_every_message_is_pinned():
+    """The list above has every message of the table, in its order."""
+    assert [type(message) for message, _ in PINNED] == [e.message for e in MESSAGES]
+
+
+def test_version_is_pinned():
+    """If you raise it, write into the changelog what changed and who must follow."""
+    assert VERSION == 1
+
+
+def test_numbers_are_unique_and_fit_a_byte():
+    """No two messages share a number."""
+    numbers = [entry.number for entry in MESSAGES]
+    assert len(set(numbers)) == len(numbers)
+    assert all(0 < number < 256 for number in numbers)
+
+
+def test_every_message_is_in_the_table_once():
+    """Every NamedTuple that is a message has one line in MESSAGES."""
+    no_message = {Kind, messages.Entry}
+    defined = {
+        each
+        for _, each in inspect.getmembers(messages, inspect.isclass)
+        if issubclass(each, tuple) and each not in no_message
+    }
+    listed = [entry.message for entry in MESSAGES]
+    assert set(listed) == defined
+    assert len(listed) == len(defined)
+
+
+def test_every_message_explains_itself():
+    """Each message has a docstring, from which the reference is made."""
+    for entry in MESSAGES:
+        doc = entry.message.__doc__ or ""
+        assert not doc.startswith(entry.message.__name__ + "(")
+        assert doc.strip().split("\n")[0].endswith((".", "?"))
+
+
+def test_sides_split_the_table():
+    """What a master sends and what a worker sends are the whole table."""
+    assert {e.number: e.message for e in MESSAGES} == {**FROM_MASTER, **FROM_WORKER}
+    assert set(FROM_MASTER.values()) == {Handoff, Drain, Quit}
+    assert not set(FROM_MASTER) & set(FROM_WORKER)
+
+
+@pytest.mark.parametrize(
+    ("side", "table"), [(Side.MASTER, FROM_WORKER), (Side.WORKER, FROM_MASTER)]
+)
+def test_side_refuses_its_own_words(side, table):
+    """A peer that says what only we may say is refused by its header."""
+    receiver = Codec(sends={}, receives=table)
+    for entry in MESSAGES:
+        header = HEADER.pack(VERSION, entry.number, 0, 1, 0, 0)
+        if entry.sender is side:
+            with pytest.raises(PeerMisbehaved, match="is not for it to send"):
+                receiver.decode_header(header)
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        (Phase.STARTING, {Ready, Failed, Quit}),
+        (
+            Phase.SERVING,
+            {Handoff, Taken, Refused, Claim, Release, Drain, Quit, Drained},
+        ),
+        (Phase.DRAINING, {Taken, Refused, Claim, Release, Quit, Drained}),
+    ],
+)
+def test_phase_allows(phase, said):
+    """Each phase allows these messages and no other."""
+    assert {each for each, phases in MAY_BE_SAID.items() if phase in phases} == said
+
+
+def test_reasons_are_pinned():
+    """Numbers of reasons are on the wire, so they never change."""
+    assert {reason.name: reason.value for reason in Reason} == {
+        "NO_DESCRIPTOR": 1,
+        "DRAINING": 2,
+        "WRONG_DESCRIPTOR": 3,
+    }
+
+
+def test_kinds_say_name_and_code():
+    """The name of a kind is for people, its code for struct."""
+    assert U8.__metadata__ == (Kind("u8", "B"),)
