@@ -292,20 +292,25 @@ class Dispatcher:
             self._listen(worker)
 
     def _listen(self, worker: Worker) -> None:
+        if worker.silent:
+            return
         try:
             for message in worker.messages():
                 self._heed(worker, message)
         except ChannelClosed:
-            self._loop.remove_reader(worker.channel.fileno())
-            self._vacate(worker)
+            self._fall_silent(worker)
             self._loop.call_later(GRACE, self._end, worker)
         except PeerMisbehaved as exc:
             logs.master.error(
                 "worker %d of slot %d is ended: %s", worker.id, worker.slot, exc
             )
-            self._loop.remove_reader(worker.channel.fileno())
-            self._vacate(worker)
+            self._fall_silent(worker)
             worker.process.kill()
+
+    def _fall_silent(self, worker: Worker) -> None:
+        worker.silent = True
+        self._loop.remove_reader(worker.channel.fileno())
+        self._vacate(worker)
 
     def _heed(self, worker: Worker, message: Any) -> None:
         """Note what *worker* said. Places nothing: placing may lead to listening."""

@@ -1,8 +1,8 @@
 """
 Starting, signalling and reaping workers: the only file that does.
 
-Invariant: a signal goes through the pidfd, so it reaches the process we started or
-nobody. A worker inherits its end of the channel and its scoreboard, and nothing else.
+Invariant: a signal goes through the pidfd, so it reaches the process we started or,
+when that was reaped, nobody. A worker inherits its end of the channel and its scoreboard, and nothing else.
 """
 
 from __future__ import annotations
@@ -51,14 +51,19 @@ class Process:
         # Readable when the process has ended (pidfd_open(2)); it cannot have been
         # reaped yet, so the number is its own.
         self.pidfd = os.pidfd_open(self.pid)
+        self._reaped = False
 
     def stop(self) -> None:
         """Ask it to leave (TERM)."""
-        signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it (KILL)."""
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self._reaped:
+            signal.pidfd_send_signal(self.pidfd, number)
 
     def reap(self) -> int:
         """
@@ -68,6 +73,7 @@ class Process:
             The exit code; -N if signal N ended it.
         """
         code = self._popen.wait()
+        self._reaped = True
         os.close(self.pidfd)
         return code
 

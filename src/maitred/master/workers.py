@@ -24,6 +24,7 @@ from maitred.wire.messages import (
     Handoff,
     Phase,
     Quit,
+    Return,
 )
 from maitred.wire.scoreboard import Scoreboard
 
@@ -72,6 +73,8 @@ class Worker:
         # What it said when it could not start, or when it left.
         self.failure: tuple[str, str] | None = None
         self.cut = 0
+        # Nothing more is heard from it: it closed its end, or broke the protocol.
+        self.silent = False
         self.channel, theirs = Channel.pair(sends=FROM_MASTER, receives=FROM_WORKER)
         board = Scoreboard.create()
         try:
@@ -137,7 +140,10 @@ class Worker:
             if not packet:
                 return
             if self.phase not in MAY_BE_SAID[type(packet[0])]:
-                name = type(packet[0]).__name__
+                for message in packet:
+                    if isinstance(message, Return):
+                        message.connection.close()
+                name = type(packet[0]).__name__.upper()
                 raise PeerMisbehaved(f"{name} while {self.phase.value}")
             yield from packet
 

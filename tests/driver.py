@@ -1,0 +1,340 @@
+"""
+Servers as objects that a test drives: the real command line, real processes.
+
+Invariant: whatever a driver started is gone after ``check``, and it says so if not: no
+process of the run is left, the master's descriptors are those it had when it was
+ready, every connection it accepted is accounted for, and the log holds no warning,
+error or traceback that the test did not expect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from maitred.control import ask
+
+APPS = Path(__file__).parent / "apps"
+COMMAND = str(Path(sys.executable).parent / "maitred")
+DEADLINE = 60.0
+RUN = "MAITRED_TEST_RUN"
+ALARM = re.compile(
+    r" (WARNING|ERROR|CRITICAL) |Traceback|Error:|never retrieved|Exception ignored"
+)
+ENDS = ("taken", "client_left", "silent", "lost")
+"The counters of which, with the refusals, each accepted connection ends in one."
+
+
+def wait_until(
+    what: str, condition: Callable[[], Any], deadline: float = DEADLINE
+) -> Any:
+    """Wait until *condition* gives something true, and return it; fail at the deadline."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what}: not within {deadline:g} s"
+        time.sleep(0.02)
+    return value
+
+
+def descriptors(pid: int) -> list[str]:
+    """List what the open descriptors of process *pid* are."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(fd).split(":")[0])
+    return sorted(found)
+
+
+def processes_of(run: str) -> list[int]:
+    """List the live processes whose environment belongs to *run*."""
+    found = []
+    mark = f"{RUN}={run}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            if (
+                is_alive(int(entry.name))
+                and mark in (entry / "environ").read_bytes().split(b"\0")
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether *pid* is a process and no zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in "ZX"
+
+
+class Server:
+    """One server process, its log in a file."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        cwd: Path = APPS,
+        env: dict[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        nofile: int | None = None,
+        user: int | None = None,
+    ) -> None:
+        """
+        Start *command*.
+
+        Args:
+            command: Program and arguments.
+            log: Where what it prints is added.
+            cwd: The directory it runs in.
+            env: Added to our environment.
+            pass_fds: Descriptors it inherits.
+            nofile: Its limit of open files, which it cannot raise.
+            user: Whose process it is, where we may choose.
+        """
+        self.run = uuid.uuid4().hex
+        self.log_path = log
+        if nofile is not None:
+            command = ["prlimit", f"--nofile={nofile}", *command]
+
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env={**os.environ, RUN: self.run, "PYTHONUNBUFFERED": "1"} | (env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=pass_fds,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """All that was logged so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def wait_for_log(self, pattern: str, times: int = 1) -> re.Match[str]:
+        """Wait until *pattern* stands in the log *times* times; give the last match."""
+
+        def found() -> re.Match[str] | None:
+            ended = self.process.poll() is not None
+            matches = list(re.finditer(pattern, self.log))
+            if len(matches) < times and ended:
+                raise AssertionError(
+                    f"the server ended ({self.process.returncode}):\n{self.log}"
+                )
+            return matches[-1] if len(matches) >= times else None
+
+        match: re.Match[str] = wait_until(f"{pattern!r} in the log", found)
+        return match
+
+    def wait(self) -> int:
+        """Wait until the process ends; give its exit code."""
+        return self.process.wait(timeout=DEADLINE)
+
+    def kill_all(self) -> None:
+        """End every process of the run."""
+        for pid in processes_of(self.run):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(timeout=DEADLINE)
+
+
+class Maitred(Server):
+    """``maitred serve``."""
+
+    def __init__(
+        self,
+        target: str,
+        *options: str,
+        tmp_path: Path,
+        bind: str | None = "127.0.0.1:0",
+        workers: int = 4,
+        **details: Any,
+    ) -> None:
+        """Start serving *target*; ``ready`` waits until it does."""
+        self.control = str(tmp_path / "control.sock")
+        self.expected: list[str] = []
+        self.expected_lost = 0
+        self.workers = workers
+        self.descriptors_at_start: list[str] | None = None
+        binds = [] if bind is None else ["--bind", bind]
+        super().__init__(
+            [COMMAND, "serve", target, *binds, "--workers", str(workers),
+             "--control", self.control, *options],
+            tmp_path / "maitred.log",
+            **details,
+        )  # fmt: skip
+
+    def ready(self) -> Maitred:
+        """Wait until every worker is ready; note what is open then."""
+        self.wait_for_log(r"workers of generation \d+ ready")
+        # asking is a connection too, and makes the loop import what it needs for one
+        self.status()
+        self.descriptors_at_start = descriptors(self.pid)
+        return self
+
+    @property
+    def port(self) -> int:
+        """The port of the first listener."""
+        return int(self.wait_for_log(r"listening on http://\S*?:(\d+)[,:]")[1])
+
+    @property
+    def url(self) -> str:
+        """The address of the first listener."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def status(self) -> dict[str, Any]:
+        """Ask the master."""
+        return ask(self.control, "status")
+
+    def worker_pids(self) -> list[int]:
+        """Give the pid of each slot's worker."""
+        return [slot["pid"] for slot in self.status()["slots"]]
+
+    def total(self, column: str) -> int:
+        """Give the sum of *column* over all slots."""
+        return sum(slot.get(column, 0) for slot in self.status()["slots"])
+
+    def tell(self, number: int) -> None:
+        """Send signal *number* to the master."""
+        self.process.send_signal(number)
+
+    def reload(self) -> None:
+        """Reload, and wait until the new generation serves."""
+        before = self.log.count("workers of generation")
+        self.tell(signal.SIGHUP)
+        self.wait_for_log(r"workers of generation \d+ ready", before + 1)
+
+    def kill_worker(self, slot: int, number: int = signal.SIGKILL) -> int:
+        """Send *number* to the worker of *slot*; give its pid."""
+        pid: int = self.status()["slots"][slot]["pid"]
+        os.kill(pid, number)
+        return pid
+
+    def connect(self) -> socket.socket:
+        """Connect to the first listener."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
+
+    def expect_log(self, pattern: str) -> None:
+        """Say that lines with *pattern* may be warnings, errors or tracebacks."""
+        self.expected.append(pattern)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop, and give the exit code."""
+        self.tell(number)
+        return self.wait()
+
+    def check(self) -> None:
+        """Stop if that was not done yet; fail if anything is left or was not expected."""
+        check_all([self])
+
+    def check_gone(self) -> None:
+        """Fail if anything is left after the end."""
+        try:
+            wait_until("no process is left", lambda: not processes_of(self.run))
+            assert not Path(self.control).exists()
+        finally:
+            self.kill_all()
+        self._check_log()
+
+    def check_at_rest(self) -> None:
+        """Fail if anything of the clients, who are gone, is left."""
+        if self.descriptors_at_start is not None:
+            self._wait_for_rest()
+        self._check_log()
+
+    def _wait_for_rest(self) -> None:
+        state: dict[str, Any] = {}
+
+        def at_rest() -> bool:
+            state.update(self.status(), descriptors=descriptors(self.pid))
+            counts = state["connections"]
+            ended = sum(counts[name] for name in ENDS) + sum(counts["refused"].values())
+            return (
+                counts["accepted"] == ended
+                and counts["lost"] == self.expected_lost
+                and not state["waiting"]
+                and not state["peeking"]
+                and not any(slot["open"] for slot in state["slots"])
+                and state["descriptors"] == self.descriptors_at_start
+            )
+
+        try:
+            wait_until("the server is at rest", at_rest)
+        except AssertionError as exc:
+            raise AssertionError(
+                f"{exc}: {state}\nat start: {self.descriptors_at_start}\n{self.log}"
+            ) from None
+
+    def _check_log(self) -> None:
+        alarms = [
+            line
+            for line in self.log.splitlines()
+            if ALARM.search(line) and not any(re.search(p, line) for p in self.expected)
+        ]
+        assert not alarms, (
+            "unexpected in the log:\n" + "\n".join(alarms) + "\n\n" + self.log
+        )
+
+
+def check_all(servers: Sequence[Maitred]) -> None:
+    """Stop all *servers* at once; fail for the first of which something is left."""
+    try:
+        alive = [server for server in servers if server.process.poll() is None]
+        for server in alive:
+            server.check_at_rest()
+        for server in alive:
+            server.tell(signal.SIGTERM)
+        for server in alive:
+            assert server.wait() == 0, server.log
+        for server in servers:
+            server.check_gone()
+    finally:
+        for server in servers:
+            server.kill_all()
+
+
+class Uvicorn(Server):
+    """Plain ``uvicorn --workers N``: the same job without affinity."""
+
+    def __init__(
+        self, target: str, *options: str, tmp_path: Path, workers: int = 4
+    ) -> None:
+        """Start serving *target* on a free port."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.workers = workers
+        super().__init__(
+            [sys.executable, "-m", "uvicorn", target, "--port", str(self.port), "--workers",
+             str(workers), "--no-access-log", *options],
+            tmp_path / "uvicorn.log",
+        )  # fmt: skip
+
+    def ready(self) -> Uvicorn:
+        """Wait until every worker is ready."""
+        self.wait_for_log(r"Application startup complete", self.workers)
+        return self
