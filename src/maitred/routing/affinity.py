@@ -161,11 +161,14 @@ def response_header(name: str) -> Learn:
 
 
 def set_cookie(name: str) -> Learn:
-    """Learn from the response's ``Set-Cookie`` of *name*, unless it is empty."""
-    pair = re.compile(rb"%b=([^;]+)" % re.escape(name.encode()))
+    """Learn from the response's ``Set-Cookie`` of *name*, unless that deletes it."""
+    pair = re.compile(rb"%b=([^;]*[^; \t])" % re.escape(name.encode()))
+    # Frameworks delete a cookie with an empty value, or with '""' and Max-Age=0.
+    deletes = re.compile(rb"(?i);[ \t]*max-age[ \t]*=[ \t]*(?:0|-)").search
 
     def learn(response: Response) -> bytes | None:
-        matches = [pair.match(line) for line in response.values(b"set-cookie")]
+        lines = response.values(b"set-cookie")
+        matches = [pair.match(line) for line in lines if not deletes(line)]
         return only([match[1] for match in matches if match])
 
     return learn

@@ -32,9 +32,15 @@ TLS_HANDSHAKE: Final = 0x16
 "The first byte of a TLS record that holds a ClientHello (RFC 8446 section 5.1)."
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 section 5.6.2
-TARGET: Final = rb'[!"$-~]'  # visible ASCII without "#", which no client may send
+VISIBLE: Final = rb'[!"$-~]'  # ASCII without "#", which no client may send
+# Origin, asterisk or absolute form (RFC 9112 section 3.2). The fourth, authority form,
+# is for CONNECT, after which there is no HTTP to route; parsers disagree about both.
+TARGET: Final = rb"(?:/%b*|\*|(?i:https?)://%b+)" % (VISIBLE, VISIBLE)
 
-REQUEST_LINE: Final = rb"(%b{1,32}) (%b+) HTTP/1\.([01])\r\n" % (TOKEN, TARGET)
+REQUEST_LINE: Final = rb"(?!CONNECT )(%b{1,32}) (%b) HTTP/1\.([01])\r\n" % (
+    TOKEN,
+    TARGET,
+)
 HEADER_LINE: Final = rb"%b+:[\t\x20-\x7e\x80-\xff]*+\r\n" % TOKEN
 HEAD: Final = re.compile(rb"%b((?:%b)*+)\r\n" % (REQUEST_LINE, HEADER_LINE))
 
@@ -43,14 +49,16 @@ METHOD_SO_FAR: Final = re.compile(rb"%b{1,32}(?: |\Z)" % TOKEN)
 LINE_SO_FAR: Final = re.compile(rb"(?s)[^\n]*\n")
 FIRST_LINE: Final = re.compile(REQUEST_LINE)
 OTHER_VERSION: Final = re.compile(
-    rb"%b{1,32} %b+ HTTP/[0-9](?:\.[0-9])?\r\n" % (TOKEN, TARGET)
+    rb"%b{1,32} %b HTTP/(?!1\.[01])[0-9](?:\.[0-9])?\r\n" % (TOKEN, TARGET)
 )
 NEVER_IN_HEAD: Final = re.compile(rb"\0|\r(?![\n]|\Z)|(?<!\r)\n")
 
 AUTHORITY: Final = re.compile(
     rb"(?P<name>[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z"
 )
-ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]*)(.*)", re.DOTALL)
+# With a path: without one, httptools has none to give and h11 gives all of it.
+ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]*)(/.*)")
+LENGTH: Final = re.compile(rb"[0-9]{1,19}")  # llhttp counts in 64 bits
 
 
 class Head(Protocol):
@@ -129,6 +137,8 @@ def sniff_head(
     if match := HEAD.match(data):
         method, target, minor, _ = match.groups()
         head = RawHead(method, target, data[match.start(4) - 1 : match.end(4)], peer)
+        if not _has_one_end(head, minor) or (target == b"*" and method != b"OPTIONS"):
+            return BAD_REQUEST
         return head if _settle_host(head, target, minor) else BAD_HOST
     return _why_not(data, limit)
 
@@ -148,6 +158,26 @@ def _why_not(data: bytes, limit: int) -> NeedMore | NoMatch:
     return TOO_LARGE if len(data) == limit else NEED_MORE
 
 
+def _has_one_end(head: RawHead, minor: bytes) -> bool:
+    """
+    Say whether it is beyond doubt where the body ends and the next request begins.
+
+    Both of Content-Length and Transfer-Encoding, or one of them twice, is how requests
+    are smuggled (RFC 9112 section 6.1, 6.3). h11 lets equal lengths pass and prefers
+    the encoding to a length; httptools takes more encodings than "chunked"; both take
+    one in HTTP/1.0.
+    """
+    lengths = head.values(b"content-length")
+    encodings = head.values(b"transfer-encoding")
+    if encodings:
+        return (
+            not lengths
+            and minor == b"1"
+            and [encoding.lower() for encoding in encodings] == [b"chunked"]
+        )
+    return not lengths or (len(lengths) == 1 and bool(LENGTH.fullmatch(lengths[0])))
+
+
 def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
     """
     Find out which host *head* is for; say whether that is beyond doubt.
@@ -157,15 +187,15 @@ def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
     """
     hosts = head.values(b"host")
     if len(hosts) != 1:
-        return not hosts and minor == b"0"
+        return not hosts and minor == b"0" and target.startswith((b"/", b"*"))
     authority = AUTHORITY.match(hosts[0])
     if authority is None:
         return False
     head.host = authority["name"].lower().removesuffix(b".")
-    if target.startswith(b"/") or target == b"*":
+    if target.startswith((b"/", b"*")):
         return True
     absolute = ABSOLUTE.match(target)
     if absolute is None or absolute[1].lower() != hosts[0].lower():
         return False
-    head.path, _, head.query = (absolute[2] or b"/").partition(b"?")
+    head.path, _, head.query = absolute[2].partition(b"?")
     return True

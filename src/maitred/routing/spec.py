@@ -33,12 +33,18 @@ from .affinity import (
 )
 from .presets import PRESETS
 
-NAMED: Final[dict[str, tuple[Callable[[str], Find], Callable[[str], Learn] | None]]] = {
-    "header": (header, response_header),
-    "cookie": (cookie, set_cookie),
-    "query": (query, None),
+NAMED: Final[dict[str, Callable[[str], Find]]] = {
+    "header": header,
+    "cookie": cookie,
+    "query": query,
 }
-"Places that need a name: how to find it in a request, how to learn it from a response."
+"Places that need a name, and how to find its value in a request."
+
+LEARNED: Final[dict[str, Callable[[str], Learn]]] = {
+    "header": response_header,
+    "cookie": set_cookie,
+}
+"Those that a response has too, and how to learn the value there."
 
 PLAIN: Final[dict[str, Find]] = {"host": host, "ip": ip}
 "Places that need nothing more."
@@ -71,24 +77,29 @@ def affinity(spec: str) -> Affinity:
         UsageError: It cannot be read, or its module or attribute is not there.
     """
     text, _, option = spec.partition(",")
-    place, colon, rest = text.partition(":")
+    place, _, rest = text.partition(":")
     if option not in {"", "learn"}:
         raise UsageError(
             f"--affinity {spec}: after the comma only `learn` can stand, not {option!r}"
         )
-    if text in PRESETS and not option:
+    if option and place not in LEARNED:
+        raise UsageError(
+            f"--affinity {spec}: only {' and '.join(LEARNED)} can be learned;"
+            f" a response has no {place}"
+        )
+    if text in PRESETS:
         return PRESETS[text]
-    if text in PLAIN and not option:
+    if text in PLAIN:
         return Affinity(name=text, find=PLAIN[text])
     if place in NAMED:
         return _named(spec, place, rest, learn=bool(option))
-    if place == "path" and not option:
+    if place == "path":
         return _path(spec, rest)
-    if colon and not option and rest and place not in PLAIN and place not in PRESETS:
+    if place and rest and place not in PLAIN and place not in PRESETS:
         return _imported(spec, place, rest)
     near = get_close_matches(place, [*PRESETS, *NAMED, *PLAIN, "path", "none"], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(f"--affinity {spec} is not understood{hint} Known are: {FORMS}")
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise UsageError(f"--affinity {spec} is not understood{hint}; known are: {FORMS}")
 
 
 def _named(spec: str, place: str, name: str, *, learn: bool) -> Affinity:
@@ -96,17 +107,11 @@ def _named(spec: str, place: str, name: str, *, learn: bool) -> Affinity:
         raise UsageError(
             f"--affinity {spec}: {place} needs a name, as in {place}:session"
         )
-    find, learned_by = NAMED[place]
-    if learn and learned_by is None:
-        raise UsageError(
-            f"--affinity {spec}: only header and cookie can be learned;"
-            f" a response has no {place}"
-        )
     label = name.lower() if place == "header" else name
     return Affinity(
         name=f"{place}:{label}",
-        find=find(name),
-        learn=learned_by(name) if learn and learned_by else None,
+        find=NAMED[place](name),
+        learn=LEARNED[place](name) if learn else None,
     )
 
 
@@ -121,10 +126,10 @@ def _path(spec: str, number: str) -> Affinity:
 def _imported(spec: str, module: str, attribute: str) -> Affinity:
     try:
         value = importlib.import_module(module)
-    except ImportError as exc:
+    except Exception as exc:
         raise UsageError(
             f"--affinity {spec} is no known form, and module {module!r} cannot be"
-            f" imported ({exc}); known are: {FORMS}"
+            f" imported ({type(exc).__name__}: {exc}); known are: {FORMS}"
         ) from exc
     for name in attribute.split("."):
         if not hasattr(value, name):

@@ -1,0 +1,54 @@
+"""The router: affinities in order, and who makes the key."""
+
+from heads import request
+from maitred.routing import HEAD_LIMIT, NEED_MORE, Match, NoMatch, Router, affinities
+
+BOTH = Router(affinities(["header:x,learn", "cookie:sid", "path:2"]))
+
+
+def test_first_affinity_with_a_key_wins():
+    """They are tried in the order given."""
+    target = b"GET /rooms/7 HTTP/1.1"
+    assert BOTH.sniff(request(target, b"X: 1", b"Cookie: sid=2")) == Match(
+        b"header:x=1", learned=True
+    )
+    assert BOTH.sniff(request(target, b"Cookie: sid=2")) == Match(b"cookie:sid=2")
+    assert BOTH.sniff(request(target)) == Match(b"path:2=7")
+
+
+def test_key_of_an_affinity_that_learns_is_marked():
+    """The master has to know which keys nobody but a worker can make."""
+    assert BOTH.sniff(request(b"GET / HTTP/1.1", b"X: 1")).learned is True
+    assert BOTH.sniff(request(b"GET / HTTP/1.1", b"Cookie: sid=2")).learned is False
+
+
+def test_head_without_a_key_is_placed_all_the_same():
+    """No name, no key, and nothing wrong with that."""
+    assert BOTH.sniff(request()) == Match(None)
+    assert Router([]).sniff(request()) == Match(None)
+
+
+def test_ambiguous_name_falls_through_to_the_next():
+    """A header that is there twice counts as absent, so the next affinity is asked."""
+    data = request(b"GET / HTTP/1.1", b"X: 1", b"X: 2", b"Cookie: sid=3")
+    assert BOTH.sniff(data) == Match(b"cookie:sid=3")
+
+
+def test_what_is_no_head_is_passed_on():
+    """The verdict on bytes that are no head is the sniffer's."""
+    assert BOTH.sniff(b"GET /") == NEED_MORE
+    assert BOTH.sniff(b"\x16\x03\x01") == NoMatch(400, "tls")
+
+
+def test_peer_reaches_the_affinities():
+    """The address is part of what a connection may be placed by."""
+    router = Router(affinities(["ip"]))
+    assert router.sniff(request(), b"192.0.2.7") == Match(b"ip=192.0.2.7")
+    assert router.sniff(request()) == Match(None)
+
+
+def test_limit_is_the_routers():
+    """The operator's limit is used, and known to whoever peeks."""
+    assert Router([]).limit == HEAD_LIMIT
+    assert Router([], limit=20).limit == 20
+    assert Router([], limit=20).sniff(request()) == NoMatch(431, "head_too_large")
