@@ -79,7 +79,7 @@ class KeyTable:
         ttl = self.ttl if ttl is None else ttl
         self._owned[key] = Owned(slot, ttl, now + ttl, claimed)
         self._claimed[slot] += claimed
-        while (
+        while self._owned and (
             len(self._owned) > self._limit
             or next(iter(self._owned.values())).expires <= now
         ):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from .backoff import delay
 from .lifecycle import WorkerEvent, WorkerState, next_state
@@ -128,6 +128,7 @@ class _Worker:
     # When it is killed if it has not got any further; None: never.
     deadline: float | None = None
     overdue: str = ""
+    served: bool = False  # was READY: connections may depend on it
 
 
 @dataclass(slots=True)
@@ -202,29 +203,20 @@ class Supervisor:
             return []
         self._reload_again = False
         self._newest += 1
-        actions: list[Action] = [Report(f"reload: starting generation {self._newest}")]
-        for slot, plan in enumerate(self._plans):
-            plan.spawn_at = None
-            actions.append(self._spawn(slot, now, coming=True))
-        return actions
+        return [
+            Report(f"reload: starting generation {self._newest}"),
+            *(self._spawn(slot, now, coming=True) for slot in range(self.slots)),
+        ]
 
     def stop(self, now: float) -> list[Action]:
         """Drain every worker, then finish."""
-        self._stopping = True
-        for plan in self._plans:
-            plan.spawn_at = None
+        self._start_nothing_more()
         return [*self._retire(self._workers.values(), now), *self._finish()]
 
     def stop_now(self) -> list[Action]:
         """Kill every worker, then finish."""
-        self._stopping = True
-        for plan in self._plans:
-            plan.spawn_at = None
-        self._cut = self._cut or bool(self._workers)
-        kills = [
-            Kill(worker.id, "asked to stop now") for worker in self._workers.values()
-        ]
-        return [*kills, *self._finish()]
+        self._start_nothing_more()
+        return [*self._kill_all("asked to stop now"), *self._finish()]
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Say what is to be done about *event*."""
@@ -235,6 +227,8 @@ class Supervisor:
                 return self._exited(event, now)
             case Tick():
                 return self._tick(now)
+            case _:
+                assert_never(event)
 
     def state(self, worker: int) -> WorkerState:
         """Say where *worker* stands; GONE if it is not known any more."""
@@ -266,17 +260,18 @@ class Supervisor:
         worker.overdue = f"not ready after {self.times.ready:g} s"
         self._workers[worker.id] = worker
         plan = self._plans[slot]
-        plan.spawn_at = None
         if coming:
+            # The backoff of the current one, if it is running, runs on.
             plan.coming = worker.id
         else:
-            plan.current = worker.id
+            plan.current, plan.spawn_at = worker.id, None
         return Spawn(worker.id, slot, worker.generation)
 
     def _ready(self, worker: _Worker, now: float) -> list[Action]:
         worker.state = next_state(worker.state, WorkerEvent.SAID_READY)
         if worker.state is not WorkerState.READY:
             return []
+        worker.served = True
         worker.deadline = None
         plan = self._plans[worker.slot]
         if plan.coming == worker.id:
@@ -326,10 +321,6 @@ class Supervisor:
         for plan in self._plans:
             plan.coming = None
         actions += self._stop(coming, now)
-        # A slot may have been waiting out its backoff when the reload began.
-        for slot, plan in enumerate(self._plans):
-            if plan.current is None and plan.spawn_at is None:
-                actions.append(self._spawn(slot, now))
         if self._reload_again:
             actions += self.reload(now)
         return actions
@@ -338,7 +329,8 @@ class Supervisor:
         worker = self._workers.pop(event.worker)
         was, worker.state = worker.state, next_state(worker.state, WorkerEvent.EXITED)
         plan = self._plans[worker.slot]
-        self._cut = self._cut or (self._stopping and event.cut)
+        # One that never served has nothing to cut, however it ended.
+        self._cut |= self._stopping and event.cut and worker.served
         if self._stopping:
             return self._finish()
         if plan.coming == worker.id:
@@ -347,7 +339,7 @@ class Supervisor:
         if plan.current != worker.id:
             return []  # it was leaving
         plan.current = None
-        if was is not WorkerState.STARTING:
+        if was is WorkerState.READY:
             return [
                 Report(
                     f"worker of slot {worker.slot} {event.why}; replaced", problem=True
@@ -356,12 +348,11 @@ class Supervisor:
             ]
         if event.app_failed and not self._ever_ready:
             self._app_failed = True
-            self._stopping = True
-            rest = [
-                Kill(w.id, "the application cannot be started")
-                for w in self._workers.values()
+            self._start_nothing_more()
+            return [
+                *self._kill_all("the application cannot be started"),
+                *self._finish(),
             ]
-            return [*rest, *self._finish()]
         plan.failures += 1
         wait = delay(plan.failures, self.rng)
         plan.spawn_at = now + wait
@@ -394,15 +385,27 @@ class Supervisor:
             actions.append(Stop(worker.id))
         return actions
 
+    def _kill(self, worker: _Worker, why: str) -> Kill:
+        """End *worker*; whatever it still says, it is leaving."""
+        self._cut |= self._stopping and worker.served
+        worker.state = next_state(worker.state, WorkerEvent.STOP_ASKED)
+        worker.deadline = None
+        return Kill(worker.id, why)
+
+    def _kill_all(self, why: str) -> list[Action]:
+        return [self._kill(worker, why) for worker in self._workers.values()]
+
+    def _start_nothing_more(self) -> None:
+        self._stopping = True
+        for plan in self._plans:
+            plan.spawn_at = None
+
     def _tick(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for worker in self._workers.values():
-            if worker.deadline is not None and worker.deadline <= now:
-                worker.deadline = None
-                self._cut = self._cut or (
-                    self._stopping and worker.state is not WorkerState.STARTING
-                )
-                actions.append(Kill(worker.id, worker.overdue))
+        actions: list[Action] = [
+            self._kill(worker, worker.overdue)
+            for worker in self._workers.values()
+            if worker.deadline is not None and worker.deadline <= now
+        ]
         for slot, plan in enumerate(self._plans):
             if plan.spawn_at is not None and plan.spawn_at <= now:
                 actions.append(self._spawn(slot, now))

@@ -1,0 +1,102 @@
+"""Placement: the table first, the policy second."""
+
+import pytest
+
+from maitred.placement import KeyTable, Placement, Slot
+
+
+class Recorder:
+    """A policy that gives what it is told to, and remembers what it was asked."""
+
+    def __init__(self):
+        self.answer = None
+        self.asked = []
+
+    def __call__(self, slots, key):
+        """Choose, and remember the key."""
+        self.asked.append(key)
+        return self.answer
+
+
+@pytest.fixture
+def policy():
+    """A policy under the test's control."""
+    return Recorder()
+
+
+@pytest.fixture
+def slots():
+    """Two slots, both with room."""
+    return [Slot(index, window=2, ready=True) for index in range(2)]
+
+
+@pytest.fixture
+def placement(slots, policy):
+    """Placement that remembers what the policy chose."""
+    keys = KeyTable(2, limit=10, ttl=10.0)
+    return Placement(slots, policy, keys, remembers=True)
+
+
+def test_known_key_has_an_owner(placement, slots, policy):
+    """The owner of a key is found without asking the policy."""
+    placement.keys.own(b"k", 1, now=0.0)
+    assert placement.owner(b"k", now=0.0) is slots[1]
+    assert policy.asked == []
+
+
+def test_owner_needs_no_room(placement, slots):
+    """A session waits for its own worker, whether that has room or not."""
+    placement.keys.own(b"k", 1, now=0.0)
+    slots[1].ready = False
+    assert placement.owner(b"k", now=0.0) is slots[1]
+
+
+def test_asking_for_the_owner_is_a_use(placement, slots):
+    """A session that is used is not forgotten."""
+    placement.keys.own(b"k", 1, now=0.0)
+    assert placement.owner(b"k", now=9.0) is slots[1]
+    assert placement.owner(b"k", now=18.0) is slots[1]
+    assert placement.owner(b"k", now=28.0) is None
+
+
+def test_unknown_key_has_no_owner(placement):
+    """Nobody owns what nobody said."""
+    assert placement.owner(b"k", now=0.0) is None
+
+
+def test_key_of_a_client_stays_where_the_policy_put_it(placement, slots, policy):
+    """The first choice is remembered."""
+    policy.answer = slots[1]
+    assert placement.choose(b"k", learned=False, now=0.0) is slots[1]
+    assert policy.asked == [b"k"]
+    assert placement.owner(b"k", now=0.0) is slots[1]
+    assert placement.keys.claimed_by(1) == 0
+
+
+def test_key_that_the_server_makes_is_not_remembered(placement, slots, policy):
+    """Names that nobody made cannot fill the table."""
+    policy.answer = slots[1]
+    assert placement.choose(b"k", learned=True, now=0.0) is slots[1]
+    assert len(placement.keys) == 0
+
+
+def test_no_key_is_nothing_to_remember(placement, slots, policy):
+    """A connection without a key is placed by the policy alone."""
+    policy.answer = slots[0]
+    assert placement.choose(None, learned=False, now=0.0) is slots[0]
+    assert len(placement.keys) == 0
+
+
+def test_key_waits_unremembered_while_nobody_has_room(placement):
+    """A key that was not placed has no owner."""
+    assert placement.choose(b"k", learned=False, now=0.0) is None
+    assert len(placement.keys) == 0
+
+
+def test_policy_that_needs_no_memory_gets_none(slots, policy):
+    """Where the key alone decides, the table stays empty."""
+    keys = KeyTable(2, limit=10, ttl=10.0)
+    placement = Placement(slots, policy, keys, remembers=False)
+    policy.answer = slots[1]
+    assert placement.choose(b"k", learned=False, now=0.0) is slots[1]
+    assert len(keys) == 0
