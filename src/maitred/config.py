@@ -76,9 +76,10 @@ class Settings:
             "grace_period",
             "timeout_keep_alive",
         ):
-            if not 0 < getattr(self, name) < float("inf"):
+            seconds = getattr(self, name)
+            if not 0 < seconds < float("inf"):  # nor is anything true of nan
                 raise UsageError(
-                    f"{option(name)} {getattr(self, name):g}: more than 0 s needed"
+                    f"{option(name)} {seconds:g}: a number of seconds above 0 is needed"
                 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from maitred.errors import AppFailed, ExitCode, MaitredError
+from maitred.errors import ExitCode, MaitredError
 
 from .serve import serve
 from .status import status
@@ -61,8 +61,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _say(_sentence(exc), ExitCode.USAGE)
     except click.Abort:
         return ExitCode.OK
-    except AppFailed as exc:
-        return _say(str(exc), exc.exit_code)
     except MaitredError as exc:
         return _say(str(exc), exc.exit_code)
     return int(code or ExitCode.OK)

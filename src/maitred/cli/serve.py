@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Final
@@ -149,4 +150,6 @@ def serve(
         **options,
     )
     logs.configure(settings.log_level)
+    # An affinity of the user's own is found where the application is.
+    sys.path.insert(0, os.path.abspath(settings.app_dir))
     return asyncio.run(Master(settings).run())

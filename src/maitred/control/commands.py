@@ -40,11 +40,11 @@ def read_request(line: bytes) -> str:
     """
     try:
         request = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise UsageError("a request is one line of JSON") from exc
     command = request.get("command") if isinstance(request, dict) else None
-    if command not in COMMANDS:
+    if not isinstance(command, str) or command not in COMMANDS:
         raise UsageError(
             f"unknown command {command!r}; known are: {', '.join(COMMANDS)}"
         )
-    return str(command)
+    return command

@@ -151,7 +151,8 @@ def _listen(path: str) -> socket.socket:
 
 def _somebody_answers(path: str) -> bool:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return True  # not a socket: whatever it is, it is not ours to remove
+        # Whatever it is, it is not ours to remove.
+        raise FileExistsError(errno.EEXIST, "it exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

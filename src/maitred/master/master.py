@@ -92,6 +92,7 @@ class Master:
         self._counters = Counters()
         self._workers: dict[int, Worker] = {}
         self._started = time.time()
+        self._serving = False
         self._stopping = False
         self._draining = False
         self._failure: tuple[str, str] | None = None
@@ -181,27 +182,31 @@ class Master:
             match action:
                 case Spawn(number, slot, generation):
                     self._spawn(number, slot, generation)
-                case Promote(number):
-                    self._dispatcher.promote(self._workers[number])
-                case Drain(number, timeout):
-                    farewell = messages.Drain(int(timeout * 1000))
-                    self._dispatcher.dismiss(self._workers[number], farewell)
-                case Stop(number):
-                    self._dispatcher.dismiss(self._workers[number], messages.Quit())
-                    self._workers[number].process.stop()
-                case Kill(number, why):
-                    worker = self._workers[number]
-                    logs.master.info(
-                        "worker %d of slot %d is killed: %s", number, worker.slot, why
-                    )
-                    worker.process.kill()
                 case Report(text, problem):
                     (logs.master.warning if problem else logs.master.info)("%s", text)
                 case AllReady(generation):
                     self._announce(generation)
                 case Finish():
                     self._finished.set_result(action)
+                case _ if action.worker in self._workers:  # it may just have ended
+                    self._tell(self._workers[action.worker], action)
         self._schedule()
+
+    def _tell(self, worker: Worker, action: Promote | Drain | Stop | Kill) -> None:
+        match action:
+            case Promote():
+                self._dispatcher.promote(worker)
+            case Drain(_, timeout):
+                self._dispatcher.dismiss(worker, messages.Drain(int(timeout * 1000)))
+            case Stop():
+                self._dispatcher.dismiss(worker, messages.Quit())
+                worker.process.stop()
+            case Kill(_, why):
+                # A first start that fails is told in one sentence, at the end.
+                if self._serving or self._failure is None:
+                    text = "worker %d of slot %d is killed: %s"
+                    logs.master.info(text, worker.id, worker.slot, why)
+                worker.process.kill()
 
     def _schedule(self) -> None:
         """Wake up when the supervisor has to be asked again."""
@@ -232,6 +237,7 @@ class Master:
         return [*PYTHON_WORKER, json.dumps(asdict(settings))]
 
     def _announce(self, generation: int) -> None:
+        self._serving = True
         settings = self._settings
         logs.master.info(
             "listening on %s: %d workers of generation %d ready,"

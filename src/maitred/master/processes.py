@@ -2,7 +2,8 @@
 Starting, signalling and reaping workers: the only file that does.
 
 Invariant: a signal goes through the pidfd, so it reaches the process we started or,
-when that was reaped, nobody. A worker inherits its end of the channel and its scoreboard, and nothing else.
+when that was reaped, nobody. A worker inherits its end of the channel and its
+scoreboard, and nothing else.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 from maitred.routing import Affinity
+from maitred.routing.http1 import ABSOLUTE
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,7 +39,10 @@ class ScopeHead:
     def __init__(self, scope: Scope) -> None:
         """Look at *scope* of type http or websocket."""
         self.method: bytes = scope.get("method", "GET").encode()
-        self.path: bytes = scope.get("raw_path") or scope["path"].encode()
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        # uvicorn with h11 gives a target in absolute form whole.
+        absolute = ABSOLUTE.match(path)
+        self.path = absolute[2] if absolute else path
         self.query: bytes = scope["query_string"]
         self.peer: bytes = (scope.get("client") or ("",))[0].encode()
         self._headers = scope["headers"]
@@ -50,7 +54,8 @@ class ScopeHead:
 
     def values(self, name: bytes) -> list[bytes]:
         """Give the value of every header line called *name* (lower case), in order."""
-        return [value for key, value in self._headers if key == name]
+        # httptools leaves the white space at the end of a value.
+        return [value.strip(b" \t") for key, value in self._headers if key == name]
 
 
 class Reply:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -100,7 +101,7 @@ class Worker:
             app,
             learned,
             ttl=ttl,
-            claim=lambda key: self._say(Claim(int(ttl), key)),
+            claim=lambda key: self._say(Claim(math.ceil(ttl), key)),
             release=lambda key: self._say(Release(key)),
         )
 

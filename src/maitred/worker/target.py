@@ -47,7 +47,8 @@ def load(target: str, app_dir: str) -> Any:
         app = getattr(app, part)
     if not callable(app):
         raise AppFailed(
-            f"target {target} is a {type(app).__name__}, not an ASGI application", ""
+            f"target {target} is no ASGI application but of type {type(app).__name__}",
+            "",
         )
     if _looks_like_wsgi(app):
         raise AppFailed(
@@ -78,7 +79,8 @@ def _looks_like_wsgi(app: Any) -> bool:
 
 
 def _one_line(exc: BaseException) -> str:
-    return "".join(traceback.format_exception_only(exc)).strip().splitlines()[-1]
+    # The last entry: what comes before it shows where a syntax error is.
+    return " ".join(traceback.format_exception_only(exc)[-1].split())
 
 
 def _own_traceback(exc: BaseException) -> str:

@@ -142,12 +142,15 @@ class Serving:
         try:
             await self._server._serve(sockets=[])
         except SystemExit as exc:
-            raise StartupFailed("\n".join(self._startup_errors.texts)) from exc
+            raise StartupFailed(self._startup_errors.text()) from exc
 
     async def wait_started(self) -> None:
         """Wait until the application has started."""
         await self._server.ready.wait()
-        logging.getLogger("uvicorn.error").removeFilter(self._startup_errors)
+        logger = logging.getLogger("uvicorn.error")
+        logger.removeFilter(self._startup_errors)
+        for record in self._startup_errors.records:
+            logger.handle(record)
 
     async def adopt(
         self,
@@ -262,16 +265,24 @@ def connection_class(base: Any) -> Any:
 
 
 class Kept(logging.Filter):
-    """Keeps the text of errors from being logged: the master tells them, once."""
+    """
+    Keeps errors from being logged until it is clear whether the start failed.
+
+    If it did, the master tells them, once for all workers.
+    """
 
     def __init__(self) -> None:
         """Begin with none."""
         super().__init__()
-        self.texts: list[str] = []
+        self.records: list[logging.LogRecord] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep *record* if it is an error, let it pass otherwise."""
         if record.levelno < logging.ERROR:
             return True
-        self.texts.append(logging.Formatter().format(record))
+        self.records.append(record)
         return False
+
+    def text(self) -> str:
+        """Give all that was kept as text."""
+        return "\n".join(map(logging.Formatter().format, self.records))

@@ -96,10 +96,10 @@ def test_attribute_of_a_module_is_read(module):
     ("spec", "sentence"),
     [
         (
-            "header:x,lern",
+            "header:x,teach",
             (
-                "--affinity header:x,lern: after the comma only `learn` can stand,"
-                " not 'lern'"
+                "--affinity header:x,teach: after the comma only `learn` can stand,"
+                " not 'teach'"
             ),
         ),
         (

@@ -1,0 +1,732 @@
+"""
+What the worker's seam takes from uvicorn, held against the uvicorn that is installed.
+
+One test for each thing of uvicorn that worker/uvicorn_seam.py reaches into, and behind
+them the same things as the seam uses them: real sockets, both parsers, both loops.
+"""
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import signal
+import socket
+import struct
+
+import pytest
+import uvloop
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.server import Server
+
+from heads import GOOD
+from maitred.routing.http1 import sniff_head
+from maitred.wire.scoreboard import Scoreboard
+from maitred.worker.claims import ScopeHead
+from maitred.worker.uvicorn_seam import PROTOCOLS, Serving, StartupFailed
+
+DEADLINE = 10.0
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@pytest.fixture(params=PROTOCOLS)
+def http(request):
+    """Every parser."""
+    return request.param
+
+
+def on_every_loop(test):
+    """Make a test of the coroutine function *test*: run on asyncio, run on uvloop."""
+
+    def run(loop_factory, **fixtures):
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(asyncio.wait_for(test(**fixtures), DEADLINE))
+
+    functools.update_wrapper(run, test)
+    signature = inspect.signature(test)
+    ours = inspect.Parameter("loop_factory", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    run.__signature__ = signature.replace(
+        parameters=[ours, *signature.parameters.values()]
+    )
+    return pytest.mark.parametrize("loop_factory", LOOPS.values(), ids=LOOPS)(run)
+
+
+@pytest.fixture
+def board():
+    """A scoreboard."""
+    fd = Scoreboard.create()
+    board = Scoreboard(fd)
+    os.close(fd)
+    yield board
+    board.close()
+
+
+class App:
+    """An application that notes what it is asked, and answers when it may."""
+
+    def __init__(self):
+        self.scopes = []
+        self.events = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def __call__(self, scope, receive, send):
+        """Serve one scope."""
+        self.scopes.append(scope)
+        self.events.append(scope["type"])
+        match scope["type"]:
+            case "lifespan":
+                await self.lifespan(scope, receive, send)
+            case "http":
+                await self.answer(receive, send)
+            case "websocket":
+                await self.echo(receive, send)
+
+    async def lifespan(self, scope, receive, send):
+        """Start and stop."""
+        scope["state"]["shared"] = "by the lifespan"
+        while True:
+            event = (await receive())["type"]
+            self.events.append(event)
+            await send({"type": f"{event}.complete"})
+            if event == "lifespan.shutdown":
+                return
+
+    async def answer(self, receive, send):
+        """Answer with the request's body, when allowed."""
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.events.append("cancelled")
+            raise
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": body})
+        self.events.append("answered")
+
+    async def echo(self, receive, send):
+        """Accept a WebSocket and echo its text."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+
+
+def make(app, board, http="httptools", **details):
+    """Make the seam with *app*."""
+    details = {
+        "wrap": lambda wrapped: wrapped,
+        "loop": "auto",
+        "lifespan": "on",
+        "access_log": False,
+        "timeout_keep_alive": 5.0,
+    } | details
+    return Serving(app, board, http=http, **details)
+
+
+@contextlib.asynccontextmanager
+async def started(serving):
+    """Let *serving* run, and end it without ceremony."""
+    running = asyncio.ensure_future(serving.run())
+    waiting = asyncio.ensure_future(serving.wait_started())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield running
+    finally:
+        for connection in list(serving._server.server_state.connections):
+            connection.transport.abort()
+        await until(lambda: not serving.open)
+        for task in (running, waiting):
+            task.cancel()
+        await asyncio.wait({running, waiting})
+
+
+async def until(condition):
+    """Let the loop turn until *condition* holds."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def tcp_pair():
+    """Make a TCP connection: the client's end and the accepted one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        return client, listener.accept()[0]
+
+
+class Client:
+    """The far end of an adopted connection."""
+
+    def __init__(self, pair=None):
+        self.sock, self.theirs = pair or socket.socketpair()
+        self.sock.setblocking(False)
+        self.theirs.setblocking(False)
+        self.taken = []
+
+    async def adopt(self, serving, *, client=None, prefix=b""):
+        """Bring the accepted end to *serving*."""
+        await serving.adopt(
+            self.theirs,
+            client=client,
+            prefix=prefix,
+            on_taken=lambda: self.taken.append(True),
+        )
+        return self
+
+    async def send(self, data):
+        """Send *data*."""
+        await asyncio.get_running_loop().sock_sendall(self.sock, data)
+
+    async def receive(self, end=b"\r\n\r\n"):
+        """Read until *end*, or until there is no more."""
+        data = b""
+        while not data.endswith(end):
+            try:
+                piece = await asyncio.get_running_loop().sock_recv(self.sock, 65536)
+            except ConnectionResetError:
+                break
+            if not piece:
+                break
+            data += piece
+        return data
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+
+def text_frame(text):
+    """Make the WebSocket frame of a client that says *text*."""
+    mask = b"\1\2\3\4"
+    masked = bytes(b ^ mask[i % 4] for i, b in enumerate(text))
+    return struct.pack("BB", 0x81, 0x80 | len(text)) + mask + masked
+
+
+# Attributes of uvicorn.
+
+
+async def app3(scope, receive, send):
+    """Be an ASGI 3 application."""
+
+
+def app2(scope):
+    """Be an ASGI 2 application."""
+
+
+def loaded(app=app3, **details):
+    """Make a loaded Config as the seam does."""
+    config = Config(app, log_config=None, workers=1, **details)
+    config.load()
+    return config
+
+
+@pytest.mark.parametrize(("name", "path"), PROTOCOLS.items(), ids=PROTOCOLS)
+def test_config_takes_a_protocol_by_its_path(name, path):
+    """Config(http="module:Class") gives that class as config.http_protocol_class."""
+    module, _, attribute = path.partition(":")
+    protocol = loaded(http=path).http_protocol_class
+    assert (protocol.__module__, protocol.__name__) == (module, attribute)
+    assert name in module
+
+
+def test_config_chooses_one_of_our_protocols():
+    """Config(http="auto") gives a class that the seam knows how to extend."""
+    protocol = loaded(http="auto").http_protocol_class
+    assert f"{protocol.__module__}:{protocol.__name__}" in PROTOCOLS.values()
+
+
+@pytest.mark.parametrize("app", [app2, app3])
+def test_config_loads_an_asgi_3_application(app):
+    """config.loaded_app takes (scope, receive, send), whatever the user's takes."""
+    called = loaded(app).loaded_app
+    assert asyncio.iscoroutinefunction(type(called).__call__)
+
+
+@pytest.mark.parametrize(
+    ("loop", "module"),
+    [("asyncio", "asyncio."), ("uvloop", "uvloop"), ("auto", "uvloop")],
+)
+def test_config_gives_a_loop_factory(loop, module):
+    """config.get_loop_factory() makes the loop that was named."""
+    made = loaded(loop=loop).get_loop_factory()()
+    try:
+        assert type(made).__module__.startswith(module)
+    finally:
+        made.close()
+
+
+def test_config_keeps_what_may_change_while_serving():
+    """config.timeout_graceful_shutdown can be set later, and takes fractions."""
+    config = loaded(timeout_keep_alive=0.5)
+    assert config.timeout_keep_alive == 0.5
+    assert config.timeout_graceful_shutdown is None
+    config.timeout_graceful_shutdown = 0.5
+
+
+def test_config_leaves_logging_alone():
+    """Config(log_config=None) configures no logger: ours are set already."""
+    logger = logging.getLogger("uvicorn.error")
+    before = (logger.level, list(logger.handlers), logger.propagate)
+    loaded()
+    assert (logger.level, list(logger.handlers), logger.propagate) == before
+
+
+def test_config_access_log_reaches_the_protocol():
+    """Config(access_log=False) takes the handlers off the logger the protocols ask."""
+    loaded(access_log=False)
+    assert not logging.getLogger("uvicorn.access").handlers
+
+
+def test_server_state_is_what_protocols_share():
+    """server.server_state has total_requests, and connections, to be replaced."""
+    state = Server(loaded()).server_state
+    assert state.connections == set()
+    assert state.total_requests == 0
+    state.connections = mine = set()
+    protocol = loaded().http_protocol_class(
+        config=loaded(),
+        server_state=state,
+        app_state={},
+        _loop=asyncio.new_event_loop(),
+    )
+    assert protocol.connections is mine
+    protocol.loop.close()
+
+
+def test_server_announces_startup_and_ticks():
+    """server._serve(sockets=[]) awaits startup(sockets=), then on_tick to its end."""
+    events = []
+
+    class Watched(Server):
+        async def startup(self, sockets=None):
+            """Note what was given."""
+            events.append(("startup", sockets))
+            await super().startup(sockets=sockets)
+            events.append(("started", self.started, self.servers))
+
+        async def on_tick(self, counter):
+            """Note the tick; leave after the second."""
+            events.append(("tick", counter))
+            self.should_exit = counter == 1
+            return await super().on_tick(counter)
+
+    server = Watched(loaded(lifespan="off"))
+    asyncio.run(server._serve(sockets=[]))
+    assert events == [
+        ("startup", []),
+        ("started", True, []),
+        ("tick", 0),
+        ("tick", 1),
+    ]
+
+
+@on_every_loop
+async def test_server_leaves_signals_to_us():
+    """server._serve installs no signal handler."""
+    seen = []
+
+    class Watched(Server):
+        """Looks at the handlers when it has started."""
+
+        async def on_tick(self, _counter):
+            """Look at the handlers, then leave."""
+            seen.extend(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM)))
+            return True
+
+    before = [*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))]
+    await Watched(loaded(lifespan="off"))._serve(sockets=[])
+    assert seen == before
+
+
+def test_server_has_the_lifespans_state():
+    """server.lifespan.state is what the application left there, from startup on."""
+
+    class Watched(Server):
+        async def on_tick(self, _counter):
+            """Look, then leave."""
+            assert isinstance(self.lifespan, LifespanOn)
+            assert self.lifespan.state == {"shared": "by the lifespan"}
+            return True
+
+    app = App()
+    asyncio.run(Watched(loaded(app, lifespan="on"))._serve(sockets=[]))
+    assert app.events == ["lifespan", "lifespan.startup", "lifespan.shutdown"]
+
+
+async def failing(_scope, receive, send):
+    """Fail to start."""
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+async def raising(_scope, _receive, _send):
+    """Raise while starting."""
+    raise OSError("no disk")
+
+
+@pytest.mark.parametrize(
+    ("app", "text"), [(failing, "no database"), (raising, "OSError: no disk")]
+)
+def test_lifespan_failure_is_an_exit_and_an_error(caplog, app, text):
+    """A failed startup is SystemExit, its reason an error of logger "uvicorn.error"."""
+    with pytest.raises(SystemExit):
+        asyncio.run(Server(loaded(app, lifespan="on"))._serve(sockets=[]))
+    errors = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert {each.name for each in errors} == {"uvicorn.error"}
+    assert text in "\n".join(logging.Formatter().format(each) for each in errors)
+
+
+@on_every_loop
+async def test_protocol_enters_and_leaves_the_connections(http):
+    """connection_made adds to server_state.connections, connection_lost takes away."""
+    config = loaded(http=PROTOCOLS[http], lifespan="off")
+    loop, state = asyncio.get_running_loop(), Server(config).server_state
+    protocol = config.http_protocol_class(
+        config=config, server_state=state, app_state={}, _loop=loop
+    )
+    ours, theirs = tcp_pair()
+    name = ours.getsockname()
+    transport, _ = await loop.connect_accepted_socket(lambda: protocol, theirs)
+    assert state.connections == {protocol}
+    assert protocol.transport is transport
+    assert protocol.client == name
+    protocol.client = ("192.0.2.7", 1)  # which the seam does
+    ours.close()
+    await until(lambda: not state.connections)
+
+
+@on_every_loop
+async def test_protocol_reads_through_data_received(http, board):
+    """Every byte comes through data_received; client and state reach the scope."""
+    app = App()
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            peer = client.sock.getsockname()
+            await client.adopt(serving)
+            await client.send(GET)
+            assert (await client.receive()).startswith(b"HTTP/1.1 200 OK\r\n")
+            scope = app.scopes[-1]
+            assert scope["client"] == peer
+            assert scope["state"] == {"shared": "by the lifespan"}
+            assert scope["raw_path"] == b"/"
+
+
+@on_every_loop
+async def test_shutdown_closes_what_is_idle_and_waits_for_the_rest(http, board):
+    """protocol.shutdown() ends idle connections at once, busy ones after the answer."""
+    app = App()
+    app.may_answer.clear()
+    serving = make(app, board, http)
+    async with started(serving) as running:
+        with Client() as idle, Client() as busy:
+            for client in (idle, busy):
+                await client.adopt(serving)
+                await client.send(GET if client is busy else b"")
+            await until(lambda: "http" in app.events)
+            serving.finish(DEADLINE)
+            assert await idle.receive() == b""
+            assert serving.open == 1
+            app.may_answer.set()
+            assert (await busy.receive(b"never")).startswith(b"HTTP/1.1 200 OK")
+            await running
+            assert app.events[-2:] == ["answered", "lifespan.shutdown"]
+
+
+@on_every_loop
+async def test_shutdown_cancels_what_takes_too_long(board, caplog):
+    """After timeout_graceful_shutdown, tasks are cancelled; connections stay for us."""
+    app = App()
+    app.may_answer.clear()
+    serving = make(app, board)
+    async with started(serving) as running:
+        with Client() as client:
+            await client.adopt(serving)
+            await client.send(GET)
+            await until(lambda: "http" in app.events)
+            serving.finish(0.01)
+            await running
+            await until(lambda: "cancelled" in app.events)
+            serving.cut()
+            await until(lambda: not serving.open)
+    assert "Cancel 1 running task(s)" in caplog.text
+
+
+# The seam as the worker uses it.
+
+
+@on_every_loop
+async def test_taken_is_said_before_the_application_starts(http, board):
+    """The first bytes say TAKEN, once, before the parser can make a task of them."""
+    app = App()
+    serving = make(app, board, http)
+    tasks = serving._server.server_state.tasks
+    async with started(serving):
+        with Client() as client:
+            await serving.adopt(
+                client.theirs,
+                client=None,
+                prefix=b"",
+                on_taken=lambda: app.events.append(("taken", len(tasks))),
+            )
+            assert serving.untaken == 1
+            await client.send(GET)
+            await client.receive()
+            assert app.events[2:] == [("taken", 0), "http", "answered"]
+            assert serving.untaken == 0
+            await client.send(GET)
+            await client.receive()
+            assert app.events[5:] == ["http", "answered"]
+
+
+@on_every_loop
+async def test_taken_is_said_for_half_a_request(http, board):
+    """A connection that was read from cannot go anywhere else any more."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving)
+            await client.send(GET[:9])
+            await until(lambda: client.taken)
+            assert serving.untaken == 0
+
+
+@on_every_loop
+async def test_taken_is_said_for_a_client_that_leaves(http, board):
+    """A connection that ends unread is answered for all the same, once."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving)
+            client.sock.close()
+            await until(lambda: client.taken)
+            await until(lambda: not serving.open)
+            assert client.taken == [True]
+            assert serving.untaken == 0
+
+
+@on_every_loop
+async def test_prefix_comes_before_the_socket(http, board):
+    """What was read from a connection before is parsed first, and counts as taken."""
+    app = App()
+    serving = make(app, board, http)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n"
+    async with started(serving):
+        with Client() as client:
+            await client.send(b"def")
+            await client.adopt(serving, prefix=head + b"abc")
+            assert (await client.receive(b"abcdef")).endswith(b"\r\n\r\nabcdef")
+            assert client.taken == [True]
+            await client.send(GET)
+            assert (await client.receive()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@on_every_loop
+async def test_client_address_is_the_one_handed_over(http, board):
+    """What the master saw counts, where the socket knows nothing or less."""
+    app = App()
+    serving = make(app, board, http)
+    async with started(serving):
+        for client_address in (("192.0.2.7", 1234), None):
+            with Client() as client:
+                await client.adopt(serving, client=client_address)
+                await client.send(GET)
+                await client.receive()
+                assert app.scopes[-1]["client"] == client_address
+
+
+@on_every_loop
+async def test_board_shows_connections_and_requests(http, board):
+    """The scoreboard follows what opens, closes and is answered."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        assert (board.connections, serving.open) == (0, 0)
+        with Client() as one, Client() as two:
+            await one.adopt(serving)
+            await two.adopt(serving)
+            assert (board.connections, serving.open) == (2, 2)
+            for _ in range(3):
+                await one.send(GET)
+                await one.receive()
+        await until(lambda: board.connections == 0)
+        await until(lambda: board.requests == 3)
+
+
+@on_every_loop
+async def test_websocket_stays_one_connection(http, board):
+    """An upgrade changes the protocol and not the count; its end is noted."""
+    app = App()
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving, client=("192.0.2.7", 1234))
+            await client.send(UPGRADE)
+            assert (await client.receive()).startswith(b"HTTP/1.1 101 ")
+            assert app.scopes[-1]["type"] == "websocket"
+            assert (board.connections, serving.open) == (1, 1)
+            await client.send(text_frame(b"hello"))
+            assert await client.receive(b"hello") == b"\x81\x05hello"
+        await until(lambda: board.connections == 0)
+        assert client.taken == [True]
+
+
+@on_every_loop
+async def test_cut_ends_every_kind_of_connection(http, board):
+    """connection.transport.abort() ends HTTP and WebSocket; the number is told."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client() as plain, Client() as ws:
+            for client in (plain, ws):
+                await client.adopt(serving)
+            await ws.send(UPGRADE)
+            await ws.receive()
+            assert serving.cut() == 2
+            await until(lambda: not serving.open)
+            assert await plain.receive() == b""
+            assert await ws.receive(b"never") == b""
+
+
+@on_every_loop
+async def test_finish_ends_every_kind_of_connection(http, board):
+    """WebSockets are closed with their closing frame, and run() returns."""
+    app = App()
+    serving = make(app, board, http)
+    async with started(serving) as running:
+        with Client() as ws:
+            await ws.adopt(serving)
+            await ws.send(UPGRADE)
+            await ws.receive()
+            serving.finish(DEADLINE)
+            assert (await ws.receive(b"never"))[:2] == b"\x88\x02"
+            ws.sock.close()
+            await running
+            assert app.events[-1] == "lifespan.shutdown"
+            assert serving.open == 0
+
+
+class Noting:
+    """Wraps an application, and notes what it is called for."""
+
+    def __init__(self, inner, seen):
+        self.inner, self.seen = inner, seen
+
+    async def __call__(self, scope, receive, send):
+        """Note, then serve."""
+        self.seen.append(scope["type"])
+        await self.inner(scope, receive, send)
+
+
+@on_every_loop
+async def test_application_is_wrapped_for_all_it_is_called_for(board):
+    """What wraps the application sees lifespan, requests and WebSockets."""
+    app, seen = App(), []
+    serving = make(app, board, wrap=lambda inner: Noting(inner, seen))
+    async with started(serving):
+        for data in (GET, UPGRADE):
+            with Client() as client:
+                await client.adopt(serving)
+                await client.send(data)
+                await client.receive()
+    assert seen[:3] == ["lifespan", "http", "websocket"]
+
+
+@pytest.mark.parametrize(
+    ("app", "text"), [(failing, "no database"), (raising, "OSError: no disk")]
+)
+@on_every_loop
+async def test_failed_startup_is_told_and_not_logged(board, caplog, app, text):
+    """The master shows why an application did not start; nobody else has to."""
+    serving = make(app, board)
+    with pytest.raises(StartupFailed, match=text):
+        await serving.run()
+    # In a worker the filter ends with the process.
+    logging.getLogger("uvicorn.error").removeFilter(serving._startup_errors)
+    assert text not in caplog.text
+
+
+@on_every_loop
+async def test_errors_after_the_start_are_logged(board, caplog):
+    """What goes wrong while serving is an ordinary line of the log."""
+    serving = make(App(), board)
+    async with started(serving):
+        logging.getLogger("uvicorn.error").error("later")
+    assert "later" in caplog.text
+
+
+async def plain(scope, _receive, send):
+    """Be an application that knows nothing of lifespan."""
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize("lifespan", ["auto", "off"])
+@on_every_loop
+async def test_application_without_lifespan_starts(board, lifespan):
+    """An application that knows nothing of lifespan is served."""
+    serving = make(plain, board, lifespan=lifespan)
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving)
+            await client.send(GET)
+            assert (await client.receive()).startswith(b"HTTP/1.1 204 ")
+
+
+@on_every_loop
+async def test_idle_connection_is_closed_in_time(http, board):
+    """The keep-alive timeout is ours, and may be a fraction of a second."""
+    serving = make(App(), board, http, timeout_keep_alive=0.05)
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving)
+            await client.send(GET)
+            await client.receive()
+            assert await client.receive(b"never") == b""
+
+
+@pytest.mark.parametrize(
+    ("loop", "module"), [("asyncio", "asyncio."), ("uvloop", "uvloop")]
+)
+def test_loop_is_the_one_asked_for(board, loop, module):
+    """The worker's event loop is made by uvicorn's own choice."""
+    made = make(app3, board, loop=loop).loop_factory()()
+    try:
+        assert type(made).__module__.startswith(module)
+    finally:
+        made.close()
+
+
+# What the application is told, and what the master saw.
+
+@pytest.mark.parametrize("name", GOOD)
+@on_every_loop
+async def test_worker_reads_what_the_router_read(http, board, name):
+    """Method, path, query and host of the scope are those of the peeked bytes."""
+    app = App()
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving)
+            await client.send(GOOD[name])
+            if http == "httptools" and "method" in name:
+                # It knows its methods and takes no other: refused, not misread.
+                assert b" 400 " in await client.receive(b"never")
+                return
+            await until(lambda: len(app.scopes) == 2)
+    raw, head = sniff_head(GOOD[name]), ScopeHead(app.scopes[1])
+    for field in ("method", "path", "query", "host"):
+        assert getattr(head, field) == getattr(raw, field), field

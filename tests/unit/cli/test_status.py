@@ -1,0 +1,84 @@
+"""``maitred status``: the page for people."""
+
+import json
+
+from click.testing import CliRunner
+
+from maitred.cli import status as module
+from maitred.cli.status import render, status
+
+SLOT = {
+    "slot": 0,
+    "pid": 1234,
+    "generation": 2,
+    "state": "ready",
+    "open": 5,
+    "in_flight": 0,
+    "queued": 0,
+    "handed_over": 100,
+    "requests": 4321,
+    "claimed_keys": 7,
+}
+ANSWER = {
+    "target": "app:app",
+    "listening": ["http://127.0.0.1:8000", "unix:/run/app.sock"],
+    "pid": 1230,
+    "uptime": 12.5,
+    "generation": 2,
+    "affinity": ["mcp", "ip"],
+    "policy": "least",
+    "keys": 9,
+    "peeking": 1,
+    "waiting": 2,
+    "connections": {
+        "accepted": 110,
+        "taken": 100,
+        "redispatched": 3,
+        "refused": {"bad_request": 4, "tls": 1},
+    },
+    "slots": [SLOT, {"slot": 10, "state": "empty", "queued": 2}],
+}
+
+
+def test_page_shows_master_and_slots():
+    """Columns are as wide as what stands in them, and what is unknown is a dash."""
+    assert render(ANSWER) == (
+        "app:app on http://127.0.0.1:8000, unix:/run/app.sock\n"
+        "master 1230, up 12.5 s, generation 2, affinity mcp ip, policy least, 9 keys\n"
+        "connections: 110 accepted, 100 taken, 5 refused,"
+        " 3 dispatched again; 1 being peeked at, 2 waiting\n"
+        "\n"
+        "SLOT   PID  GEN  STATE  OPEN  IN-FLIGHT  QUEUED  HANDED-OVER  REQUESTS"
+        "  CLAIMED-KEYS\n"
+        "   0  1234    2  ready     5          0       0          100      4321"
+        "             7\n"
+        "  10     -    -  empty     -          -       2            -         -"
+        "             -"
+    )
+
+
+def test_page_says_that_there_is_no_affinity():
+    """An empty list would look like a mistake."""
+    assert ", affinity none, " in render(ANSWER | {"affinity": []})
+
+
+def test_command_asks_the_control_socket(monkeypatch):
+    """The socket named is the one that is asked, and its answer is shown."""
+    asked = []
+
+    def ask(*arguments):
+        asked.append(arguments)
+        return ANSWER
+
+    monkeypatch.setattr(module, "ask", ask)
+    result = CliRunner().invoke(status, ["--control", "/run/x.sock"])
+    assert asked == [("/run/x.sock", "status")]
+    assert result.output == render(ANSWER) + "\n"
+
+
+def test_command_prints_json_for_programs(monkeypatch):
+    """The answer is passed on whole, from the default socket."""
+    monkeypatch.setattr(module, "default_path", lambda: "/run/default.sock")
+    monkeypatch.setattr(module, "ask", lambda path, _: ANSWER | {"path": path})
+    result = CliRunner().invoke(status, ["--json"])
+    assert json.loads(result.output) == ANSWER | {"path": "/run/default.sock"}

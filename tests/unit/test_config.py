@@ -1,0 +1,138 @@
+"""The settings: what cannot work is refused with a sentence that names the option."""
+
+import dataclasses
+
+import pytest
+
+from maitred.config import MOST_WORKERS, Settings, WorkerSettings, option
+from maitred.errors import UsageError
+
+
+def refusal(**settings):
+    """Give the sentence with which *settings* are refused."""
+    with pytest.raises(UsageError) as refused:
+        Settings(**{"target": "app:app"} | settings)
+    return str(refused.value)
+
+
+def test_target_alone_is_enough():
+    """Everything else has a default."""
+    settings = Settings(target="app:app")
+    assert settings.bind == ("127.0.0.1:8000",)
+    assert settings.workers == 1
+    assert settings.affinity == ()
+
+
+@pytest.mark.parametrize(
+    "target", ["app:app", "a.b.c:d.e", "_a:_b", "a1:b2", "über:größe"]
+)
+def test_target_of_names_is_accepted(target):
+    """A target is what Python would call names."""
+    assert Settings(target=target).target == target
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("", "app", "app:", ":app", "app/x.py:app", "app:app()", "a b:c", "a:b:c"),
+        *("1a:b", "a..b:c", ".a:b", "a:b.", "a-b:c", "dir/app:app", "app:app\n"),
+    ],
+)
+def test_target_that_is_no_name_is_refused(target):
+    """A file name, a call or half a target is not guessed at."""
+    assert refusal(target=target) == (
+        f"target {target!r} is not module:attribute, as in app:app for the object"
+        " `app` in app.py"
+    )
+
+
+def test_command_may_be_anything():
+    """What is run as it is needs no form."""
+    assert Settings(target="./worker --fast", exec=True).exec
+
+
+@pytest.mark.parametrize("workers", [0, -1, MOST_WORKERS + 1])
+def test_impossible_number_of_workers_is_refused(workers):
+    """The sentence says what is possible."""
+    assert refusal(workers=workers) == (
+        f"--workers {workers}: between 1 and 1024 are possible"
+    )
+
+
+@pytest.mark.parametrize("workers", [1, MOST_WORKERS])
+def test_bounds_of_workers_are_possible(workers):
+    """What the sentence says is true."""
+    assert Settings(target="app:app", workers=workers).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("backlog", "--backlog"),
+        ("window", "--window"),
+        ("max_keys", "--max-keys"),
+        ("head_limit", "--head-limit"),
+        ("max_waiting", "--max-waiting"),
+    ],
+)
+def test_nothing_of_something_is_refused(name, spelled):
+    """Every count has to be one at least."""
+    assert refusal(**{name: 0}) == f"{spelled} 0: at least 1 is needed"
+    assert getattr(Settings(**{"target": "app:app", name: 1}), name) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("key_ttl", "--key-ttl"),
+        ("head_timeout", "--head-timeout"),
+        ("wait_timeout", "--wait-timeout"),
+        ("ready_timeout", "--ready-timeout"),
+        ("drain_timeout", "--drain-timeout"),
+        ("grace_period", "--grace-period"),
+        ("timeout_keep_alive", "--timeout-keep-alive"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.0, "0"), (-1.5, "-1.5"), ("nan", "nan"), ("inf", "inf")]
+)
+def test_no_time_and_endless_time_are_refused(name, spelled, seconds, said):
+    """Every wait is bounded, and long enough for something to happen."""
+    assert refusal(**{name: float(seconds)}) == (
+        f"{spelled} {said}: a number of seconds above 0 is needed"
+    )
+    assert getattr(Settings(**{"target": "app:app", name: 0.1}), name) == 0.1
+
+
+def test_every_number_is_checked():
+    """A number that is added is checked, or stands here with its reason."""
+    unchecked = set()
+    for field in dataclasses.fields(Settings):
+        if field.type in {"int", "float"}:
+            try:
+                Settings(**{"target": "app:app", field.name: -1})
+            except UsageError:
+                continue
+            unchecked.add(field.name)
+    assert unchecked == set()
+
+
+def test_worker_settings_are_settings():
+    """What travels to the worker is what the operator said, under the same names."""
+    ours = {field.name: field.type for field in dataclasses.fields(Settings)}
+    theirs = {field.name: field.type for field in dataclasses.fields(WorkerSettings)}
+    assert theirs.items() <= ours.items()
+
+
+@pytest.mark.parametrize("kind", [Settings, WorkerSettings])
+def test_settings_are_frozen(kind):
+    """Nobody changes what the operator decided."""
+    fields = {field.name: None for field in dataclasses.fields(WorkerSettings)}
+    settings = Settings(target="a:b") if kind is Settings else WorkerSettings(**fields)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.target = "c:d"
+
+
+def test_option_is_spelled_as_on_the_command_line():
+    """Sentences name what the operator typed."""
+    assert option("max_keys") == "--max-keys"
