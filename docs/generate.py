@@ -1,0 +1,224 @@
+"""
+The parts of the documentation that are made from the code.
+
+A page says where a part goes, with ``<!-- generated: NAME -->`` before it and
+``<!-- end -->`` after it. "script/docs" writes all parts anew; with --check it
+changes nothing and exits with 1 if a part is stale. tests/test_docs_reference.py checks
+the same.
+
+To add a part, write a function that gives Markdown and enter it in PARTS.
+"""
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import click
+
+import maitred.errors
+import maitred.master
+from maitred.cli.serve import serve
+from maitred.cli.status import status
+from maitred.master.refusals import WHY
+from maitred.placement import POLICIES
+from maitred.routing import PRESETS, http1
+from maitred.routing.verdict import NoMatch
+from maitred.supervision.lifecycle import IGNORED, TRANSITIONS
+
+DOCS = Path(__file__).parent
+MARKED = re.compile(
+    r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)",
+    re.DOTALL,
+)
+
+
+def table(*rows):
+    """Lay out *rows*, the first of which is the head."""
+    cells = [[cell.replace("|", "&#124;") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines) + "\n"
+
+
+def options_of(command):
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    return table(("option", "default", "meaning"), *map(row_of_option, options))
+
+
+def row_of_option(option):
+    spelling = " / ".join(
+        f"`{name}`" for name in [*option.opts, *option.secondary_opts]
+    )
+    if isinstance(option.type, click.Choice) and option.metavar != "L":
+        spelling += " " + ", ".join(f"`{choice}`" for choice in option.type.choices)
+    elif not option.is_flag:
+        spelling += f" {option.metavar or option.type.name.upper()}"
+    meaning, _, default = (option.help or "").removesuffix("]").partition("[default: ")
+    if isinstance(option.type, click.Choice) and option.metavar == "L":
+        meaning = f"{meaning} One of {', '.join(option.type.choices)}."
+    if not default and option.is_flag:
+        default = option.opts[0] if option.default is True else "off"
+    elif not default and option.default is not None:
+        default = str(option.default)
+    return spelling, default.strip(), " ".join(meaning.split())
+
+
+def exit_codes():
+    source = inspect.getsource(maitred.errors)
+    [codes] = [
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef) and node.name == "ExitCode"
+    ]
+    rows = [("code", "name", "meaning")]
+    for member, text in zip(codes.body, codes.body[1:], strict=False):
+        if isinstance(member, ast.Assign):
+            [name] = member.targets
+            rows.append((str(member.value.value), name.id, text.value.value))
+    return table(*rows)
+
+
+def presets():
+    rows = [("preset", "where the session's name stands, and who makes it")]
+    rows += [(f"`{preset.name}`", preset.about) for preset in PRESETS.values()]
+    return table(*rows)
+
+
+def policies():
+    rows = [("policy", "a new session goes to", "remembered in the key table")]
+    for name, policy in POLICIES.items():
+        rows.append((f"`{name}`", policy.about, "yes" if policy.remembers else "no"))
+    return table(*rows)
+
+
+def refusals():
+    verdicts = [v for v in vars(http1).values() if isinstance(v, NoMatch)]
+    statuses = {v.cause: v.status for v in verdicts} | statuses_in_master()
+    rows = [("status", "cause", "what the client reads")]
+    rows += [(str(statuses[cause]), f"`{cause}`", text) for cause, text in WHY.items()]
+    return table(*rows)
+
+
+def statuses_in_master():
+    """Find the calls ``refuse(connection, STATUS, CAUSE)`` in the master's source."""
+    found = {}
+    for path in Path(inspect.getfile(maitred.master)).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                values = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                if len(values) == 2 and values[1] in WHY:
+                    found[values[1]] = values[0]
+    return found
+
+
+# What `maitred status --json` answers. tests/test_docs_reference.py asks a running
+# master whether these are the fields it has.
+STATUS = {
+    "version": "of maitred",
+    "pid": "of the master",
+    "uptime": "seconds since the master started",
+    "target": "what is served",
+    "listening": "where, one entry for each listener",
+    "generation": "of the workers that serve; a reload raises it",
+    "affinity": "as given with `--affinity`",
+    "policy": "as given with `--policy`",
+    "keys": "sessions in the key table",
+    "peeking": "connections whose first bytes have not come yet",
+    "waiting": "connections that are decided and wait for room in a worker",
+    "connections": "counts since the start, see below",
+    "slots": "one entry for each slot, see below",
+}
+CONNECTIONS = {
+    "accepted": "taken off the backlog",
+    "handed_over": "sent to a worker, a second time included",
+    "taken": "a worker has read from it; from then on it is the worker's",
+    "redispatched": "placed again, because the first worker died or refused",
+    "client_left": "the client closed before anything could be decided",
+    "silent": "closed at the head timeout without having said a word",
+    "lost": "a worker died with it, and it was no longer untouched",
+    "claims": "session names that workers have claimed",
+    "accept_pauses": "pauses in accepting, because descriptors or memory ran out",
+    "refused": "answered by the master, by cause",
+}
+SLOT = {
+    "slot": "number of the slot",
+    "state": "`empty`, `starting`, `ready`, `draining` or `stopping`",
+    "queued": "connections that wait for this slot and no other",
+    "pid": "of the worker that fills it",
+    "generation": "of that worker",
+    "open": "connections it serves now, by its own account",
+    "in_flight": "handed over and not yet taken",
+    "handed_over": "connections it was handed in its life",
+    "requests": "requests it has answered, as of at most 0.1 s ago",
+    "claimed_keys": "sessions its application made and that live there",
+}
+
+
+def status_fields():
+    parts = []
+    for title, fields in (
+        ("The master", STATUS),
+        ("`connections`", CONNECTIONS),
+        ("Each of `slots`", SLOT),
+    ):
+        rows = [(f"`{name}`", text) for name, text in fields.items()]
+        parts.append(f"{title}:\n\n{table(('field', 'meaning'), *rows)}")
+    return "\n".join(parts)
+
+
+def worker_states():
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> STARTING: spawned"]
+    lines += [
+        f"    {before.name} --> {after.name}: {event.name.lower().replace('_', ' ')}"
+        for (before, event), after in TRANSITIONS.items()
+    ]
+    lines += ["    GONE --> [*]", "```", ""]
+    ignored = sorted(
+        f"`{event.name.lower()}` while {state.name}" for state, event in IGNORED
+    )
+    return "\n".join(lines) + f"\nIgnored: {', '.join(ignored)}.\n"
+
+
+PARTS = {
+    "serve-options": lambda: options_of(serve),
+    "status-options": lambda: options_of(status),
+    "exit-codes": exit_codes,
+    "presets": presets,
+    "policies": policies,
+    "refusals": refusals,
+    "status-fields": status_fields,
+    "worker-states": worker_states,
+}
+
+
+def pages():
+    """Give each page with generated parts: path, text as it is, as it should be."""
+    for path in sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"]):
+        text = path.read_text(encoding="utf-8")
+        if MARKED.search(text):
+            yield path, text, MARKED.sub(renewed, text)
+
+
+def renewed(match):
+    name = match["name"]
+    if name not in PARTS:  # another generator's
+        return match[0]
+    return f"{match['begin']}\n{PARTS[name]()}\n{match['end']}"
+
+
+def main():
+    check = sys.argv[1:] == ["--check"]
+    stale = False
+    for path, text, wanted in pages():
+        if text != wanted:
+            stale = True
+            if not check:
+                path.write_text(wanted, encoding="utf-8")
+            print("stale:" if check else "written:", path.relative_to(DOCS.parent))
+    return int(check and stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
