@@ -19,6 +19,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ ENDS = ("taken", "client_left", "silent", "lost")
 def wait_until(
     what: str, condition: Callable[[], Any], deadline: float = DEADLINE
 ) -> Any:
-    """Wait until *condition* gives something true, and return it; fail at the deadline."""
+    """Wait until *condition* gives something true; return it. Fail at the deadline."""
     end = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {deadline:g} s"
@@ -63,10 +64,9 @@ def processes_of(run: str) -> list[int]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            if (
-                is_alive(int(entry.name))
-                and mark in (entry / "environ").read_bytes().split(b"\0")
-            ):
+            if is_alive(int(entry.name)) and mark in (
+                entry / "environ"
+            ).read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
 
@@ -115,7 +115,8 @@ class Server:
             self.process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env={**os.environ, RUN: self.run, "PYTHONUNBUFFERED": "1"} | (env or {}),
+                env={**os.environ, RUN: self.run, "PYTHONUNBUFFERED": "1"}
+                | (env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -191,12 +192,18 @@ class Maitred(Server):
     def ready(self) -> Maitred:
         """Wait until every worker is ready; note what is open then."""
         self.wait_for_log(r"workers of generation \d+ ready")
-        # asking is a connection too, and makes the loop import what it needs for one
-        self.status()
-        self.descriptors_at_start = descriptors(self.pid)
+        self.descriptors_at_start = wait_until("it is at rest", self._at_rest)
         return self
 
-    @property
+    def _at_rest(self) -> list[str] | None:
+        """Give what the master has open, unless a worker comes or goes meanwhile."""
+        before, found, after = self.status(), descriptors(self.pid), self.status()
+        states = [(s.get("pid"), s["state"]) for s in before["slots"]]
+        if states != [(s.get("pid"), "ready") for s in after["slots"]]:
+            return None
+        return found
+
+    @cached_property
     def port(self) -> int:
         """The port of the first listener."""
         return int(self.wait_for_log(r"listening on http://\S*?:(\d+)[,:]")[1])
@@ -248,7 +255,7 @@ class Maitred(Server):
         return self.wait()
 
     def check(self) -> None:
-        """Stop if that was not done yet; fail if anything is left or was not expected."""
+        """Stop if that was not done yet; fail if anything is left, or not expected."""
         check_all([self])
 
     def check_gone(self) -> None:
@@ -329,8 +336,8 @@ class Uvicorn(Server):
         self.url = f"http://127.0.0.1:{self.port}"
         self.workers = workers
         super().__init__(
-            [sys.executable, "-m", "uvicorn", target, "--port", str(self.port), "--workers",
-             str(workers), "--no-access-log", *options],
+            [sys.executable, "-m", "uvicorn", target, "--port", str(self.port),
+             "--workers", str(workers), "--no-access-log", *options],
             tmp_path / "uvicorn.log",
         )  # fmt: skip
 

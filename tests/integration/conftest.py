@@ -1,4 +1,4 @@
-"""Servers for integration tests; each is checked for leftovers when the test is over."""
+"""Servers for integration tests; each is checked for leftovers after the test."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driver import Maitred, Uvicorn, check_all
 
 
@@ -19,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Maitred]]:
-    """Start ``maitred serve`` with the arguments of ``driver.Maitred``, ready to serve."""
+    """Start ``maitred serve``, with the arguments of ``driver.Maitred``."""
     started: list[Maitred] = []
 
     def start(
@@ -58,7 +59,7 @@ def servers_of_module(
 def share(
     servers_of_module: Callable[..., Maitred],
 ) -> Iterator[Callable[..., Maitred]]:
-    """As ``serve``, for tests that leave the server as it was: one for all of a module."""
+    """As ``serve``, one for all tests of a module: they leave it as it was."""
     used: list[Maitred] = []
 
     def start(

@@ -1,0 +1,122 @@
+"""
+The probe: an application that says which process answers, and what it sees.
+
+    /...         pid, slot, client and server address, method, path, query, body length
+    /session     counts requests by header ``x-session`` in this process's memory
+    /learn       makes a session: response header ``x-session`` and a cookie
+    /wait?for=F  answers when the file F exists
+    /stream?n=N  sends N chunks
+    /fds         what this process has open
+    websocket    echoes, with the pid in front
+"""
+
+import asyncio
+import json
+import os
+import uuid
+from pathlib import Path
+from urllib.parse import parse_qs
+
+SESSIONS: dict[str, int] = {}
+
+
+async def app(scope, receive, send):
+    """Serve one scope."""
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+    elif scope["type"] == "websocket":
+        await echo(receive, send)
+    else:
+        await answer(scope, receive, send)
+
+
+async def lifespan(receive, send):
+    """Start and stop."""
+    while (event := (await receive())["type"]) != "lifespan.shutdown":
+        await send({"type": f"{event}.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def echo(receive, send):
+    """Echo every message, with our pid in front."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send(
+            {"type": "websocket.send", "text": f"{os.getpid()} {message['text']}"}
+        )
+
+
+async def answer(scope, receive, send):
+    """Answer one request."""
+    body = b""
+    while (event := await receive())["type"] == "http.request":
+        body += event.get("body", b"")
+        if not event.get("more_body"):
+            break
+    query = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
+    headers = {k.decode(): v.decode("latin1") for k, v in scope["headers"]}
+    extra: list[tuple[bytes, bytes]] = []
+    said = {"pid": os.getpid()}
+    match scope["path"]:
+        case "/session":
+            name = headers["x-session"]
+            if name in SESSIONS or "new" in query:
+                SESSIONS[name] = SESSIONS.get(name, 0) + 1
+            said["count"] = SESSIONS.get(name)
+        case "/learn":
+            name = uuid.uuid4().hex
+            SESSIONS[name] = 0
+            extra = [
+                (b"x-session", name.encode()),
+                (b"set-cookie", b"sid=%b" % name.encode()),
+            ]
+            said["name"] = name
+        case "/wait":
+            while not os.path.exists(query["for"]):
+                await asyncio.sleep(0.01)
+        case "/stream":
+            await stream(send, int(query["n"]))
+            return
+        case "/fds":
+            said["fds"] = open_descriptors()
+        case _:
+            said |= {
+                "client": scope["client"],
+                "server": scope["server"],
+                "method": scope["method"],
+                "version": scope["http_version"],
+                "path": scope["path"],
+                "query": scope["query_string"].decode(),
+                "body": len(body),
+                "slot": os.environ.get("MAITRED_SLOT"),
+            }
+    content = json.dumps(said).encode()
+    extra += [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(content)),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": extra})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def stream(send, chunks):
+    """Send *chunks* chunks of a response."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for number in range(chunks):
+        await send(
+            {"type": "http.response.body", "body": b"%d\n" % number, "more_body": True}
+        )
+        await asyncio.sleep(0)
+    await send({"type": "http.response.body"})
+
+
+def open_descriptors():
+    """Say what this process has open."""
+    found = []
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(os.readlink(fd).split(":")[0])
+        except OSError:
+            continue
+    return sorted(found)

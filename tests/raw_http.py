@@ -1,0 +1,145 @@
+"""
+HTTP/1.1 clients that hide nothing: what is sent is what the test says.
+
+``Connection`` is one blocking connection; ``fetch`` is one connection, one request, one
+answer in asyncio, for crowds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any, NamedTuple, Self
+
+from driver import DEADLINE
+
+
+class Answer(NamedTuple):
+    """One response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """What the body says."""
+        return json.loads(self.body)
+
+
+def get(path: str = "/", *lines: str, method: str = "GET") -> bytes:
+    """Compose a request without a body, with further header *lines*."""
+    head = [f"{method} {path} HTTP/1.1", "host: test", *lines]
+    return "\r\n".join([*head, "", ""]).encode()
+
+
+class Connection:
+    """One connection, read answer by answer."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Own *sock*, connected."""
+        self.sock = sock
+        self._file = sock.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close."""
+        self._file.close()
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        """Send *data*."""
+        self.sock.sendall(data)
+
+    def ask(self, data: bytes) -> Answer:
+        """Send *data* and read one answer."""
+        self.send(data)
+        return self.answer()
+
+    def answer(self, *, body: bool = True) -> Answer:
+        """Read one answer; *body* is false for the answer to HEAD and for 100."""
+        status, headers = self.head()
+        return Answer(status, headers, self._body(headers) if body else b"")
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        """Read status and headers of one answer."""
+        first = self._file.readline()
+        assert first.startswith(b"HTTP/1.1 "), first
+        headers = {}
+        while (line := self._file.readline()) != b"\r\n":
+            name, colon, value = line.decode("latin1").partition(":")
+            assert colon, line
+            headers[name.lower()] = value.strip()
+        return int(first.split()[1]), headers
+
+    def at_end(self) -> bool:
+        """Wait for the next byte; say whether the server closed instead."""
+        return not self._file.read(1)
+
+    def _body(self, headers: dict[str, str]) -> bytes:
+        if "content-length" in headers:
+            return self._file.read(int(headers["content-length"]))
+        if headers.get("transfer-encoding") != "chunked":
+            return self._file.read()
+        body = b""
+        while size := int(self._file.readline(), 16):
+            body += self._file.read(size)
+            assert self._file.readline() == b"\r\n"
+        assert self._file.readline() == b"\r\n"
+        return body
+
+
+def connect(
+    port: int, host: str = "127.0.0.1", source: str | None = None
+) -> Connection:
+    """Connect to *host*, from *source* if that is given."""
+    return Connection(
+        socket.create_connection(
+            (host, port), DEADLINE, None if source is None else (source, 0)
+        )
+    )
+
+
+def connect_unix(path: str) -> Connection:
+    """Connect to the Unix socket at *path*."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(DEADLINE)
+    sock.connect(path)
+    return Connection(sock)
+
+
+def ask(port: int, path: str = "/", *lines: str, **where: Any) -> Answer:
+    """Make one GET on a connection of its own."""
+    with connect(port, **where) as connection:
+        return connection.ask(get(path, *lines, "connection: close"))
+
+
+async def fetch(port: int, request: bytes) -> Answer:
+    """Send *request*, which must ask to close, and read the answer to the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    first, *lines = head.decode("latin1").split("\r\n")
+    pairs = (line.partition(":") for line in lines)
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    return Answer(int(first.split()[1]), headers, body)
+
+
+async def crowd(port: int, requests: list[bytes], at_once: int = 100) -> list[Answer]:
+    """Make each of *requests* on a connection of its own, *at_once* at a time."""
+    turn = asyncio.Semaphore(at_once)
+
+    async def one(request: bytes) -> Answer:
+        async with turn, asyncio.timeout(DEADLINE):
+            return await fetch(port, request)
+
+    return await asyncio.gather(*map(one, requests))
