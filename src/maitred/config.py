@@ -38,6 +38,7 @@ class Settings:
     access_log: bool = True
     log_level: str = "info"
     control: str = ""
+    uds_permissions: str = "666"
     backlog: int = 2048
     window: int = 64
     max_keys: int = 100_000
@@ -61,6 +62,11 @@ class Settings:
         if not 1 <= self.workers <= MOST_WORKERS:
             raise UsageError(
                 f"--workers {self.workers}: between 1 and {MOST_WORKERS} are possible"
+            )
+        if not re.fullmatch("[0-7]{3,4}", self.uds_permissions):
+            raise UsageError(
+                f"--uds-permissions {self.uds_permissions}: octal digits are needed,"
+                " as in 660"
             )
         for name in ("backlog", "window", "max_keys", "head_limit", "max_waiting"):
             if getattr(self, name) < 1:

@@ -169,6 +169,7 @@ def test_open_websockets_are_counted(share):
     server = share("probe:app")
 
     async def run() -> None:
+        """Open some, look, and close them."""
         url = f"ws://127.0.0.1:{server.port}/"
         sockets = await asyncio.gather(*(connect_websocket(url) for _ in range(20)))
         assert await asyncio.to_thread(server.total, "open") == 20
@@ -243,6 +244,15 @@ def test_unix_socket_has_no_client_address(serve, tmp_path):
         seen.setdefault(name, set()).add(said["pid"])
     assert [len(pids) for pids in seen.values()] == [1] * 5
     assert server.status()["listening"] == [f"unix:{path}"]
+
+
+@pytest.mark.parametrize(("option", "mode"), [((), 0o666), (("660",), 0o660)])
+def test_unix_socket_has_the_mode_that_was_asked_for(serve, tmp_path, option, mode):
+    """Everybody may connect to a Unix socket, as behind other servers, or who may."""
+    path = tmp_path / "app.sock"
+    options = [text for value in option for text in ("--uds-permissions", value)]
+    serve("probe:app", *options, bind=f"unix:{path}", workers=1)
+    assert path.stat().st_mode & 0o777 == mode
 
 
 def test_inherited_listener_is_served(serve):

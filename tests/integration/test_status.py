@@ -95,6 +95,7 @@ def test_status_counts_what_happened(serve):
     assert said["policy"] == "round-robin"
     assert said["target"] == "probe:app"
     assert said["listening"] == [server.url]
+    assert said["connections"]["handed_over"] == said["connections"]["taken"] == 9
     assert said["peeking"] == said["waiting"] == 0
     counts = said["connections"]
     assert counts["accepted"] == counts["taken"] == 9

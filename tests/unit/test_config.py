@@ -124,6 +124,16 @@ def test_worker_settings_are_settings():
     assert theirs.items() <= ours.items()
 
 
+@pytest.mark.parametrize("mode", ["", "8", "99", "rw", "66666", "0o660"])
+def test_mode_that_is_not_octal_is_refused(mode):
+    """The mode of a Unix socket is written in three or four octal digits."""
+    with pytest.raises(UsageError) as refused:
+        Settings(target="app:app", uds_permissions=mode)
+    assert str(refused.value) == (
+        f"--uds-permissions {mode}: octal digits are needed, as in 660"
+    )
+
+
 @pytest.mark.parametrize("kind", [Settings, WorkerSettings])
 def test_settings_are_frozen(kind):
     """Nobody changes what the operator decided."""

@@ -97,6 +97,11 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     help="The control socket, on which `maitred status` asks."
     "  [default: control.sock in $XDG_RUNTIME_DIR/maitred, for root in /run/maitred]",
 )
+@_setting(
+    "uds_permissions",
+    "Who may connect to a unix:/path: the mode of its file, in octal.",
+    metavar="MODE",
+)
 @_setting("backlog", "Connections the kernel may hold for us.", type=int)
 @_setting(
     "window", "Connections handed to a worker and not yet answered for.", type=int

@@ -251,12 +251,15 @@ class Dispatcher:
             self._placement.keys.release_claimed(worker.slot)
 
     def _flush(self, worker: Worker) -> None:
+        before = worker.handed_over
         try:
             done = worker.send_outbox()
         except ChannelClosed:
             # Its end will be reported by the kernel, and settled by detach.
             self._vacate(worker)
             return
+        finally:
+            self._counters.handed_over += worker.handed_over - before
         if not done and self._retry is None:
             # A timer and not a writer: at some limits (descriptors in flight, kernel
             # memory) the channel is writable and refuses all the same. The window

@@ -72,13 +72,16 @@ class Listener:
                     os.unlink(self.path)
 
 
-def open_listeners(binds: tuple[str, ...], backlog: int) -> list[Listener]:
+def open_listeners(
+    binds: tuple[str, ...], backlog: int, uds_mode: int = 0o666
+) -> list[Listener]:
     """
     Listen on every one of *binds*.
 
     Args:
         binds: Texts of the forms above.
         backlog: Connections the kernel may hold for us (listen(2)).
+        uds_mode: The mode of the file of a Unix socket: who may connect.
 
     Raises:
         UsageError: One of them cannot be read.
@@ -87,17 +90,17 @@ def open_listeners(binds: tuple[str, ...], backlog: int) -> list[Listener]:
     with contextlib.ExitStack() as undo:
         listeners: list[Listener] = []
         for bind in binds:
-            for listener in _open(bind, backlog):
+            for listener in _open(bind, backlog, uds_mode):
                 undo.callback(listener.close)
                 listeners.append(listener)
         undo.pop_all()
     return listeners
 
 
-def _open(bind: str, backlog: int) -> list[Listener]:
+def _open(bind: str, backlog: int, uds_mode: int) -> list[Listener]:
     try:
         if bind.startswith("unix:"):
-            return [_unix(bind, bind.removeprefix("unix:"), backlog)]
+            return [_unix(bind, bind.removeprefix("unix:"), backlog, uds_mode)]
         if bind.startswith("fd://"):
             return [_inherited(bind, bind.removeprefix("fd://"), backlog)]
         return _tcp(bind, backlog)
@@ -171,7 +174,7 @@ def _listen_tcp(family: int, address: tuple[Any, ...], backlog: int) -> Listener
     return _describe(sock)
 
 
-def _unix(bind: str, path: str, backlog: int) -> Listener:
+def _unix(bind: str, path: str, backlog: int, mode: int) -> Listener:
     if not path:
         raise UsageError(f"--bind {bind} needs a path, as in unix:/run/app.sock")
     remove_stale(path)
@@ -180,6 +183,8 @@ def _unix(bind: str, path: str, backlog: int) -> Listener:
         sock.bind(path)
         listener = Listener(sock, bind, (b"", 0), path=path, inode=inode_of(path))
         undo.callback(listener.close)
+        # Nobody can connect before it listens, whatever the mode is until then.
+        os.chmod(path, mode)
         sock.listen(backlog)
         sock.setblocking(False)
         undo.pop_all()

@@ -73,7 +73,9 @@ class Master:
         """
         self._settings = settings
         self._router = Router(affinities(settings.affinity), settings.head_limit)
-        self._listeners = open_listeners(settings.bind, settings.backlog)
+        self._listeners = open_listeners(
+            settings.bind, settings.backlog, int(settings.uds_permissions, 8)
+        )
         try:
             self._control = ControlServer(settings.control, self._answer)
         except BaseException:
