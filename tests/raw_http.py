@@ -139,6 +139,7 @@ async def crowd(port: int, requests: list[bytes], at_once: int = 100) -> list[An
     turn = asyncio.Semaphore(at_once)
 
     async def one(request: bytes) -> Answer:
+        """Make one request when it is its turn."""
         async with turn, asyncio.timeout(DEADLINE):
             return await fetch(port, request)
 

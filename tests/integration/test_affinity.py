@@ -108,6 +108,7 @@ def test_names_that_the_server_makes_are_learned(serve, spec, line):
     learn = [get("/learn", "connection: close")] * 200
 
     async def run() -> None:
+        """Make names, many at once, and use each of them."""
         made = await crowd(server.port, learn)
         again = [
             get("/", line.format(answer.json["name"]), "connection: close")
@@ -137,6 +138,7 @@ def test_name_is_usable_at_once_after_it_was_made(serve):
     )
 
     async def one() -> bool:
+        """Make a name and use it at once."""
         from raw_http import fetch
 
         made = await fetch(server.port, get("/learn", "connection: close"))
@@ -145,6 +147,7 @@ def test_name_is_usable_at_once_after_it_was_made(serve):
         return again.json == {"pid": made.json["pid"], "count": 1}
 
     async def run() -> list[bool]:
+        """Make names, many at once, and use each of them."""
         return [
             met
             for _ in range(5)

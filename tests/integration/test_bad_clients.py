@@ -191,6 +191,7 @@ def test_crowd_of_bad_clients_leaves_good_ones_alone(server):
     before = server.status()["connections"]
 
     async def bad(number: int, over: asyncio.Event) -> int:
+        """Misbehave in one way; give 0 if the answer was the right one."""
         if number % 3 == 0:  # half a head, to the end
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(b"GET / HTTP/1.1\r\nHost: loc")
@@ -202,6 +203,7 @@ def test_crowd_of_bad_clients_leaves_good_ones_alone(server):
         return answer.status - status
 
     async def run() -> list[Answer]:
+        """Run good clients among bad ones."""
         over = asyncio.Event()
         crowd_of_bad = asyncio.gather(*(bad(n, over) for n in range(300)))
         good = await crowd(

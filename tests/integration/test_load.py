@@ -52,10 +52,12 @@ def test_open_websockets_are_spread_evenly(serve):
     turn = asyncio.Semaphore(100)
 
     async def one() -> ClientConnection:
+        """Open one when it is its turn."""
         async with turn:
             return await connect(url, open_timeout=None, compression=None)
 
     async def run() -> list[int]:
+        """Open all, look, and close them."""
         websockets = await asyncio.gather(*(one() for _ in range(WEBSOCKETS)))
         status = await asyncio.to_thread(server.status)
         await asyncio.gather(*(websocket.send("x") for websocket in websockets))

@@ -63,6 +63,7 @@ def test_every_session_stays_in_its_process(server, preset):
     at = TRANSPORTS[preset]
 
     async def run() -> list[list[tuple[int, int]]]:
+        """Run all sessions at once."""
         return await asyncio.gather(*(session(at(server.url)) for _ in range(SESSIONS)))
 
     answers = asyncio.run(run())
@@ -78,6 +79,7 @@ def test_plain_workers_lose_sessions(serve_plain, preset):
     server = serve_plain("mcp_app:app")
 
     async def run() -> list[Any]:
+        """Run all sessions at once."""
         sessions = (session(at(server.url), patience=4.0) for _ in range(SESSIONS))
         return await asyncio.gather(*sessions, return_exceptions=True)
 
@@ -91,9 +93,11 @@ def test_keys_are_claimed_and_released(server):
     counts = []
 
     async def run() -> None:
+        """Run all sessions at once."""
         everyone = asyncio.Barrier(5)
 
         async def look() -> None:
+            """Count the keys while every session is open."""
             if await everyone.wait() == 0:
                 counts.append(await asyncio.to_thread(server.total, "claimed_keys"))
             await everyone.wait()
@@ -111,12 +115,14 @@ def test_session_outlives_its_connections(server):
     """A client that makes a new connection for every request keeps its session."""
 
     async def one() -> list[tuple[int, int]]:
+        """Run one session without keeping a connection."""
         limits = httpx2.Limits(max_keepalive_connections=0)
         async with httpx2.AsyncClient(limits=limits, timeout=DEADLINE) as http:
             url = f"{server.url}/mcp"
             return await session(streamable_http_client(url, http_client=http))
 
     async def run() -> list[list[tuple[int, int]]]:
+        """Run all sessions at once."""
         return await asyncio.gather(*(one() for _ in range(10)))
 
     assert [kept(answers) for answers in asyncio.run(run())] == [True] * 10

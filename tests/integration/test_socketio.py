@@ -49,6 +49,7 @@ def crowd(url: str, transports: list[str], **details: Any) -> list[Any]:
     """Run all clients at once; a failure stands in its client's place."""
 
     async def run() -> list[Any]:
+        """Run all clients."""
         clients = (client(url, transports, **details) for _ in range(CLIENTS))
         return await asyncio.gather(*clients, return_exceptions=True)
 

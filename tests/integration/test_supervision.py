@@ -133,6 +133,7 @@ def test_connections_a_dead_worker_never_read_are_answered_by_its_successor(serv
         os.kill(pid, signal.SIGKILL)
 
     async def run() -> list[Answer]:
+        """Connect all, then kill the worker."""
         answers = asyncio.ensure_future(
             crowd(server.port, [request] * 200, at_once=200)
         )
@@ -424,3 +425,70 @@ def test_workers_finish_and_leave_when_the_master_is_killed(serve, gate):
         assert client.at_end()
     wait_until("no process is left", lambda: not processes_of(server.run))
     Path(server.control).unlink()  # by the one who killed: the next master would
+
+
+# Two things at once
+
+
+def test_stop_during_a_reload(serve, mood):
+    """A stop while the next generation is starting ends both, in order."""
+    server = serve("moody:app", workers=2, env={"MOOD": str(mood)})
+    mood.write_text("hang")
+    server.tell(signal.SIGHUP)
+    wait_until("both are there", lambda: generations_of(server) == {1, 2})
+    assert server.stop() == 0
+
+
+def test_reload_while_starting(serve, mood):
+    """A reload before anybody is ready leads to a serving generation."""
+    mood.write_text("hang")
+    server = serve("moody:app", workers=2, env={"MOOD": str(mood)}, ready=False)
+    wait_until("there are workers", lambda: len(workers_of(server)) == 2)
+    wait_until("it answers", lambda: Path(server.control).exists())
+    wait_until("they are starting", lambda: state_of(server) == "starting")
+    mood.write_text("")
+    server.tell(signal.SIGHUP)
+    server.ready()
+    assert ask(server.port).status == 200
+    wait_until("only one is left", lambda: len(generations_of(server)) == 1)
+
+
+def test_reload_mends_what_waits_for_its_next_try(serve, mood):
+    """A reload starts every worker, also one that waits after it died early."""
+    server = serve("moody:app", workers=2, env={"MOOD": str(mood)})
+    server.expect_log(KILLED)
+    server.expect_log(r"exited with code 9 before it was ready")
+    mood.write_text("die")
+    server.kill_worker(0)
+    server.wait_for_log("next try in", 3)
+    mood.write_text("")
+    server.reload()
+    slots = server.status()["slots"]
+    assert [slot["state"] for slot in slots] == ["ready", "ready"]
+    assert [slot["generation"] for slot in slots] == [2, 2]
+
+
+def test_stop_while_a_worker_waits_for_its_next_try(serve, mood):
+    """A stop does not wait for a worker that is to be tried again."""
+    server = serve("moody:app", workers=2, env={"MOOD": str(mood)})
+    server.expect_log(KILLED)
+    server.expect_log(r"exited with code 9 before it was ready")
+    mood.write_text("die")
+    server.kill_worker(0)
+    server.wait_for_log("next try in", 2)
+    assert server.stop() == 0
+
+
+def test_death_while_stopping_is_told_by_the_exit_code(serve, gate):
+    """Who is killed while it finishes a request has cut it, and is not replaced."""
+    server = serve("probe:app", "--no-access-log", workers=2)
+    with waiting_request(server, gate) as client:
+        pids = workers_of(server)
+        server.tell(signal.SIGTERM)
+        server.wait_for_log("stopping: draining")
+        wait_until("one is left", lambda: len(workers_of(server)) == 1)
+        [left] = workers_of(server)
+        assert left in pids
+        os.kill(left, signal.SIGKILL)
+        assert server.wait() == 5
+        assert client.at_end()
