@@ -712,6 +712,7 @@ def test_loop_is_the_one_asked_for(board, loop, module):
 
 # What the application is told, and what the master saw.
 
+
 @pytest.mark.parametrize("name", GOOD)
 @on_every_loop
 async def test_worker_reads_what_the_router_read(http, board, name):

@@ -9,6 +9,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -256,21 +257,35 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@contextlib.contextmanager
+def half_hearted_clients(server: Maitred) -> Iterator[None]:
+    """Have far more clients in the middle of a head than the server has descriptors."""
+    with contextlib.ExitStack() as clients:
+        for _ in range(600):
+            client = clients.enter_context(connect(server.port))
+            client.send(b"GET /")
+        yield
+
+
+def test_clients_cannot_use_up_the_descriptors(serve):
+    """However many come, enough is kept for good clients, operators and workers."""
+    server = serve("probe:app", "--no-access-log", workers=1, nofile=256)
+    server.expect_log("was ended by SIGKILL; replaced")
+    with half_hearted_clients(server):
+        wait_until("it is too much", lambda: refused(server, "too_many_waiting"))
+        server.kill_worker(0)
+        assert ask(server.port).status == 200
+        assert server.status()["connections"]["accept_pauses"] == 0
+
+
 def test_master_survives_its_descriptor_limit(serve):
     """With no descriptor left it does not die or spin, and serves again later."""
-    server = serve("probe:app", "--no-access-log", workers=1, nofile=160)
+    server = serve("probe:app", "--no-access-log", workers=1, nofile=40)
     server.expect_log("not accepting for a moment: Too many open files")
-    clients = []
-    try:
-        for _ in range(600):
-            clients.append(connect(server.port))
-            clients[-1].send(b"GET /")
+    with half_hearted_clients(server):
         server.wait_for_log("not accepting for a moment")
         used, at = cpu_seconds(server.pid), time.monotonic()
         server.wait_for_log("not accepting for a moment", 3)
         used, passed = cpu_seconds(server.pid) - used, time.monotonic() - at
         assert used < passed / 2
-    finally:
-        for client in clients:
-            client.close()
     assert ask(server.port).status == 200

@@ -94,6 +94,9 @@ class Master:
         self._counters = Counters()
         self._workers: dict[int, Worker] = {}
         self._started = time.time()
+        self._version = version(
+            "maitred"
+        )  # a file, and there may be none to spare later
         self._serving = False
         self._stopping = False
         self._draining = False
@@ -135,8 +138,9 @@ class Master:
             keys,
             remembers=policy.remembers,
         )
-        most = min(settings.max_waiting, _spare_descriptors(settings.workers) // 2)
-        self._refusals = Refusals(self._counters)
+        # As many may be peeked at, as many may wait, and as many may linger.
+        most = min(settings.max_waiting, _spare_descriptors(settings.workers) // 3)
+        self._refusals = Refusals(self._counters, most=most)
         self._dispatcher = Dispatcher(
             self._placement,
             wait_timeout=settings.wait_timeout,
@@ -335,7 +339,7 @@ class Master:
         """Answer ``status``, the only command there is."""
         settings = self._settings
         return {
-            "version": version("maitred"),
+            "version": self._version,
             "pid": os.getpid(),
             "uptime": round(time.time() - self._started, 1),
             "target": settings.target,

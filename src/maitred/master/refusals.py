@@ -55,9 +55,16 @@ def answer(status: int, cause: str) -> bytes:
 class Refusals:
     """Answers, lingers, closes."""
 
-    def __init__(self, counters: Counters) -> None:
-        """Begin with nobody lingering; needs a running loop."""
+    def __init__(self, counters: Counters, *, most: int = MOST) -> None:
+        """
+        Begin with nobody lingering; needs a running loop.
+
+        Args:
+            counters: Where to count.
+            most: How many may linger, if that is less than MOST.
+        """
         self._counters = counters
+        self._most = min(most, MOST)
         self._loop = asyncio.get_running_loop()
         self._lingering: dict[Connection, asyncio.TimerHandle] = {}
 
@@ -74,7 +81,7 @@ class Refusals:
         except OSError:
             connection.close()
             return
-        if self._drained(connection) or len(self._lingering) >= MOST:
+        if self._drained(connection) or len(self._lingering) >= self._most:
             connection.close()
             return
         self._lingering[connection] = self._loop.call_later(
