@@ -285,7 +285,7 @@ class Maitred(Server):
                 and counts["lost"] == self.expected_lost
                 and not state["waiting"]
                 and not state["peeking"]
-                and not any(slot["open"] for slot in state["slots"])
+                and not any(slot.get("open", 0) for slot in state["slots"])
                 and state["descriptors"] == self.descriptors_at_start
             )
 

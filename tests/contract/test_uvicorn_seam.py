@@ -36,6 +36,15 @@ UPGRADE = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _log_is_as_before():
+    """What a serving changes of uvicorn's log, it changes in its own process."""
+    logger = logging.getLogger("uvicorn.error")
+    before = list(logger.filters)
+    yield
+    logger.filters[:] = before
+
+
 @pytest.fixture(params=PROTOCOLS)
 def http(request):
     """Every parser."""

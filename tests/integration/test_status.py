@@ -129,7 +129,8 @@ def test_status_shows_a_slot_whose_worker_is_missing(serve, tmp_path):
     mood.write_text("die")
     server.kill_worker(1)
     server.wait_for_log("next try in", 2)
-    assert "empty" in status(server) or "starting" in status(server)
+    shown = status(server)
+    assert "empty" in shown or "starting" in shown
     assert ask(server.port).json["slot"] == "0"
     mood.write_text("")
     wait_until("it is back", lambda: server.status()["slots"][1]["state"] == "ready")

@@ -313,8 +313,7 @@ def test_many_reloads_at_once_become_few(serve):
 
         server.wait_for_log(r"workers of generation \d+ ready", 2)
         wait_until("one generation is left", over)
-    # One that serves, one that is coming, one that drains.
-    assert max(map(len, alive)) <= 3, alive
+    assert max(map(len, alive)) <= 2, alive
     assert server.status()["generation"] <= 5
 
 
@@ -375,7 +374,6 @@ def test_second_signal_stops_now(serve, gate):
 def test_drain_has_a_deadline(serve, gate):
     """What is not finished by then is cut, and the exit code says so."""
     server = serve("probe:app", "--no-access-log", "--drain-timeout", "0.3", workers=2)
-    server.expect_log("running task|Exception in ASGI|Traceback|CancelledError")
     with waiting_request(server, gate) as client:
         server.tell(signal.SIGTERM)
         assert server.wait() == 5

@@ -23,6 +23,8 @@ from .commands import encode, read_request
 
 LONGEST_REQUEST: Final = 64 * 1024
 DEADLINE: Final = 5.0
+PAUSE: Final = 0.5
+"Seconds without accepting after the system said that it has nothing left."
 CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 Answer = Callable[[str], Mapping[str, Any]]
@@ -54,7 +56,9 @@ class ControlServer:
         """
         self.path = path
         self._answer = answer
-        self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._resume: asyncio.TimerHandle | None = None
+        self._conversations: set[asyncio.Task[None]] = set()
         try:
             _make_directory(os.path.dirname(path) or ".")
             self._sock = _listen(path)
@@ -70,28 +74,56 @@ class ControlServer:
                 " another with --control PATH"
             ) from exc
 
-    async def serve(self) -> None:
-        """Answer from now on, in the background."""
-        self._server = await asyncio.start_unix_server(
-            self._converse, sock=self._sock, limit=LONGEST_REQUEST
-        )
+    def serve(self) -> None:
+        """Answer from now on; needs a running loop."""
+        self._loop = loop = asyncio.get_running_loop()
+        loop.add_reader(self._sock.fileno(), self._accept, loop)
+
+    def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Accept one asker.
+
+        Not asyncio's server: at the limit of descriptors that one asks the kernel for a
+        connection again and again, and logs a traceback each time (cpython#151615).
+        """
+        try:
+            sock, _ = self._sock.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            loop.remove_reader(self._sock.fileno())
+            self._resume = loop.call_later(PAUSE, self.serve)
+            return
+        conversation = loop.create_task(self._converse(sock))
+        self._conversations.add(conversation)
+        conversation.add_done_callback(self._conversations.discard)
 
     def close(self) -> None:
         """Stop answering, and remove the file if it is still ours."""
-        if self._server is not None:
-            self._server.close()
+        if self._resume is not None:
+            self._resume.cancel()
+        if self._loop is not None:
+            self._loop.remove_reader(self._sock.fileno())
+        for conversation in self._conversations:
+            conversation.cancel()
         self._sock.close()
         with contextlib.suppress(OSError):
             if os.lstat(self.path).st_ino == self._inode:
                 os.unlink(self.path)
 
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _converse(self, sock: socket.socket) -> None:
+        try:
+            if not _may_ask(sock):
+                sock.close()
+                return
+            reader, writer = await asyncio.open_unix_connection(
+                sock=sock, limit=LONGEST_REQUEST
+            )
+        except OSError:
+            sock.close()
+            return
         try:
             async with asyncio.timeout(DEADLINE):
-                if not _may_ask(writer.get_extra_info("socket")):
-                    return
                 line = await reader.readline()
                 if line:
                     writer.write(self._reply(line))
@@ -108,7 +140,7 @@ class ControlServer:
             return encode({"ok": False, "error": str(exc)})
 
 
-def _may_ask(sock: Any) -> bool:
+def _may_ask(sock: socket.socket) -> bool:
     credentials = sock.getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
     )

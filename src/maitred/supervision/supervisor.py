@@ -194,7 +194,8 @@ class Supervisor:
         """
         Start a new generation, which takes over when all of it is ready.
 
-        One that is asked for while another is under way follows it, once.
+        One that is asked for while another is under way follows, once, when the last
+        worker of the old generation has left: no more than two are ever alive.
         """
         if self._stopping:
             return [Report("reload ignored: stopping")]
@@ -249,7 +250,9 @@ class Supervisor:
 
     @property
     def _rolling(self) -> bool:
-        return any(plan.coming is not None for plan in self._plans)
+        """Whether anybody is coming or leaving: two generations are alive."""
+        plans = self._plans
+        return any(plans[w.slot].current != w.id for w in self._workers.values())
 
     def _spawn(self, slot: int, now: float, *, coming: bool = False) -> Spawn:
         self._last_id += 1
@@ -337,7 +340,8 @@ class Supervisor:
             plan.coming = None
             return self._roll_back(now, f"worker of slot {worker.slot} {event.why}")
         if plan.current != worker.id:
-            return []  # it was leaving
+            # It was leaving; perhaps a reload waited for that.
+            return self.reload(now) if self._reload_again else []
         plan.current = None
         if was is WorkerState.READY:
             return [

@@ -214,6 +214,7 @@ class Serving:
 
     def cut(self) -> int:
         """Close what is still open; say how many connections that were."""
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
         left = list(self._server.server_state.connections)
         for connection in left:
             connection.transport.abort()
@@ -286,3 +287,11 @@ class Kept(logging.Filter):
     def text(self) -> str:
         """Give all that was kept as text."""
         return "\n".join(map(logging.Formatter().format, self.records))
+
+
+def _is_no_cut(record: logging.LogRecord) -> bool:
+    """Leave out what uvicorn says of requests that are cut: the master counts them."""
+    what = record.exc_info[0] if record.exc_info else None
+    return what is not asyncio.CancelledError and not str(record.msg).startswith(
+        "Cancel "
+    )

@@ -307,21 +307,25 @@ def test_reload_before_the_first_worker_is_ready_changes_nothing():
 
 
 def test_reloads_during_a_reload_are_followed_by_one():
-    """However often it is asked for, one more reload sees every change."""
+    """However often it is asked for, one more sees every change, when the old left."""
     supervisor = reloading(1)
     assert [supervisor.reload(10.0 + n) for n in range(5)] == [[]] * 5
     assert supervisor.handle(SaidReady(2), 20.0) == [
         Promote(2, 0),
         Drain(1, 30.0),
         AllReady(2),
+    ]
+    assert supervisor.reload(20.5) == []
+    assert supervisor.handle(exited(1), 21.0) == [
         Report("reload: starting generation 3"),
         Spawn(3, 0, 3),
     ]
-    assert supervisor.handle(SaidReady(3), 21.0) == [
+    assert supervisor.handle(SaidReady(3), 22.0) == [
         Promote(3, 0),
         Drain(2, 30.0),
         AllReady(3),
     ]
+    assert supervisor.handle(exited(2), 23.0) == []
 
 
 def test_generations_are_numbered_upwards():
