@@ -102,6 +102,8 @@ class WorkerSettings:
     access_log: bool
     log_level: str
     key_ttl: float
+    head_timeout: float
+    head_limit: int
     timeout_keep_alive: float
     drain_timeout: float
 

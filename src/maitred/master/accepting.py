@@ -14,7 +14,7 @@ from typing import Final
 
 from maitred import logs
 
-from .connection import Connection
+from .connection import Connection, accepted
 from .counters import Counters
 from .listeners import EXHAUSTED, NEVER_MIND, Listener
 
@@ -106,7 +106,7 @@ class Acceptor:
                 self._pause(exc)
                 return count
             self._counters.accepted += 1
-            self._begin(Connection(sock, address, listener))
+            self._begin(accepted(sock, address, listener))
         return most
 
     def _pause(self, exc: OSError) -> None:

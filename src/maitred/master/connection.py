@@ -1,11 +1,18 @@
-"""One connection while the master owns it, or keeps its copy."""
+"""
+One connection while the master owns it, or keeps its copy.
+
+Invariant: it is a connection that was accepted by us, or one that we handed to the
+worker who gives it back; by its cookie, which the kernel gives once.
+"""
 
 from __future__ import annotations
 
 import socket
 from typing import Any, Final
 
+from maitred.errors import PeerMisbehaved
 from maitred.wire.cookie import cookie
+from maitred.wire.messages import Return
 
 from .listeners import Listener
 
@@ -15,7 +22,7 @@ MAPPED: Final = "::ffff:"
 
 class Connection:
     """
-    An accepted connection.
+    A connection that the master owns.
 
     Owns its socket: whoever drops the connection calls ``close``, which only ever
     closes; a shutdown would act on the worker's copy too.
@@ -23,37 +30,43 @@ class Connection:
 
     __slots__ = (
         "attempts",
+        "consumed",
         "deadline",
         "id",
         "key",
         "learned",
-        "listener",
+        "local",
         "peer",
         "peer_port",
         "seen",
         "sock",
     )
 
-    def __init__(self, sock: socket.socket, address: Any, listener: Listener) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        id_: int,
+        peer: tuple[bytes, int],
+        local: tuple[bytes, int],
+    ) -> None:
         """
-        Own *sock*, just accepted from *listener*.
+        Own *sock*.
 
         Args:
             sock: The connection.
-            address: What accept said of the client.
-            listener: Where it arrived.
+            id_: Its cookie.
+            peer: The client's address and port; empty for a Unix socket.
+            local: The address and port it was made to; empty for a Unix socket.
         """
         self.sock = sock
-        self.listener = listener
-        self.id = cookie(sock)
-        if isinstance(address, tuple):
-            self.peer = address[0].removeprefix(MAPPED).encode()
-            self.peer_port: int = address[1]
-        else:
-            self.peer, self.peer_port = b"", 0
+        self.id = id_
+        self.peer, self.peer_port = peer
+        self.local = local
         # What it is placed by, once that is known.
         self.key: bytes | None = None
         self.learned = False
+        # Bytes that a worker read and gave back; they come before what is to be read.
+        self.consumed = b""
         # Bytes that were there at the last peek: fewer later means somebody read.
         self.seen = 0
         # How often it was handed over in vain.
@@ -61,16 +74,57 @@ class Connection:
         # When we stop waiting, on the loop's clock; set anew in each kind of wait.
         self.deadline = 0.0
 
-    def local(self) -> tuple[bytes, int]:
-        """Say the address it was made to, empty for a Unix socket."""
-        if self.listener.local is not None:
-            return self.listener.local
-        try:
-            name = self.sock.getsockname()
-        except OSError:
-            return b"", 0
-        return name[0].removeprefix(MAPPED).encode(), name[1]
-
     def close(self) -> None:
         """Close our copy."""
         self.sock.close()
+
+
+def accepted(sock: socket.socket, address: Any, listener: Listener) -> Connection:
+    """
+    Own *sock*, just accepted.
+
+    Args:
+        sock: The connection.
+        address: What accept said of the client.
+        listener: Where it arrived.
+    """
+    peer = (b"", 0)
+    if isinstance(address, tuple):
+        peer = (address[0].removeprefix(MAPPED).encode(), address[1])
+    local = listener.local
+    if local is None:
+        try:
+            name = sock.getsockname()
+            local = (name[0].removeprefix(MAPPED).encode(), name[1])
+        except OSError:
+            local = (b"", 0)
+    return Connection(sock, cookie(sock), peer, local)
+
+
+def returned(message: Return) -> Connection:
+    """
+    Own the connection that a worker gives back.
+
+    Raises:
+        PeerMisbehaved: The descriptor is not the connection it is said to be; it was
+            closed.
+    """
+    try:
+        sock = socket.socket(fileno=message.connection.fileno())
+    except OSError:
+        message.connection.close()
+        raise PeerMisbehaved("a RETURN with what is no socket") from None
+    message.connection.detach()
+    if sock.type != socket.SOCK_STREAM or cookie(sock) != message.id:
+        sock.close()
+        raise PeerMisbehaved("a RETURN with another connection than it says")
+    connection = Connection(
+        sock,
+        message.id,
+        (message.peer, message.peer_port),
+        (message.local, message.local_port),
+    )
+    connection.key = message.key or None
+    connection.learned = bool(message.learned)
+    connection.consumed = message.unread
+    return connection

@@ -19,6 +19,7 @@ class Counters:
     accepted: int = 0
     handed_over: int = 0
     taken: int = 0
+    returned: int = 0
     redispatched: int = 0
     client_left: int = 0
     silent: int = 0

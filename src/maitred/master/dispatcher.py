@@ -8,6 +8,7 @@ A connection that the master owns stands in exactly one place:
     a queue    decided, its slot has no room or no worker
     an outbox  placed with a worker, not sent
     in flight  sent to a worker, not answered
+    coming     given back by a worker, not placed again
 
 and leaves through TAKEN, a refusal (refusals.py), or because its client left.
 
@@ -29,6 +30,7 @@ from maitred.errors import ChannelClosed, PeerMisbehaved
 from maitred.placement import Placement, Slot
 from maitred.wire.messages import (
     Claim,
+    Closed,
     Drain,
     Drained,
     Failed,
@@ -38,10 +40,11 @@ from maitred.wire.messages import (
     Reason,
     Refused,
     Release,
+    Return,
     Taken,
 )
 
-from .connection import Connection
+from .connection import Connection, returned
 from .counters import Counters
 from .peeking import Refuse
 from .workers import Worker
@@ -95,6 +98,8 @@ class Dispatcher:
         self._lobby: deque[Connection] = deque()
         self._queues: list[deque[Connection]] = [deque() for _ in placement.slots]
         self._resting = 0  # refused ones whose pause is running
+        self._coming_back: deque[Connection] = deque()  # returned, not placed yet
+        self._closing = False
         self._sweeping: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         # Called at the end of settle; set by the master, who has the other parts.
@@ -105,7 +110,8 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """How many decided connections wait for room."""
-        return len(self._lobby) + sum(map(len, self._queues)) + self._resting
+        queued = sum(map(len, self._queues))
+        return len(self._lobby) + queued + self._resting + len(self._coming_back)
 
     @property
     def congested(self) -> bool:
@@ -157,8 +163,9 @@ class Dispatcher:
         self.settle()
 
     def close(self) -> None:
-        """Answer everything that still waits with 503."""
-        for waiting in (self._lobby, *self._queues):
+        """Answer with 503 what waits, and from now on what cannot be placed at once."""
+        self._closing = True
+        for waiting in (self._lobby, *self._queues, self._coming_back):
             while waiting:
                 self._refuse(waiting.popleft(), 503, "stopping")
         for timer in (self._sweeping, self._retry):
@@ -173,8 +180,8 @@ class Dispatcher:
         if slot is not None and slot.has_room:
             self._assign(connection, slot)
             return
-        if self.waiting >= self._most:
-            self._refuse(connection, 503, "no_worker")
+        if self.waiting >= self._most or self._closing:
+            self._refuse(connection, 503, "stopping" if self._closing else "no_worker")
             return
         connection.deadline = self._loop.time() + self._wait_timeout
         (self._lobby if slot is None else self._queues[slot.index]).append(connection)
@@ -183,6 +190,8 @@ class Dispatcher:
 
     def settle(self) -> None:
         """Move what can move: from lobby and queues to outboxes, from there out."""
+        while self._coming_back:
+            self.dispatch(self._coming_back.popleft())
         for slot, queue in zip(self._placement.slots, self._queues, strict=True):
             while queue and slot.has_room:
                 self._assign(queue.popleft(), slot)
@@ -191,8 +200,12 @@ class Dispatcher:
             if not any(slot.has_room for slot in slots):
                 break
             self.dispatch(self._lobby.popleft())
+        for key, index in self._placement.keys.take_lost():
+            loser = self._filling[index]
+            if loser is not None:
+                loser.revoked.append(key)
         for worker in self._filling:
-            if worker is not None and worker.outbox:
+            if worker is not None and (worker.outbox or worker.revoked):
                 self._flush(worker)
         self.on_settled()
 
@@ -269,7 +282,7 @@ class Dispatcher:
     def _flush_all(self) -> None:
         self._retry = None
         for worker in self._workers.values():
-            if worker.outbox or worker.farewell:
+            if worker.outbox or worker.revoked or worker.farewell:
                 self._flush(worker)
 
     def _sweep(self) -> None:
@@ -317,23 +330,7 @@ class Dispatcher:
 
     def _heed(self, worker: Worker, message: Any) -> None:
         """Note what *worker* said. Places nothing: placing may lead to listening."""
-        keys = self._placement.keys
         match message:
-            case Taken(id_):
-                self._answered(worker, id_).close()
-                self._counters.taken += 1
-            case Refused(id_, reason):
-                connection = self._answered(worker, id_)
-                if reason == Reason.DRAINING:  # asked to leave by somebody else
-                    self._vacate(worker)
-                self._rest(connection, reason)
-            case Claim(ttl, key):
-                # A worker that left its slot cannot be reached by key any more.
-                if self._filling[worker.slot] is worker:
-                    keys.own(key, worker.slot, self._loop.time(), ttl, claimed=True)
-                    self._counters.claims += 1
-            case Release(key):
-                keys.release(key, worker.slot)
             case Ready():
                 worker.phase = Phase.SERVING
                 self._loop.call_soon(self._on_ready, worker)
@@ -344,6 +341,51 @@ class Dispatcher:
                 )
             case Drained(cut):
                 worker.cut = cut
+            case Claim(ttl, made, key):
+                self._heed_claim(worker, key, ttl, made=bool(made))
+            case Release(key):
+                self._placement.keys.release(key, worker.slot)
+            case _:
+                self._heed_connection(worker, message)
+
+    def _heed_connection(self, worker: Worker, message: Any) -> None:
+        match message:
+            case Taken(id_):
+                self._answered(worker, id_).close()
+                worker.granted.add(id_)
+                self._counters.taken += 1
+            case Closed(id_):
+                worker.granted.discard(id_)
+            case Return():
+                self._take_back(worker, message)
+            case Refused(id_, reason):
+                connection = self._answered(worker, id_)
+                if reason == Reason.DRAINING:  # asked to leave by somebody else
+                    self._vacate(worker)
+                self._rest(connection, reason)
+
+    def _heed_claim(self, worker: Worker, key: bytes, ttl: int, *, made: bool) -> None:
+        """Note that *key* is *worker*'s, or tell it that it is not."""
+        now = self._loop.time()
+        if self._filling[worker.slot] is not worker:
+            return  # it left its slot, and cannot be reached by key any more
+        if made:
+            self._counters.claims += 1
+            self._placement.claim(key, worker.slot, now, ttl)
+        elif not self._placement.renew(key, worker.slot, now):
+            worker.revoked.append(key)
+
+    def _take_back(self, worker: Worker, message: Return) -> None:
+        """Own a connection again whose next request belongs elsewhere."""
+        connection = returned(message)
+        if connection.id not in worker.granted:
+            connection.close()
+            raise PeerMisbehaved(
+                f"RETURN of connection {connection.id}, which it does not have"
+            )
+        worker.granted.remove(connection.id)
+        self._counters.returned += 1
+        self._coming_back.append(connection)
 
     def _answered(self, worker: Worker, id_: int) -> Connection:
         connection = worker.in_flight.pop(id_, None)

@@ -1,8 +1,8 @@
 """
 Answering a connection in a worker's place: 400, 408, 431, 503, 505.
 
-Only a connection that no worker has had is answered here, so the master may speak
-and shut down. Bytes that lie unread when a socket is closed make the kernel send RST,
+Only a connection that no worker has is answered here, so the master may speak and shut
+down. Bytes that lie unread when a socket is closed make the kernel send RST,
 which may destroy the answer before the client has read it (RFC 9112 section 9.6): so
 what comes is read and dropped for a moment first.
 
@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from http import HTTPStatus
 from typing import Final
+
+from maitred.routing.refusal import answer
 
 from .connection import Connection
 from .counters import Counters
@@ -25,31 +26,6 @@ LINGER: Final = 2.0
 MOST: Final = 1024
 CHUNK: Final = 64 * 1024
 CHUNKS_AT_ONCE: Final = 16
-
-WHY: Final = {
-    "bad_request": "This is no HTTP request that can be read in one way only.",
-    "bad_host": "The request must name one host, and the same one everywhere.",
-    "bad_version": "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
-    "tls": "This port speaks plain HTTP, not TLS.",
-    "head_too_large": "The request's head is too large.",
-    "head_timeout": "The request's head did not arrive in time.",
-    "head_cut_short": "The request's head ended before it was complete.",
-    "too_many_waiting": "Too many connections are waiting.",
-    "no_worker": "No worker could take this request in time.",
-    "stopping": "This server is stopping.",
-}
-"Every cause for which a connection is answered here, and what the client reads."
-
-
-def answer(status: int, cause: str) -> bytes:
-    """Compose the response with *status* that explains *cause*."""
-    text = f"{WHY[cause]}\n".encode()
-    return (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        "content-type: text/plain; charset=utf-8\r\n"
-        f"content-length: {len(text)}\r\n"
-        "connection: close\r\n\r\n"
-    ).encode() + text
 
 
 class Refusals:

@@ -8,6 +8,7 @@ breaks the protocol is ended, alone.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections import deque
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from maitred.errors import ChannelFull, DescriptorsLost, PeerMisbehaved
-from maitred.wire import Channel
+from maitred.wire import MAX_PACKET, Channel
 from maitred.wire.messages import (
     FROM_MASTER,
     FROM_WORKER,
@@ -25,6 +26,7 @@ from maitred.wire.messages import (
     Phase,
     Quit,
     Return,
+    Revoke,
 )
 from maitred.wire.scoreboard import Scoreboard
 
@@ -33,6 +35,8 @@ from .processes import Process
 
 BATCH: Final = 64
 "Connections in one packet."
+RECORD: Final = 256
+"Bytes of a packet for a connection, its addresses included; key and bytes come on top."
 PACKETS_AT_ONCE: Final = 512
 """
 Packets read from one worker before the others have their turn: more than a channel
@@ -67,7 +71,11 @@ class Worker:
         # Placed here and not yet sent; sent and not yet answered.
         self.outbox: deque[Connection] = deque()
         self.in_flight: dict[int, Connection] = {}
-        # What is said after that, once.
+        # Ids of what it has taken and neither closed nor given back.
+        self.granted: set[int] = set()
+        # Keys that it has to be told it lost.
+        self.revoked: deque[bytes] = deque()
+        # What is said after all that, once.
         self.farewell: Drain | Quit | None = None
         self.handed_over = 0
         # What it said when it could not start, or when it left.
@@ -107,7 +115,7 @@ class Worker:
             ChannelClosed: The worker is gone. What was not sent stays in the outbox.
         """
         while self.outbox:
-            batch = [self.outbox[i] for i in range(min(BATCH, len(self.outbox)))]
+            batch = self._batch()
             try:
                 self.channel.send_nowait(*map(handoff, batch))
             except ChannelFull:
@@ -116,13 +124,29 @@ class Worker:
                 self.in_flight[connection.id] = connection
                 self.outbox.popleft()
             self.handed_over += len(batch)
-        if self.farewell is not None:
-            try:
+        try:
+            while self.revoked:
+                self.channel.send_nowait(
+                    *map(Revoke, itertools.islice(self.revoked, BATCH))
+                )
+                for _ in range(min(BATCH, len(self.revoked))):
+                    self.revoked.popleft()
+            if self.farewell is not None:
                 self.channel.send_nowait(self.farewell)
-            except ChannelFull:
-                return False
-            self.farewell = None
+                self.farewell = None
+        except ChannelFull:
+            return False
         return self.channel.flush()
+
+    def _batch(self) -> list[Connection]:
+        """Give the first of the outbox, as many as fit one packet."""
+        batch = list(itertools.islice(self.outbox, BATCH))
+        size = 0
+        for count, connection in enumerate(batch):
+            size += RECORD + len(connection.key or b"") + len(connection.consumed)
+            if count and size > MAX_PACKET:
+                return batch[:count]
+        return batch
 
     def messages(self) -> Iterator[Any]:
         """
@@ -169,14 +193,13 @@ class Worker:
 
 def handoff(connection: Connection) -> Handoff:
     """Say all that travels with *connection*, which keeps its descriptor."""
-    local, port = connection.local()
     return Handoff(
         connection.sock,
         connection.id,
         connection.peer,
         connection.peer_port,
-        local,
-        port,
+        *connection.local,
         connection.key or b"",
-        b"",
+        int(connection.learned),
+        connection.consumed,
     )

@@ -36,6 +36,7 @@ class KeyTable:
         self._limit = limit
         self.ttl = ttl
         self._claimed = [0] * slots
+        self._lost: list[tuple[bytes, int]] = []
 
     def __len__(self) -> int:
         return len(self._owned)
@@ -75,6 +76,9 @@ class KeyTable:
             ttl: Seconds it lives after its last use; the table's own if None.
             claimed: The application in the slot's worker made it.
         """
+        previous = self._owned.get(key)
+        if previous is not None and previous.slot != slot:
+            self._lost.append((key, previous.slot))
         self.release(key)
         ttl = self.ttl if ttl is None else ttl
         self._owned[key] = Owned(slot, ttl, now + ttl, claimed)
@@ -83,7 +87,14 @@ class KeyTable:
             len(self._owned) > self._limit
             or next(iter(self._owned.values())).expires <= now
         ):
-            self.release(next(iter(self._owned)))
+            oldest, owned = next(iter(self._owned.items()))
+            self._lost.append((oldest, owned.slot))
+            self.release(oldest)
+
+    def take_lost(self) -> list[tuple[bytes, int]]:
+        """Give the keys that went, unasked, from the slots that owned them, once."""
+        lost, self._lost = self._lost, []
+        return lost
 
     def release(self, key: bytes, slot: int | None = None) -> None:
         """Forget *key*; where *slot* is given, only if that is its owner."""

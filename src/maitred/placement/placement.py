@@ -43,6 +43,19 @@ class Placement:
         index = self.keys.use(key, now)
         return None if index is None else self.slots[index]
 
+    def claim(self, key: bytes, slot: int, now: float, ttl: float) -> None:
+        """Make *slot* the owner of *key*, which its application made."""
+        self.keys.own(key, slot, now, ttl, claimed=True)
+
+    def renew(self, key: bytes, slot: int, now: float) -> bool:
+        """Count a use of *key* by *slot*; say whether it may keep it."""
+        if not self._remembers:
+            return True  # the key alone decides, always alike
+        owner = self.keys.use(key, now)
+        if owner is None:
+            self.keys.own(key, slot, now)
+        return owner in {None, slot}
+
     def choose(self, key: bytes | None, *, learned: bool, now: float) -> Slot | None:
         """
         Choose a slot for a connection whose key nobody owns.

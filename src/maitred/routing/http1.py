@@ -17,6 +17,7 @@ answer however they arrive.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, Protocol
 
@@ -83,7 +84,18 @@ class Head(Protocol):
 class RawHead:
     """A head as it stands in the peeked bytes; header lines are looked up on demand."""
 
-    __slots__ = ("_lines", "_lower", "host", "method", "path", "peer", "query")
+    __slots__ = (
+        "_lines",
+        "_lower",
+        "host",
+        "length",
+        "method",
+        "path",
+        "peer",
+        "query",
+        "size",
+        "upgrade",
+    )
 
     def __init__(self, method: bytes, target: bytes, lines: bytes, peer: bytes) -> None:
         """
@@ -99,14 +111,21 @@ class RawHead:
         self.path, _, self.query = target.partition(b"?")
         self.host = b""
         self.peer = peer
+        # Bytes of the head, and of the body after it; None: the body is chunked.
+        self.size = 0
+        self.length: int | None = 0
+        # It asks for a WebSocket: what follows is no HTTP if the server agrees.
+        self.upgrade = False
         self._lines = lines
         self._lower = lines.lower()
 
     def values(self, name: bytes) -> list[bytes]:
         """Give the value of every header line called *name* (lower case), in order."""
         mark = b"\n%b:" % name
-        found = []
         at = self._lower.find(mark)
+        if at < 0:
+            return []
+        found = []
         while at >= 0:
             end = self._lines.index(b"\r", at)
             found.append(self._lines[at + len(mark) : end].strip(b" \t"))
@@ -137,9 +156,8 @@ def sniff_head(
     if match := HEAD.match(data):
         method, target, minor, _ = match.groups()
         head = RawHead(method, target, data[match.start(4) - 1 : match.end(4)], peer)
-        if not _has_one_end(head, minor) or (target == b"*" and method != b"OPTIONS"):
-            return BAD_REQUEST
-        return head if _settle_host(head, target, minor) else BAD_HOST
+        head.size = match.end()
+        return _settle(head, target, minor) or head
     return _why_not(data, limit)
 
 
@@ -158,9 +176,18 @@ def _why_not(data: bytes, limit: int) -> NeedMore | NoMatch:
     return TOO_LARGE if len(data) == limit else NEED_MORE
 
 
-def _has_one_end(head: RawHead, minor: bytes) -> bool:
+def _settle(head: RawHead, target: bytes, minor: bytes) -> NoMatch | None:
+    """Find out where *head*'s request goes and ends; say what is in doubt."""
+    if target == b"*" and head.method != b"OPTIONS":
+        return BAD_REQUEST
+    if not _settle_end(head, minor):
+        return BAD_REQUEST
+    return None if _settle_host(head, target, minor) else BAD_HOST
+
+
+def _settle_end(head: RawHead, minor: bytes) -> bool:
     """
-    Say whether it is beyond doubt where the body ends and the next request begins.
+    Find out where the body ends; say whether that is beyond doubt.
 
     Both of Content-Length and Transfer-Encoding, or one of them twice, is how requests
     are smuggled (RFC 9112 section 6.1, 6.3). h11 lets equal lengths pass and prefers
@@ -170,12 +197,18 @@ def _has_one_end(head: RawHead, minor: bytes) -> bool:
     lengths = head.values(b"content-length")
     encodings = head.values(b"transfer-encoding")
     if encodings:
-        return (
-            not lengths
-            and minor == b"1"
-            and [encoding.lower() for encoding in encodings] == [b"chunked"]
-        )
-    return not lengths or (len(lengths) == 1 and bool(LENGTH.fullmatch(lengths[0])))
+        head.length = None
+        chunked = [encoding.lower() for encoding in encodings] == [b"chunked"]
+        return not lengths and minor == b"1" and chunked
+    if lengths:
+        if len(lengths) > 1 or not LENGTH.fullmatch(lengths[0]):
+            return False
+        head.length = int(lengths[0])
+    if upgrades := head.values(b"upgrade"):
+        tokens = b",".join(head.values(b"connection")).lower().split(b",")
+        wanted = b"upgrade" in [token.strip() for token in tokens]
+        head.upgrade = wanted and upgrades[0].lower() == b"websocket"
+    return True
 
 
 def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
@@ -185,17 +218,29 @@ def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
     HTTP/1.1 needs exactly one Host (RFC 9112 section 3.2), and a target in absolute
     form must agree with it: whoever lets one win has two parsers with two hosts.
     """
+    origin = target.startswith((b"/", b"*"))
     hosts = head.values(b"host")
-    if len(hosts) != 1:
-        return not hosts and minor == b"0" and target.startswith((b"/", b"*"))
-    authority = AUTHORITY.match(hosts[0])
-    if authority is None:
+    if not hosts:
+        return minor == b"0" and origin
+    host = normal_host(hosts[0]) if len(hosts) == 1 else None
+    if host is None:
         return False
-    head.host = authority["name"].lower().removesuffix(b".")
-    if target.startswith((b"/", b"*")):
+    head.host = host
+    if origin:
         return True
     absolute = ABSOLUTE.match(target)
     if absolute is None or absolute[1].lower() != hosts[0].lower():
         return False
     head.path, _, head.query = absolute[2].partition(b"?")
     return True
+
+
+@functools.lru_cache(maxsize=1024)
+def normal_host(value: bytes) -> bytes | None:
+    """
+    Give the name in *value* of a Host header: lower case, no port, no trailing dot.
+
+    None when it is not one host and perhaps one port.
+    """
+    authority = AUTHORITY.match(value)
+    return authority["name"].lower().removesuffix(b".") if authority else None

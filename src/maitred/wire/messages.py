@@ -69,8 +69,10 @@ class Handoff(NamedTuple):
 
     ``id`` is the connection's SO_COOKIE, ``peer`` and ``local`` its two addresses
     as text without port (empty for a Unix socket), ``key`` what it was placed by
-    (empty if nothing), ``consumed`` bytes that were read from it already and come
-    before any byte that you read.
+    (empty if nothing), ``learned`` is 1 if the server makes keys of this kind,
+    ``consumed`` bytes that were read from it already and come before any byte that you
+    read. A key that the client makes is yours until it is revoked; one that the server
+    makes only if you claimed it, and else for one request.
     """
 
     connection: Passed
@@ -80,6 +82,7 @@ class Handoff(NamedTuple):
     local: Blob
     local_port: U16
     key: Blob
+    learned: U8
     consumed: Blob
 
 
@@ -104,23 +107,40 @@ class Refused(NamedTuple):
 
 class Return(NamedTuple):
     """
-    Connection ``id`` is the master's again.
+    Connection ``id`` is the master's again: its next request belongs elsewhere.
 
     ``unread`` was read from it and belongs before what is still in the kernel,
-    ``key`` is what its next request is placed by. Reserved: no master of this
-    version understands it yet, so none allows it in any phase.
+    ``key`` is what the request is placed by, ``learned`` is 1 if the server makes
+    keys of this kind. The addresses are those of the HANDOFF.
     """
 
     connection: Passed
     id: U64
+    peer: Blob
+    peer_port: U16
+    local: Blob
+    local_port: U16
     key: Blob
+    learned: U8
     unread: Blob
 
 
+class Closed(NamedTuple):
+    """Connection ``id``, which I had taken, is over."""
+
+    id: U64
+
+
 class Claim(NamedTuple):
-    """My application made ``key``; it lives here ``ttl`` seconds past its last use."""
+    """
+    ``key`` lives here for ``ttl`` seconds past its last use.
+
+    ``made`` is 1 if my application made it, and 0 if I was handed a connection for it
+    and it is still in use.
+    """
 
     ttl: U32
+    made: U8
     key: Blob
 
 
@@ -134,6 +154,12 @@ class Drain(NamedTuple):
     """Nothing new comes. Finish within ``timeout_ms``, say DRAINED, and leave."""
 
     timeout_ms: U32
+
+
+class Revoke(NamedTuple):
+    """``key`` is not yours any more: give back the next request that has it."""
+
+    key: Blob
 
 
 class Quit(NamedTuple):
@@ -169,7 +195,6 @@ class Phase(enum.Enum):
 
 
 ALWAYS = frozenset(Phase)
-NEVER: frozenset[Phase] = frozenset()
 AFTER_READY = frozenset({Phase.SERVING, Phase.DRAINING})
 
 
@@ -187,7 +212,7 @@ MESSAGES = (
     Entry(2, Ready, Side.WORKER, frozenset({Phase.STARTING})),
     Entry(3, Taken, Side.WORKER, AFTER_READY),
     Entry(4, Refused, Side.WORKER, AFTER_READY),
-    Entry(5, Return, Side.WORKER, NEVER),
+    Entry(5, Return, Side.WORKER, AFTER_READY),
     Entry(6, Claim, Side.WORKER, AFTER_READY),
     Entry(7, Release, Side.WORKER, AFTER_READY),
     Entry(8, Drain, Side.MASTER, frozenset({Phase.SERVING})),
@@ -195,6 +220,8 @@ MESSAGES = (
     # While serving too: a worker may have been told to leave by somebody else.
     Entry(10, Drained, Side.WORKER, AFTER_READY),
     Entry(11, Failed, Side.WORKER, frozenset({Phase.STARTING})),
+    Entry(12, Closed, Side.WORKER, AFTER_READY),
+    Entry(13, Revoke, Side.MASTER, frozenset({Phase.SERVING})),
 )
 
 

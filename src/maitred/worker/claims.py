@@ -6,19 +6,18 @@ claims it before the message that carries it is passed on to the server. Whoever
 learns the name from the response and connects anew finds the master informed: the
 claim is in the channel before the response is in the socket.
 
-Invariant: a claim precedes the bytes that contain its key. A key in use is claimed
-again well before the master would forget it.
+Invariant: a claim precedes the bytes that contain its key.
 """
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 from maitred.routing import Affinity
 from maitred.routing.http1 import ABSOLUTE
+
+from .keys import OwnKeys
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,8 +27,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT: Final = 4096
 "Bytes of a response in which a session's name is looked for."
-MOST: Final = 100_000
-"Keys remembered as claimed; one that was forgotten is merely claimed again."
 STARTS: Final = ("http.response.start", "websocket.accept")
 
 
@@ -84,37 +81,20 @@ class Reply:
 
 
 class Claims:
-    """Wraps an application; says what it claims and releases through two callables."""
+    """Wraps an application, and claims the keys it makes."""
 
-    def __init__(
-        self,
-        app: App,
-        affinities: Sequence[Affinity],
-        *,
-        ttl: float,
-        claim: Callable[[bytes], None],
-        release: Callable[[bytes], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, app: App, affinities: Sequence[Affinity], keys: OwnKeys) -> None:
         """
         Wrap *app*.
 
         Args:
             app: The application.
             affinities: Those that learn.
-            ttl: Seconds after which the master forgets a key that is not used.
-            claim: Tells the master that a key lives here, before it returns.
-            release: Tells the master that a key is over.
-            clock: Seconds, monotonic.
+            keys: Claims and releases.
         """
         self._app = app
         self._affinities = tuple(affinities)
-        self._again_after = ttl / 4
-        self._claim = claim
-        self._release = release
-        self._clock = clock
-        # When each key was last claimed, oldest first.
-        self._claimed: OrderedDict[bytes, float] = OrderedDict()
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope, watching what leaves."""
@@ -123,9 +103,6 @@ class Claims:
             return
         head = ScopeHead(scope)
         named = [(a, key) for a in self._affinities if (key := a.key(head))]
-        for _, key in named:
-            if key in self._claimed:
-                self._live(key)
         reply = Reply()
         to_learn = list(self._affinities)
 
@@ -144,7 +121,7 @@ class Claims:
         for affinity in list(to_learn):
             if affinity.learn and (value := affinity.learn(reply)):
                 to_learn.remove(affinity)
-                self._live(affinity.key_of(value))
+                self._keys.made(affinity.key_of(value))
 
     def _end(
         self, named: Sequence[tuple[Affinity, bytes]], head: ScopeHead, status: int
@@ -152,17 +129,4 @@ class Claims:
         """Release the keys of the request that are over with this *status*."""
         for affinity, key in named:
             if affinity.ends(head, status):
-                self._claimed.pop(key, None)
-                self._release(key)
-
-    def _live(self, key: bytes) -> None:
-        """Claim *key*, unless that was done a moment ago."""
-        now = self._clock()
-        claimed = self._claimed.get(key)
-        if claimed is not None and now - claimed < self._again_after:
-            return
-        self._claim(key)
-        self._claimed[key] = now
-        self._claimed.move_to_end(key)
-        if len(self._claimed) > MOST:
-            self._claimed.popitem(last=False)
+                self._keys.over(key)

@@ -27,10 +27,12 @@ from maitred.errors import (
     PeerMisbehaved,
 )
 from maitred.routing import affinities
+from maitred.routing.http1 import RawHead
 from maitred.wire import Channel
 from maitred.wire.cookie import cookie
 from maitred.wire.messages import (
     Claim,
+    Closed,
     Drain,
     Drained,
     Failed,
@@ -40,12 +42,16 @@ from maitred.wire.messages import (
     Reason,
     Refused,
     Release,
+    Return,
+    Revoke,
     Taken,
 )
 from maitred.wire.scoreboard import Scoreboard
 
 from . import target
 from .claims import Claims
+from .gate import Elsewhere
+from .keys import OwnKeys
 from .uvicorn_seam import Serving, StartupFailed
 
 SAY_TIMEOUT: Final = 10.0
@@ -71,11 +77,21 @@ class Worker:
         Raises:
             AppFailed: It cannot be loaded.
         """
-        self._settings = settings
         self._channel = channel
         self._draining = False
         self._master_gone = False
+        # Ids that the master has yet to be told of.
         self._taken: list[int] = []
+        self._closed: list[int] = []
+        self.affinities = affinities(settings.affinity)
+        self.settings = settings
+        self.keys = OwnKeys(
+            ttl=settings.key_ttl,
+            claim=lambda key, made: self._say(
+                Claim(math.ceil(settings.key_ttl), int(made), key)
+            ),
+            release=lambda key: self._say(Release(key)),
+        )
         self._leaving: asyncio.Task[None]
         self._adoptions: set[asyncio.Task[None]] = set()
         app = target.load(settings.target, settings.app_dir)
@@ -91,19 +107,8 @@ class Worker:
         )
 
     def _wrap(self, app: Any) -> Any:
-        ttl = self._settings.key_ttl
-        learned = [
-            a for a in affinities(self._settings.affinity) if a.learn is not None
-        ]
-        if not learned:
-            return app
-        return Claims(
-            app,
-            learned,
-            ttl=ttl,
-            claim=lambda key: self._say(Claim(math.ceil(ttl), key)),
-            release=lambda key: self._say(Release(key)),
-        )
+        learned = [a for a in self.affinities if a.learn is not None]
+        return Claims(app, learned, self.keys) if learned else app
 
     async def run(self) -> None:
         """
@@ -114,7 +119,7 @@ class Worker:
         """
         self._loop = asyncio.get_running_loop()
         self._loop.add_signal_handler(
-            signal.SIGTERM, self._drain, self._settings.drain_timeout
+            signal.SIGTERM, self._drain, self.settings.drain_timeout
         )
         running = asyncio.ensure_future(self.serving.run())
         started = asyncio.ensure_future(self.serving.wait_started())
@@ -131,7 +136,7 @@ class Worker:
         try:
             running.result()
         except StartupFailed as exc:
-            why = f"the lifespan startup of {self._settings.target} failed"
+            why = f"the lifespan startup of {self.settings.target} failed"
             raise AppFailed(why, str(exc)) from exc
 
     # What the master says
@@ -144,6 +149,9 @@ class Worker:
                         self._take_over(messages)
                     case Drain(timeout_ms):
                         self._drain(timeout_ms / 1000)
+                    case Revoke():
+                        for message in messages:
+                            self.keys.revoke(message.key)
                     case Quit():
                         self._drain(0)
         except DescriptorsLost as exc:
@@ -165,32 +173,46 @@ class Worker:
                 if sock is not None:
                     sock.close()
                 continue
-            adoption = self._loop.create_task(self._adopt(sock, handoff))
+            if handoff.key and not handoff.learned:
+                self.keys.grant(handoff.key)
+            visit = Visit(self, handoff)
+            adoption = self._loop.create_task(self.serving.adopt(sock, visit))
             self._adoptions.add(adoption)
             adoption.add_done_callback(self._adoptions.discard)
         if refused:
             self._say(*refused)
 
-    async def _adopt(self, sock: socket.socket, handoff: Handoff) -> None:
-        await self.serving.adopt(
-            sock,
-            client=(handoff.peer.decode(), handoff.peer_port) if handoff.peer else None,
-            prefix=handoff.consumed,
-            on_taken=lambda: self._on_taken(handoff.id),
-        )
-
     # What we say
 
-    def _on_taken(self, id_: int) -> None:
+    def say_taken(self, id_: int) -> None:
+        """Tell the master, soon, that connection *id_* was read from."""
         # The application's task is created after this returns and runs after what is
         # scheduled here; connections that become readable together share a packet.
-        if not self._taken:
-            self._loop.call_soon(self._say_taken)
+        self._answer_soon()
         self._taken.append(id_)
 
-    def _say_taken(self) -> None:
+    def say_closed(self, id_: int) -> None:
+        """Tell the master, soon, that connection *id_* is over."""
+        self._answer_soon()
+        self._closed.append(id_)
+
+    def say_returned(self, message: Return) -> None:
+        """Give a connection back, now; closes our copy of it."""
+        self._answer()
+        self._say(message)
+        message.connection.close()
+
+    def _answer_soon(self) -> None:
+        if not self._taken and not self._closed:
+            self._loop.call_soon(self._answer)
+
+    def _answer(self) -> None:
         taken, self._taken = self._taken, []
-        self._say(*map(Taken, taken))
+        closed, self._closed = self._closed, []
+        if taken:
+            self._say(*map(Taken, taken))
+        if closed:
+            self._say(*map(Closed, closed))
 
     def _say(self, *messages: Any) -> None:
         """Send *messages*, in order with everything else we say; wait if we must."""
@@ -208,7 +230,7 @@ class Worker:
         if not self._master_gone:
             self._master_gone = True
             self._loop.remove_reader(self._channel.fileno())
-            self._drain(self._settings.drain_timeout)
+            self._drain(self.settings.drain_timeout)
 
     def _drain(self, timeout: float) -> None:
         """Take nothing more; finish what there is within *timeout* seconds; leave."""
@@ -231,7 +253,73 @@ class Worker:
         except TimeoutError:
             self.serving.finish(0)
             cut = self.serving.cut()
+        self._answer()
         self._say(Drained(cut))
+
+
+class Visit:
+    """One connection's stay in this worker (``uvicorn_seam.Visit``)."""
+
+    __slots__ = (
+        "_handoff",
+        "_once",
+        "_worker",
+        "client",
+        "head_limit",
+        "head_timeout",
+        "prefix",
+    )
+
+    def __init__(self, worker: Worker, handoff: Handoff) -> None:
+        """Stay with *worker*, who was handed *handoff*."""
+        self._worker = worker
+        self._handoff = handoff
+        # A key nobody claimed: the master sent it here for one request.
+        self._once = handoff.key if handoff.learned else b""
+        self.client = (
+            (handoff.peer.decode(), handoff.peer_port) if handoff.peer else None
+        )
+        self.prefix = handoff.consumed
+        self.head_limit = worker.settings.head_limit
+        self.head_timeout = worker.settings.head_timeout
+
+    def taken(self) -> None:
+        """It was read from for the first time, or ended before."""
+        self._worker.say_taken(self._handoff.id)
+
+    def closed(self) -> None:
+        """It is over."""
+        self._worker.say_closed(self._handoff.id)
+
+    def belongs(self, head: RawHead) -> Elsewhere | None:
+        """Say where a request belongs: here, if its key is ours or it has none."""
+        worker = self._worker
+        for affinity in worker.affinities:
+            if key := affinity.key(head):
+                if worker.keys.has(key):
+                    return None
+                if key == self._once:
+                    self._once = b""
+                    return None
+                return Elsewhere(key, affinity.learn is not None)
+        return None
+
+    def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:
+        """Give the connection back to the master."""
+        handoff = self._handoff
+        self._worker.say_returned(
+            Return(
+                sock,
+                handoff.id,
+                handoff.peer,
+                handoff.peer_port,
+                handoff.local,
+                handoff.local_port,
+                to.key,
+                int(to.learned),
+                unread,
+            )
+        )
 
 
 def adopt_socket(handoff: Handoff) -> socket.socket | None:

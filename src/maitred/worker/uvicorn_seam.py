@@ -15,12 +15,16 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from uvicorn.config import Config
 from uvicorn.server import Server
 
+from maitred.routing.http1 import RawHead
+from maitred.routing.refusal import answer
 from maitred.wire.scoreboard import Scoreboard
+
+from .gate import Elsewhere, Gate, Stage
 
 PROTOCOLS: Final = {
     "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
@@ -122,7 +126,13 @@ class Serving:
         self.config.load()
         self.config.loaded_app = wrap(self.config.loaded_app)
         self._server = AnnouncingServer(self.config, board)
-        self._protocol = connection_class(self.config.http_protocol_class)
+        self._connection: Any = type(
+            "AdoptedConnection", (GatedConnection, self.config.http_protocol_class), {}
+        )
+        # None: this uvicorn has no library for WebSockets.
+        self._websocket: Any = self.config.ws_protocol_class and type(
+            "AdoptedWebSocket", (WatchedWebSocket, self.config.ws_protocol_class), {}
+        )
         self._untaken: set[Any] = set()
         self._startup_errors = Kept()
 
@@ -152,44 +162,31 @@ class Serving:
         for record in self._startup_errors.records:
             logger.handle(record)
 
-    async def adopt(
-        self,
-        sock: socket.socket,
-        *,
-        client: tuple[str, int] | None,
-        prefix: bytes,
-        on_taken: Callable[[], None],
-    ) -> None:
+    async def adopt(self, sock: socket.socket, visit: Visit) -> None:
         """
         Serve the accepted connection *sock*, which belongs to uvicorn from now on.
 
         Args:
             sock: The connection.
-            client: Its peer; None for a Unix socket.
-            prefix: Bytes that were read from it already.
-            on_taken: Called once, before its first bytes are parsed or when it ends.
+            visit: What is known of it, and who is told what becomes of it.
         """
         loop = asyncio.get_running_loop()
-        protocol = self._protocol(
+        protocol = self._connection(
             config=self.config,
             server_state=self._server.server_state,
             app_state=self._server.lifespan.state,
             _loop=loop,
         )
-
-        def taken() -> None:
-            """Pass it on, once."""
-            self._untaken.discard(protocol)
-            on_taken()
-
-        self._untaken.add(protocol)
-        protocol.adopted(client, prefix, taken)
+        self._untaken.add(visit)
+        protocol.adopted(visit, self._untaken, self._websocket)
         try:
             await loop.connect_accepted_socket(lambda: protocol, sock)
         except OSError:
             # The client is gone already: an ordinary end.
             sock.close()
-            taken()
+            self._untaken.discard(visit)
+            visit.taken()
+            visit.closed()
 
     @property
     def untaken(self) -> int:
@@ -221,48 +218,216 @@ class Serving:
         return len(left)
 
 
-def connection_class(base: Any) -> Any:
-    """Make the protocol class for adopted connections out of uvicorn's *base*."""
+class Visit(Protocol):
+    """What the runtime knows of one connection, and wants to be told of it."""
 
-    class AdoptedConnection(base):  # type: ignore[misc]
-        """One connection that was handed over."""
+    client: tuple[str, int] | None
+    prefix: bytes
+    head_limit: int
+    head_timeout: float
 
-        def adopted(
-            self,
-            client: tuple[str, int] | None,
-            prefix: bytes,
-            on_taken: Callable[[], None],
-        ) -> None:
-            """Remember what came with the connection; before ``connection_made``."""
-            self._came_from = client
-            self._prefix = prefix
-            self._on_taken: Callable[[], None] | None = on_taken
+    def taken(self) -> None:
+        """It was read from for the first time, or ended before; said once."""
 
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            """Begin; what was read already comes before anything the socket gives."""
-            super().connection_made(transport)
-            # uvicorn asks the socket, which no longer knows once the client is gone.
-            if self._came_from is not None:
-                self.client = self._came_from
-            if self._prefix:
-                self.data_received(self._prefix)
+    def closed(self) -> None:
+        """It is over; said once, unless it was returned."""
 
-        def data_received(self, data: bytes) -> None:
-            """Say TAKEN before the first bytes can reach the application."""
+    def belongs(self, head: RawHead) -> Elsewhere | None:
+        """Say where a request belongs; None: here."""
+
+    def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:
+        """It belongs elsewhere: own *sock*, and the bytes that come first."""
+
+
+# What the protocol classes of uvicorn are mixed with. A BufferedProtocol says itself
+# how much is read at once; otherwise the event loop decides: up to 256,000 bytes.
+AnyConnection: Any = asyncio.BufferedProtocol
+AnyWebSocket: Any = asyncio.Protocol
+
+READ_SIZE: Final = 64 * 1024
+MOST_PENDING: Final = 32 * 1024
+"""
+Bytes that are read at once, and that wait for an answer before reading pauses: what a
+connection is returned with fits one packet of the channel.
+"""
+LINGER: Final = 2.0
+FLUSH: Final = 0.005
+
+# All connections of the process read into the same memory, one after the other: what
+# arrives is copied out before anybody else can read.
+_buffer = bytearray(READ_SIZE)
+
+
+class GatedConnection(AnyConnection):  # type: ignore[misc]
+    """
+    One connection that was handed over; each request passes the gate first.
+
+    Mixed into whichever HTTP protocol class of uvicorn is in use.
+    """
+
+    ws_protocol_class: Any  # uvicorn's own, as is whatever else is not defined here
+
+    def adopted(self, visit: Visit, untaken: set[Any], websocket: Any) -> None:
+        """Remember whose connection this is; before ``connection_made``."""
+        self._visit = visit
+        self._websocket = websocket
+        self._untaken = untaken
+        self._is_taken = False
+        self._is_returned = False
+        # For the rest of a head; for what is done before the connection ends here.
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
+        if websocket is not None:
+            self.ws_protocol_class = self._make_websocket
+        self._gate = Gate(
+            peer=visit.client[0].encode() if visit.client else b"",
+            limit=visit.head_limit,
+            belongs=visit.belongs,
+            pass_on=super().data_received,
+            give_back=self._give_back,
+            refuse=self._refuse,
+        )
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Begin; what was read already comes before anything the socket gives."""
+        super().connection_made(transport)
+        # uvicorn asks the socket, which no longer knows once the client is gone.
+        if self._visit.client is not None:
+            self.client = self._visit.client
+        if self._visit.prefix:
+            self.data_received(self._visit.prefix)
+
+    def get_buffer(self, _size_hint: int) -> bytearray:
+        """Say where to read to: so that no more than READ_SIZE comes at once."""
+        return _buffer
+
+    def buffer_updated(self, count: int) -> None:
+        """Take what was read."""
+        self.data_received(bytes(memoryview(_buffer)[:count]))
+
+    def data_received(self, data: bytes) -> None:
+        """Say TAKEN before the first bytes can reach the application."""
+        if not self._is_taken:
             self._take()
-            super().data_received(data)
+        gate = self._gate
+        gate.receive(data)
+        if gate.pending:
+            self._hold()
+        elif self._head_timer is not None:
+            self._cancel_head_timer()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            """End; what was never read from is answered for all the same."""
+    def on_response_complete(self) -> None:
+        """Let the next request through, if the answer leaves the way open."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._gate.answered()
+            if self._gate.pending:
+                self._hold()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; what was never read from is answered for all the same."""
+        self._cancel_head_timer()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
+        self._gate.take_all()
+        if not self._is_taken:
             self._take()
-            super().connection_lost(exc)
+        if not self._is_returned:
+            self._visit.closed()
+        super().connection_lost(exc)
 
-        def _take(self) -> None:
-            if self._on_taken is not None:
-                on_taken, self._on_taken = self._on_taken, None
-                on_taken()
+    def _take(self) -> None:
+        self._is_taken = True
+        self._untaken.discard(self._visit)
+        self._visit.taken()
 
-    return AdoptedConnection
+    def _hold(self) -> None:
+        """Bytes wait at the gate: for more of a head, or for an answer."""
+        if self._gate.stage is not Stage.BETWEEN:
+            if len(self._gate.pending) > MOST_PENDING:
+                self.flow.pause_reading()
+        elif self._head_timer is None:
+            # The keep-alive timer is for silence between two requests.
+            self._unset_keepalive_if_required()
+            self._head_timer = self.loop.call_later(
+                self._visit.head_timeout, self._refuse, 408, "head_timeout"
+            )
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _make_websocket(self, **arguments: Any) -> Any:
+        """Make the protocol that takes this connection over after an upgrade."""
+        websocket = self._websocket(**arguments)
+        websocket.visit = self._visit
+        return websocket
+
+    def _refuse(self, status: int, cause: str) -> None:
+        """Answer in the application's place; hear the client out for a moment."""
+        self._gate.take_all()
+        self._cancel_head_timer()
+        self._unset_keepalive_if_required()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()
+            return
+        self.transport.write(answer(status, cause))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._end_timer = self.loop.call_later(LINGER, self.transport.close)
+
+    def _give_back(self, to: Elsewhere, unread: bytes) -> None:
+        """Leave this connection to another worker, once all is written."""
+        self._cancel_head_timer()
+        self._unset_keepalive_if_required()
+        self._return_when_written(
+            to, unread, self.loop.time() + self._visit.head_timeout
+        )
+
+    def _return_when_written(
+        self, to: Elsewhere, unread: bytes, deadline: float
+    ) -> None:
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if not transport.get_write_buffer_size():
+            # A second descriptor of the same connection: the first one is closed
+            # with the transport, which sends nothing as long as this one is open.
+            sock = transport.get_extra_info("socket").dup()
+            self._is_returned = True
+            self.connections.discard(self)
+            transport.abort()
+            self._visit.returned(sock, to, unread)
+        elif self.loop.time() < deadline:
+            # The end of the last answer is still here; it cannot travel.
+            transport.pause_reading()
+            self._end_timer = self.loop.call_later(
+                FLUSH, self._return_when_written, to, unread, deadline
+            )
+        else:
+            self._refuse(421, "misdirected")
+
+
+class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
+    """
+    A connection after its upgrade, which says when it ends.
+
+    Mixed into whichever WebSocket protocol class of uvicorn is in use.
+    """
+
+    visit: Visit
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin, knowing the client even if it has left."""
+        super().connection_made(transport)
+        if self.visit.client is not None:
+            self.client = self.visit.client
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, and say so."""
+        self.visit.closed()
+        super().connection_lost(exc)
 
 
 class Kept(logging.Filter):

@@ -1,0 +1,156 @@
+"""
+The gate of one connection: every request is checked before the server sees it.
+
+Bytes come in from the client and go on to the server inside the worker, one request at
+a time. Between two requests the gate reads the next head itself, with the sniffer the
+master uses, and decides:
+
+    it belongs here         it passes, then its body, then the gate waits for the answer
+    it belongs elsewhere    the connection is given back, with every byte not passed on
+    it cannot be read       it is refused
+
+        between --head--> inside --end of body--> answering --answered--> between
+                  `-> open (an upgrade: all that follows passes)
+                  `-> closed (given back or refused: nothing passes any more)
+
+Invariants: the server never holds more than one request of a connection, so between
+two requests nothing of the client's is anywhere but here and in the kernel. What is
+given back is every byte since the end of the last request, in order. Sans-IO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NamedTuple
+
+from maitred.routing import NeedMore, NoMatch
+from maitred.routing.body import Body, body_of
+from maitred.routing.http1 import RawHead, sniff_head
+
+
+class Stage(Enum):
+    """Where a connection stands."""
+
+    BETWEEN = auto()
+    INSIDE = auto()
+    ANSWERING = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
+
+class Elsewhere(NamedTuple):
+    """A request belongs to another worker: to the one that owns ``key``."""
+
+    key: bytes
+    learned: bool
+
+
+class Gate:
+    """Lets requests through that belong here."""
+
+    def __init__(
+        self,
+        *,
+        peer: bytes,
+        limit: int,
+        belongs: Callable[[RawHead], Elsewhere | None],
+        pass_on: Callable[[bytes], None],
+        give_back: Callable[[Elsewhere, bytes], None],
+        refuse: Callable[[int, str], None],
+    ) -> None:
+        """
+        Begin between two requests.
+
+        Args:
+            peer: The client's address as text.
+            limit: Bytes a head may have.
+            belongs: Says where a request belongs; None: here.
+            pass_on: Gives bytes to the server.
+            give_back: Gives back the connection, with the bytes not passed on.
+            refuse: Answers with a status and a cause, and closes.
+        """
+        self.stage = Stage.BETWEEN
+        self.pending = b""
+        self._peer = peer
+        self._limit = limit
+        self._belongs = belongs
+        self._pass_on = pass_on
+        self._give_back = give_back
+        self._refuse = refuse
+        self._body: Body
+        self._answered = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether the client is between two requests and has not begun the next."""
+        return self.stage is Stage.BETWEEN and not self.pending
+
+    def receive(self, data: bytes) -> None:
+        """Take in what the client sent."""
+        if self.stage is Stage.OPEN:
+            self._pass_on(data)
+        elif self.stage is not Stage.CLOSED:
+            self.pending = self.pending + data if self.pending else data
+            self._advance()
+
+    def answered(self) -> None:
+        """Learn that the server has written the whole answer to the current request."""
+        if self.stage is Stage.INSIDE:
+            self._answered = True  # early: the rest of its body is still to pass
+        elif self.stage is Stage.ANSWERING:
+            self.stage = Stage.BETWEEN
+            self._advance()
+
+    def take_all(self) -> bytes:
+        """Close the gate and give what was not passed on."""
+        self.stage = Stage.CLOSED
+        pending, self.pending = self.pending, b""
+        return pending
+
+    def _advance(self) -> None:
+        while self.pending:
+            stage = self.stage
+            if stage is Stage.INSIDE:
+                self._go_on(0)
+            elif stage is not Stage.BETWEEN or not self._begin():
+                return
+
+    def _begin(self) -> bool:
+        """Look at the next head; say whether a request has begun."""
+        head = sniff_head(self.pending, self._peer, self._limit)
+        if isinstance(head, NeedMore):
+            return False
+        if isinstance(head, NoMatch):
+            self.take_all()
+            self._refuse(head.status, head.cause)
+            return False
+        elsewhere = self._belongs(head)
+        if elsewhere is not None:
+            self._give_back(elsewhere, self.take_all())
+            return False
+        if head.upgrade:
+            data, self.pending = self.pending, b""
+            self.stage = Stage.OPEN
+            self._pass_on(data)
+            return False
+        self._body = body_of(head)
+        self._answered = False
+        self.stage = Stage.INSIDE
+        self._go_on(head.size)
+        return True
+
+    def _go_on(self, start: int) -> None:
+        """Pass on the request up to its end, or all there is of it."""
+        body, pending = self._body, self.pending
+        end = start + (
+            body.take(pending[start:] if start else pending) if not body.done else 0
+        )
+        self.pending = pending[end:]
+        if body.bad:
+            self.take_all()
+            self._refuse(400, "bad_body")
+            return
+        if body.done:
+            self.stage = Stage.BETWEEN if self._answered else Stage.ANSWERING
+        self._pass_on(pending[:end] if self.pending else pending)

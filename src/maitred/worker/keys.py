@@ -1,0 +1,94 @@
+"""
+The keys that live in this worker, as far as the master has agreed.
+
+A request whose key stands here is served; any other is given back, and comes again with
+its key granted if it belongs here after all.
+
+Invariant: a key is served here only while the master counts it as this worker's: what
+is in use is told to the master again well before it would forget it, and what has not
+been told for long is not ours any more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+MOST: Final = 100_000
+"Keys remembered; one that was forgotten is granted again when it comes again."
+TELL_AGAIN: Final = 0.25
+TOO_LATE: Final = 0.5
+"Parts of a key's time to live after which it is told again, or taken for lost."
+
+
+class OwnKeys:
+    """Knows which keys are ours, and keeps the master knowing."""
+
+    def __init__(
+        self,
+        *,
+        ttl: float,
+        claim: Callable[[bytes, bool], None],
+        release: Callable[[bytes], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Begin with none.
+
+        Args:
+            ttl: Seconds after which the master forgets a key that is not used.
+            claim: Tells the master that a key lives here, and whether the application
+                made it; the message is on its way when this returns.
+            release: Tells the master that a key is over.
+            clock: Seconds, monotonic.
+        """
+        self._tell_again = ttl * TELL_AGAIN
+        self._too_late = ttl * TOO_LATE
+        self._claim = claim
+        self._release = release
+        self._clock = clock
+        # When the master last heard of each key, and whether the application made it.
+        self._told: OrderedDict[bytes, tuple[float, bool]] = OrderedDict()
+
+    def grant(self, key: bytes) -> None:
+        """Note that the master placed *key* here."""
+        if key not in self._told:
+            self._note(key, made=False)
+
+    def made(self, key: bytes) -> None:
+        """Claim *key*, which the application made, unless it is known to be ours."""
+        told = self._told.get(key)
+        if told is None or not told[1]:
+            self._claim(key, True)
+            self._note(key, made=True)
+
+    def has(self, key: bytes) -> bool:
+        """Say whether *key* is ours, and count this as a use."""
+        told = self._told.get(key)
+        if told is None:
+            return False
+        age = self._clock() - told[0]
+        if age > self._too_late:
+            del self._told[key]
+            return False
+        if age > self._tell_again:
+            self._claim(key, told[1])
+            self._note(key, made=told[1])
+        return True
+
+    def over(self, key: bytes) -> None:
+        """Release *key*, whose session has ended."""
+        self.revoke(key)
+        self._release(key)
+
+    def revoke(self, key: bytes) -> None:
+        """Forget *key*: it is not ours any more."""
+        self._told.pop(key, None)
+
+    def _note(self, key: bytes, *, made: bool) -> None:
+        self._told[key] = (self._clock(), made)
+        self._told.move_to_end(key)
+        if len(self._told) > MOST:
+            self._told.popitem(last=False)
