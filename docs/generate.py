@@ -21,7 +21,7 @@ import maitred.errors
 import maitred.master
 from maitred.cli.serve import serve
 from maitred.cli.status import status
-from maitred.master.refusals import WHY
+from maitred.routing.refusal import WHY
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS, http1
 from maitred.routing.verdict import NoMatch

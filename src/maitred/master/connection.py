@@ -36,6 +36,7 @@ class Connection:
         "key",
         "learned",
         "local",
+        "once",
         "peer",
         "peer_port",
         "seen",
@@ -65,6 +66,8 @@ class Connection:
         # What it is placed by, once that is known.
         self.key: bytes | None = None
         self.learned = False
+        # Nobody has claimed the key: it goes where it goes for one request.
+        self.once = False
         # Bytes that a worker read and gave back; they come before what is to be read.
         self.consumed = b""
         # Bytes that were there at the last peek: fewer later means somebody read.

@@ -232,6 +232,12 @@ class Dispatcher:
     def _assign(self, connection: Connection, slot: Slot) -> None:
         worker = self._filling[slot.index]
         assert worker is not None
+        key = connection.key
+        connection.once = (
+            connection.learned
+            and key is not None
+            and self._placement.owner(key, self._loop.time()) is not slot
+        )
         slot.in_flight += 1
         worker.outbox.append(connection)
 

@@ -200,6 +200,6 @@ def handoff(connection: Connection) -> Handoff:
         connection.peer_port,
         *connection.local,
         connection.key or b"",
-        int(connection.learned),
+        int(connection.once),
         connection.consumed,
     )

@@ -94,7 +94,6 @@ class RawHead:
         "peer",
         "query",
         "size",
-        "upgrade",
     )
 
     def __init__(self, method: bytes, target: bytes, lines: bytes, peer: bytes) -> None:
@@ -114,8 +113,6 @@ class RawHead:
         # Bytes of the head, and of the body after it; None: the body is chunked.
         self.size = 0
         self.length: int | None = 0
-        # It asks for a WebSocket: what follows is no HTTP if the server agrees.
-        self.upgrade = False
         self._lines = lines
         self._lower = lines.lower()
 
@@ -204,10 +201,6 @@ def _settle_end(head: RawHead, minor: bytes) -> bool:
         if len(lengths) > 1 or not LENGTH.fullmatch(lengths[0]):
             return False
         head.length = int(lengths[0])
-    if upgrades := head.values(b"upgrade"):
-        tokens = b",".join(head.values(b"connection")).lower().split(b",")
-        wanted = b"upgrade" in [token.strip() for token in tokens]
-        head.upgrade = wanted and upgrades[0].lower() == b"websocket"
     return True
 
 

@@ -69,10 +69,10 @@ class Handoff(NamedTuple):
 
     ``id`` is the connection's SO_COOKIE, ``peer`` and ``local`` its two addresses
     as text without port (empty for a Unix socket), ``key`` what it was placed by
-    (empty if nothing), ``learned`` is 1 if the server makes keys of this kind,
-    ``consumed`` bytes that were read from it already and come before any byte that you
-    read. A key that the client makes is yours until it is revoked; one that the server
-    makes only if you claimed it, and else for one request.
+    (empty if nothing), ``once`` is 1 if the server makes keys of this kind and nobody
+    has claimed this one, ``consumed`` bytes that were read from it already and come
+    before any byte that you read. The key is yours until it is revoked; with ``once``
+    for one request.
     """
 
     connection: Passed
@@ -82,7 +82,7 @@ class Handoff(NamedTuple):
     local: Blob
     local_port: U16
     key: Blob
-    learned: U8
+    once: U8
     consumed: Blob
 
 

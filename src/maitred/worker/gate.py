@@ -10,8 +10,7 @@ master uses, and decides:
     it cannot be read       it is refused
 
         between --head--> inside --end of body--> answering --answered--> between
-                  `-> open (an upgrade: all that follows passes)
-                  `-> closed (given back or refused: nothing passes any more)
+                  `-> closed (given back, refused or upgraded: nothing passes any more)
 
 Invariants: the server never holds more than one request of a connection, so between
 two requests nothing of the client's is anywhere but here and in the kernel. What is
@@ -35,7 +34,6 @@ class Stage(Enum):
     BETWEEN = auto()
     INSIDE = auto()
     ANSWERING = auto()
-    OPEN = auto()
     CLOSED = auto()
 
 
@@ -58,6 +56,7 @@ class Gate:
         pass_on: Callable[[bytes], None],
         give_back: Callable[[Elsewhere, bytes], None],
         refuse: Callable[[int, str], None],
+        drop: Callable[[], None],
     ) -> None:
         """
         Begin between two requests.
@@ -69,6 +68,7 @@ class Gate:
             pass_on: Gives bytes to the server.
             give_back: Gives back the connection, with the bytes not passed on.
             refuse: Answers with a status and a cause, and closes.
+            drop: Closes; the request that turned out bad was answered before.
         """
         self.stage = Stage.BETWEEN
         self.pending = b""
@@ -78,6 +78,7 @@ class Gate:
         self._pass_on = pass_on
         self._give_back = give_back
         self._refuse = refuse
+        self._drop = drop
         self._body: Body
         self._answered = False
 
@@ -88,11 +89,15 @@ class Gate:
 
     def receive(self, data: bytes) -> None:
         """Take in what the client sent."""
-        if self.stage is Stage.OPEN:
-            self._pass_on(data)
-        elif self.stage is not Stage.CLOSED:
-            self.pending = self.pending + data if self.pending else data
-            self._advance()
+        if self.stage is Stage.CLOSED:
+            return
+        if not self.pending:
+            self.pending = data
+        else:
+            self.pending += data
+            if b"\n" not in data and len(self.pending) < self._limit:
+                return  # no head, and no end of one, comes without
+        self._advance()
 
     def answered(self) -> None:
         """Learn that the server has written the whole answer to the current request."""
@@ -129,11 +134,6 @@ class Gate:
         if elsewhere is not None:
             self._give_back(elsewhere, self.take_all())
             return False
-        if head.upgrade:
-            data, self.pending = self.pending, b""
-            self.stage = Stage.OPEN
-            self._pass_on(data)
-            return False
         self._body = body_of(head)
         self._answered = False
         self.stage = Stage.INSIDE
@@ -149,7 +149,10 @@ class Gate:
         self.pending = pending[end:]
         if body.bad:
             self.take_all()
-            self._refuse(400, "bad_body")
+            if self._answered:
+                self._drop()
+            else:
+                self._refuse(400, "bad_body")
             return
         if body.done:
             self.stage = Stage.BETWEEN if self._answered else Stage.ANSWERING

@@ -173,7 +173,7 @@ class Worker:
                 if sock is not None:
                     sock.close()
                 continue
-            if handoff.key and not handoff.learned:
+            if handoff.key and not handoff.once:
                 self.keys.grant(handoff.key)
             visit = Visit(self, handoff)
             adoption = self._loop.create_task(self.serving.adopt(sock, visit))
@@ -275,7 +275,7 @@ class Visit:
         self._worker = worker
         self._handoff = handoff
         # A key nobody claimed: the master sent it here for one request.
-        self._once = handoff.key if handoff.learned else b""
+        self._once = handoff.key if handoff.once else b""
         self.client = (
             (handoff.peer.decode(), handoff.peer_port) if handoff.peer else None
         )

@@ -244,12 +244,14 @@ class Visit(Protocol):
 AnyConnection: Any = asyncio.BufferedProtocol
 AnyWebSocket: Any = asyncio.Protocol
 
-READ_SIZE: Final = 64 * 1024
-MOST_PENDING: Final = 32 * 1024
+READ_SIZE: Final = 48 * 1024
+MOST_PENDING: Final = 16 * 1024
 """
-Bytes that are read at once, and that wait for an answer before reading pauses: what a
-connection is returned with fits one packet of the channel.
+Bytes that are read at once, and that may wait for an answer before reading pauses.
+uvicorn may undo the pause once, when a large body was heard; so no more than these and
+two reads wait, and what a connection is returned with fits one packet of the channel.
 """
+MOST_UNREAD: Final = MOST_PENDING + 2 * READ_SIZE
 LINGER: Final = 2.0
 FLUSH: Final = 0.005
 
@@ -273,7 +275,11 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._websocket = websocket
         self._untaken = untaken
         self._is_taken = False
+        self._is_leaving = False
         self._is_returned = False
+        self._is_held = False
+        # Who has this connection since it was upgraded.
+        self._successor: Any = None
         # For the rest of a head; for what is done before the connection ends here.
         self._head_timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
@@ -286,6 +292,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             pass_on=super().data_received,
             give_back=self._give_back,
             refuse=self._refuse,
+            drop=self._drop,
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -295,7 +302,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if self._visit.client is not None:
             self.client = self._visit.client
         if self._visit.prefix:
-            self.data_received(self._visit.prefix)
+            self._take()
+            self._gate.receive(self._visit.prefix)
+            # Not at once: asyncio begins to read after this, paused or not.
+            self.loop.call_soon(self._attend)
 
     def get_buffer(self, _size_hint: int) -> bytearray:
         """Say where to read to: so that no more than READ_SIZE comes at once."""
@@ -309,27 +319,27 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         """Say TAKEN before the first bytes can reach the application."""
         if not self._is_taken:
             self._take()
-        gate = self._gate
-        gate.receive(data)
-        if gate.pending:
-            self._hold()
-        elif self._head_timer is not None:
-            self._cancel_head_timer()
+        self._gate.receive(data)
+        self._attend()
 
     def on_response_complete(self) -> None:
         """Let the next request through, if the answer leaves the way open."""
         super().on_response_complete()
         if not self.transport.is_closing():
             self._gate.answered()
-            if self._gate.pending:
-                self._hold()
+            self._attend()
+
+    def shutdown(self) -> None:
+        """Finish as uvicorn does, unless the connection is on its way out."""
+        if not self._is_leaving:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what was never read from is answered for all the same."""
-        self._cancel_head_timer()
+        self._gate.take_all()
+        self._attend()
         if self._end_timer is not None:
             self._end_timer.cancel()
-        self._gate.take_all()
         if not self._is_taken:
             self._take()
         if not self._is_returned:
@@ -341,35 +351,48 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._untaken.discard(self._visit)
         self._visit.taken()
 
-    def _hold(self) -> None:
-        """Bytes wait at the gate: for more of a head, or for an answer."""
-        if self._gate.stage is not Stage.BETWEEN:
-            if len(self._gate.pending) > MOST_PENDING:
-                self.flow.pause_reading()
-        elif self._head_timer is None:
-            # The keep-alive timer is for silence between two requests.
-            self._unset_keepalive_if_required()
-            self._head_timer = self.loop.call_later(
-                self._visit.head_timeout, self._refuse, 408, "head_timeout"
-            )
-
-    def _cancel_head_timer(self) -> None:
+    def _attend(self) -> None:
+        """See to it that what waits at the gate neither waits forever nor grows."""
+        gate = self._gate
+        if self._successor is not None:
+            # It said more before it knew of the upgrade.
+            if unread := gate.take_all():
+                self._successor.data_received(unread)
+        elif gate.pending and gate.stage is Stage.BETWEEN:
+            if self._head_timer is None:
+                # The keep-alive timer is for silence between two requests.
+                self._unset_keepalive_if_required()
+                self._head_timer = self.loop.call_later(
+                    self._visit.head_timeout, self._refuse, 408, "head_timeout"
+                )
+            return
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        # Not by uvicorn's flow, which is set going whenever the application listens.
+        if len(gate.pending) > MOST_PENDING:
+            self._is_held = True
+            self.transport.pause_reading()
+        elif self._is_held:
+            self._is_held = False
+            if not self._is_leaving and not self.flow.read_paused:
+                self.transport.resume_reading()
 
     def _make_websocket(self, **arguments: Any) -> Any:
-        """Make the protocol that takes this connection over after an upgrade."""
-        websocket = self._websocket(**arguments)
-        websocket.visit = self._visit
-        return websocket
+        """Make the protocol that takes this connection over: it is upgraded."""
+        self._successor = self._websocket(**arguments)
+        self._successor.visit = self._visit
+        return self._successor
 
     def _refuse(self, status: int, cause: str) -> None:
         """Answer in the application's place; hear the client out for a moment."""
         self._gate.take_all()
-        self._cancel_head_timer()
         self._unset_keepalive_if_required()
+        self._is_leaving = True
         if self.cycle is not None and not self.cycle.response_complete:
+            # The application has begun with this request; it learns that it ends.
+            if not self.cycle.response_started:
+                self.transport.write(answer(status, cause))
             self.transport.close()
             return
         self.transport.write(answer(status, cause))
@@ -377,10 +400,18 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.transport.write_eof()
         self._end_timer = self.loop.call_later(LINGER, self.transport.close)
 
+    def _drop(self) -> None:
+        """Close; what was written still leaves."""
+        self._unset_keepalive_if_required()
+        self.transport.close()
+
     def _give_back(self, to: Elsewhere, unread: bytes) -> None:
         """Leave this connection to another worker, once all is written."""
-        self._cancel_head_timer()
         self._unset_keepalive_if_required()
+        if len(unread) > MOST_UNREAD:
+            self._refuse(421, "misdirected")
+            return
+        self._is_leaving = True
         self._return_when_written(
             to, unread, self.loop.time() + self._visit.head_timeout
         )
