@@ -337,9 +337,9 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what was never read from is answered for all the same."""
         self._gate.take_all()
-        self._attend()
-        if self._end_timer is not None:
-            self._end_timer.cancel()
+        for timer in (self._head_timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
         if not self._is_taken:
             self._take()
         if not self._is_returned:
@@ -402,6 +402,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def _drop(self) -> None:
         """Close; what was written still leaves."""
+        self._is_leaving = True
         self._unset_keepalive_if_required()
         self.transport.close()
 

@@ -14,6 +14,7 @@ from maitred.wire.messages import (
     MESSAGES,
     VERSION,
     Claim,
+    Closed,
     Drain,
     Drained,
     Failed,
@@ -26,10 +27,20 @@ from maitred.wire.messages import (
     Refused,
     Release,
     Return,
+    Revoke,
     Side,
     Taken,
 )
 
+ANY_TIME_AFTER_READY = {
+    Taken,
+    Closed,
+    Refused,
+    Return,
+    Claim,
+    Release,
+    Drained,
+}
 NOBODY = Descriptor(-1)
 "It owns nothing; the codec looks at nothing but its place."
 
@@ -37,10 +48,12 @@ NOBODY = Descriptor(-1)
 # and writes it. If one of these changes, raise VERSION.
 PINNED = [
     (
-        Handoff(NOBODY, 0x1122, b"10.0.0.9", 40001, b"10.0.0.1", 80, b"alice", b"GE"),
+        Handoff(
+            NOBODY, 0x1122, b"10.0.0.9", 40001, b"10.0.0.1", 80, b"alice", 1, b"GE"
+        ),
         (
-            "01 01 0001 0001 0000 00000033"
-            " 0000000000001122 00000008 9c41 00000008 0050 00000005 00000002"
+            "01 01 0001 0001 0000 00000034"
+            " 0000000000001122 00000008 9c41 00000008 0050 00000005 01 00000002"
             " 31302e302e302e39 31302e302e302e31 616c696365 4745"
         ),
     ),
@@ -51,13 +64,16 @@ PINNED = [
         "01 04 0000 0001 0000 00000009 0000000000001122 02",
     ),
     (
-        Return(NOBODY, 0x1122, b"bob", b"GET /"),
+        Return(
+            NOBODY, 0x1122, b"10.0.0.9", 40001, b"10.0.0.1", 80, b"bob", 1, b"GET /"
+        ),
         (
-            "01 05 0001 0001 0000 00000018 0000000000001122 00000003 00000005"
-            " 626f62 474554202f"
+            "01 05 0001 0001 0000 00000035"
+            " 0000000000001122 00000008 9c41 00000008 0050 00000003 01 00000005"
+            " 31302e302e302e39 31302e302e302e31 626f62 474554202f"
         ),
     ),
-    (Claim(3600, b"sid"), "01 06 0000 0001 0000 0000000b 00000e10 00000003 736964"),
+    (Claim(3600, 1, b"sid"), "01 06 0000 0001 0000 0000000c 00000e10 01 00000003 736964"),
     (Release(b"sid"), "01 07 0000 0001 0000 00000007 00000003 736964"),
     (Drain(30_000), "01 08 0000 0001 0000 00000004 00007530"),
     (Quit(), "01 09 0000 0001 0000 00000000"),
@@ -66,6 +82,8 @@ PINNED = [
         Failed(b"no", b"Trace"),
         "01 0b 0000 0001 0000 0000000f 00000002 00000005 6e6f 5472616365",
     ),
+    (Closed(0x1122), "01 0c 0000 0001 0000 00000008 0000000000001122"),
+    (Revoke(b"sid"), "01 0d 0000 0001 0000 00000007 00000003 736964"),
 ]
 
 
@@ -133,7 +151,7 @@ def test_every_message_explains_itself():
 def test_sides_split_the_table():
     """What a master sends and what a worker sends are the whole table."""
     assert {e.number: e.message for e in MESSAGES} == {**FROM_MASTER, **FROM_WORKER}
-    assert set(FROM_MASTER.values()) == {Handoff, Drain, Quit}
+    assert set(FROM_MASTER.values()) == {Handoff, Drain, Revoke, Quit}
     assert not set(FROM_MASTER) & set(FROM_WORKER)
 
 
@@ -156,9 +174,9 @@ def test_side_refuses_its_own_words(side, table):
         (Phase.STARTING, {Ready, Failed, Quit}),
         (
             Phase.SERVING,
-            {Handoff, Taken, Refused, Claim, Release, Drain, Quit, Drained},
+            {Handoff, Drain, Revoke, Quit} | ANY_TIME_AFTER_READY,
         ),
-        (Phase.DRAINING, {Taken, Refused, Claim, Release, Quit, Drained}),
+        (Phase.DRAINING, {Quit} | ANY_TIME_AFTER_READY),
     ],
 )
 def test_phase_allows(phase, said):

@@ -1,4 +1,4 @@
-"""Claims: said before the message that carries the key, once, and again in time."""
+"""Claims: said before the message that carries the key, once."""
 
 import asyncio
 import dataclasses
@@ -11,6 +11,7 @@ from maitred.routing import PRESETS, Affinity, affinities
 from maitred.routing.affinity import ip
 from maitred.routing.http1 import sniff_head
 from maitred.worker.claims import BODY_LIMIT, Claims, Reply, ScopeHead
+from maitred.worker.keys import OwnKeys
 
 TTL = 100.0
 
@@ -51,11 +52,18 @@ class Worker:
         self.claims = Claims(
             self.app,
             affinities(self.specs),
-            ttl=TTL,
-            claim=lambda key: self.events.append(("claim", key)),
-            release=lambda key: self.events.append(("release", key)),
-            clock=lambda: self.now,
+            OwnKeys(
+                ttl=TTL,
+                claim=self.claim,
+                release=lambda key: self.events.append(("release", key)),
+                clock=lambda: self.now,
+            ),
         )
+
+    def claim(self, key, made):
+        """Note what is claimed, which the application made."""
+        assert made
+        self.events.append(("claim", key))
 
     async def app(self, _scope, _receive, send):
         """Send the messages it was given."""
@@ -216,48 +224,26 @@ def test_affinity_that_has_learned_is_not_asked_again():
         for message in messages:
             await send(message)
 
-    claims = Claims(app, [affinity], ttl=1, claim=print, release=print)
+    claims = Claims(app, [affinity], Mock())
     asyncio.run(claims(scope(), None, AsyncMock()))
     assert learn.call_count == 1
 
 
-# Renewing.
-
-
-def test_key_in_use_is_claimed_again_in_time():
-    """After a quarter of its time to live, the next request renews a key."""
+def test_response_renews_a_key():
+    """An application that repeats the name, unasked, keeps it alive."""
     worker = Worker(HEADER)
     worker.serve(scope(), start(X))
-    worker.now = TTL / 4 - 0.1
-    assert worker.serve(scope("/", X), start()) == []
     worker.now = TTL / 4
-    assert worker.serve(scope("/", X), start()) == [("claim", b"header:x=1")]
-    assert worker.events[0][0] == "claim"
-    assert worker.serve(scope("/", X), start()) == []
-
-
-def test_response_renews_too():
-    """An application that repeats the name keeps it alive."""
-    worker = Worker(HEADER)
-    worker.serve(scope(), start(X))
+    assert worker.serve(scope(), start(X)) == []
     worker.now = TTL
     assert worker.serve(scope(), start(X)) == [("claim", b"header:x=1")]
+    assert worker.events[0][0] == "claim"
 
 
-def test_key_that_was_never_claimed_is_not_renewed():
-    """A name that the application did not make is not ours, whoever sends it."""
+def test_request_says_nothing_of_its_key():
+    """Whether a request's key is ours is the gate's to ask, before."""
     worker = Worker(HEADER)
     assert worker.serve(scope("/", X), start()) == []
-
-
-def test_oldest_is_forgotten_and_claimed_again(monkeypatch):
-    """Memory is bounded; what was forgotten is merely said once more."""
-    monkeypatch.setattr("maitred.worker.claims.MOST", 2)
-    worker = Worker(HEADER)
-    for number in (b"1", b"2", b"3"):
-        worker.serve(scope(), start((b"x", number)))
-    assert worker.serve(scope(), start((b"x", b"3"))) == []
-    assert worker.serve(scope(), start((b"x", b"1"))) == [("claim", b"header:x=1")]
 
 
 # Ending.
@@ -306,7 +292,7 @@ def test_lifespan_passes_untouched():
 def test_scope_and_receive_reach_the_application():
     """The application is called as the server would have called it."""
     app = AsyncMock()
-    claims = Claims(app, affinities(HEADER), ttl=1, claim=print, release=print)
+    claims = Claims(app, affinities(HEADER), Mock())
     asked = scope()
     asyncio.run(claims(asked, "receive", None))
     assert app.await_args.args[0] is asked
@@ -316,7 +302,7 @@ def test_scope_and_receive_reach_the_application():
 def test_error_of_the_application_is_its_own():
     """What the application raises reaches the server."""
     app = AsyncMock(side_effect=ValueError("mine"))
-    claims = Claims(app, affinities(HEADER), ttl=1, claim=print, release=print)
+    claims = Claims(app, affinities(HEADER), Mock())
     with pytest.raises(ValueError, match="mine"):
         asyncio.run(claims(scope(), None, None))
 

@@ -1,10 +1,10 @@
-"""The answers that the master gives itself."""
+"""The answers that maitred gives itself."""
 
 import h11
 import pytest
 
 from heads import BAD
-from maitred.master.refusals import WHY, answer
+from maitred.routing.refusal import WHY, answer
 
 
 @pytest.mark.parametrize("cause", WHY)
