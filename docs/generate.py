@@ -19,6 +19,7 @@ import click
 
 import maitred.errors
 import maitred.master
+import maitred.worker
 from maitred.cli.serve import serve
 from maitred.cli.status import status
 from maitred.routing.refusal import WHY
@@ -95,16 +96,19 @@ def policies():
 
 def refusals():
     verdicts = [v for v in vars(http1).values() if isinstance(v, NoMatch)]
-    statuses = {v.cause: v.status for v in verdicts} | statuses_in_master()
+    statuses = {v.cause: v.status for v in verdicts} | statuses_in_calls()
     rows = [("status", "cause", "what the client reads")]
     rows += [(str(statuses[cause]), f"`{cause}`", text) for cause, text in WHY.items()]
     return table(*rows)
 
 
-def statuses_in_master():
-    """Find the calls ``refuse(connection, STATUS, CAUSE)`` in the master's source."""
+def statuses_in_calls():
+    """Find the calls ``refuse(..., STATUS, CAUSE)`` in the source."""
     found = {}
-    for path in Path(inspect.getfile(maitred.master)).parent.glob("*.py"):
+    packages = [
+        Path(inspect.getfile(p)).parent for p in (maitred.master, maitred.worker)
+    ]
+    for path in [path for folder in packages for path in folder.glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 values = [a.value for a in node.args if isinstance(a, ast.Constant)]
@@ -133,7 +137,8 @@ STATUS = {
 CONNECTIONS = {
     "accepted": "taken off the backlog",
     "handed_over": "sent to a worker, a second time included",
-    "taken": "a worker has read from it; from then on it is the worker's",
+    "taken": "a worker has read from it, after a return too; then it is the worker's",
+    "returned": "given back by a worker, because the next request belongs to another",
     "redispatched": "placed again, because the first worker died or refused",
     "client_left": "the client closed before anything could be decided",
     "silent": "closed at the head timeout without having said a word",

@@ -5,7 +5,8 @@
  *
  * The protocol is in docs/reference/channel.md: packets of a 12-byte header, records and blobs,
  * in network byte order. Invariant: a connection is the master's until we say TAKEN, which is at
- * our first read of it and before our first answer.
+ * our first read of it and before our first answer, and ours until we say CLOSED. All processes that
+ * run this answer alike, so whose a request is (the key, REVOKE) does not matter here.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -20,9 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HANDOFF = 1, READY, TAKEN, REFUSED, DRAIN = 8, QUIT, DRAINED };  /* types of messages */
+enum { HANDOFF = 1, READY, TAKEN, REFUSED, DRAIN = 8, QUIT, DRAINED,    /* types of messages */
+       CLOSED = 12, REVOKE };
 enum { NO_DESCRIPTOR = 1, DRAINING, WRONG_DESCRIPTOR };                 /* reasons of REFUSED */
-enum { HEADER = 12, HANDOFF_RECORD = 28, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
+enum { HEADER = 12, HANDOFF_RECORD = 29, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
 
 static struct { uint64_t id; int taken; size_t have; char head[8192]; } table[1 + MAX_OPEN];
 static struct pollfd polled[1 + MAX_OPEN];  /* 0 is the channel, i belongs to table[i] */
@@ -57,6 +59,8 @@ static void say(uint8_t type, uint64_t number, uint8_t size, uint8_t reason)
 static void forget(nfds_t i)
 {
     close(polled[i].fd);
+    if (table[i].taken)
+        say(CLOSED, table[i].id, 8, 0);
     polled[i] = polled[--count];
     table[i] = table[count];
 }
@@ -131,9 +135,9 @@ static int obey(void)
             memcpy(fds, CMSG_DATA(c), (size_t)came * sizeof(int));
         }
     int type = packet[1], descriptors = (int)get(packet + 2, 2), records = (int)get(packet + 4, 2);
-    size_t record = type == HANDOFF ? HANDOFF_RECORD : type == DRAIN ? 4 : 0;
+    size_t record = type == HANDOFF ? HANDOFF_RECORD : type == DRAIN || type == REVOKE ? 4 : 0;
     size_t size = (size_t)got, end = HEADER + record * (size_t)records;
-    if (size < HEADER || packet[0] != 1 || (type != HANDOFF && type != DRAIN && type != QUIT)
+    if (size < HEADER || packet[0] != 1 || (type != HANDOFF && type != DRAIN && type != QUIT && type != REVOKE)
         || msg.msg_flags & MSG_TRUNC || size != HEADER + get(packet + 8, 4) || size < end
         || records < 1 || descriptors != (type == HANDOFF ? records : 0) || descriptors > MAX_FDS
         || (came != descriptors && !(msg.msg_flags & MSG_CTRUNC)))
@@ -142,7 +146,7 @@ static int obey(void)
         close(fds[--came]);                 /* we are at our limit: all of them are refused */
     for (int i = 0; type == HANDOFF && i < records; i++) {
         const uint8_t *r = packet + HEADER + i * HANDOFF_RECORD;
-        size_t consumed = get(r + 24, 4);
+        size_t consumed = get(r + 25, 4);
         end += get(r + 8, 4) + get(r + 14, 4) + get(r + 20, 4) + consumed;
         if (end > size)
             errx(1, "the blobs of a packet reach beyond its end");

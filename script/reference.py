@@ -105,6 +105,7 @@ def dump() -> Iterator[str]:
         local=b"198.51.100.1",
         local_port=443,
         key=b"sid=f00d",
+        once=0,
         consumed=b"",
     )
     for title, message in (

@@ -33,7 +33,10 @@ ALARM = re.compile(
     r" (WARNING|ERROR|CRITICAL) |Traceback|Error:|never retrieved|Exception ignored"
 )
 ENDS = ("taken", "client_left", "silent", "lost")
-"The counters of which, with the refusals, each accepted connection ends in one."
+"""
+The counters of which, with the refusals, each accepted connection ends in one; and each
+returned one, in one more.
+"""
 
 
 def wait_until(
@@ -281,7 +284,7 @@ class Maitred(Server):
             counts = state["connections"]
             ended = sum(counts[name] for name in ENDS) + sum(counts["refused"].values())
             return (
-                counts["accepted"] == ended
+                counts["accepted"] + counts["returned"] == ended
                 and counts["lost"] == self.expected_lost
                 and not state["waiting"]
                 and not state["peeking"]

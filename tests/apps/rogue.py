@@ -15,6 +15,7 @@ from maitred import Channel, ChannelClosed
 from maitred.wire.messages import (
     FROM_MASTER,
     FROM_WORKER,
+    Closed,
     Drain,
     Drained,
     Handoff,
@@ -32,7 +33,7 @@ def send_directory(sock, *, times=1):
     channel = Channel(sock, sends=FROM_WORKER, receives=FROM_MASTER)
     folder = socket.socket(fileno=os.dup(sock.fileno()))
     os.dup2(os.open("/", os.O_RDONLY), folder.fileno())
-    channel.send(*[Return(folder, 1, b"", b"")] * times, timeout=10)
+    channel.send(*[Return(folder, 1, b"", 0, b"", 0, b"", 0, b"")] * times, timeout=10)
 
 
 def send_descriptors_with_taken(sock):
@@ -83,6 +84,7 @@ def serve(channel):
                         client.settimeout(30)
                         client.recv(65536)
                         client.sendall(ANSWER)
+                    channel.send(Closed(message.id))
                 case Drain() | Quit():
                     channel.send(Drained(0))
                     return

@@ -125,7 +125,7 @@ def test_worker_at_its_limit_refuses_and_nothing_is_lost(kind, use):
 
         def handoffs(ids):
             return [
-                Handoff(accepted[n], n, b"127.0.0.1", 1, b"127.0.0.1", 2, b"", b"")
+                Handoff(accepted[n], n, b"127.0.0.1", 1, b"127.0.0.1", 2, b"", 0, b"")
                 for n in ids
             ]
 

@@ -175,6 +175,35 @@ def tcp_pair():
         return client, listener.accept()[0]
 
 
+class Visit:
+    """A stay in which every request belongs here, but those in ``elsewhere``."""
+
+    head_limit = 1000
+
+    def __init__(self, *, client=None, prefix=b"", head_timeout=DEADLINE):
+        self.client, self.prefix, self.head_timeout = client, prefix, head_timeout
+        self.elsewhere = {}
+        self.said = []
+        self.back = None
+
+    def taken(self):
+        """Note it."""
+        self.said.append("taken")
+
+    def closed(self):
+        """Note it."""
+        self.said.append("closed")
+
+    def belongs(self, head):
+        """Say what the test said."""
+        return self.elsewhere.get(head.path)
+
+    def returned(self, sock, to, unread):
+        """Keep what is given back."""
+        self.said.append("returned")
+        self.back = sock, to, unread
+
+
 class Client:
     """The far end of an adopted connection."""
 
@@ -182,17 +211,18 @@ class Client:
         self.sock, self.theirs = pair or socket.socketpair()
         self.sock.setblocking(False)
         self.theirs.setblocking(False)
-        self.taken = []
+        self.visit = Visit()
 
-    async def adopt(self, serving, *, client=None, prefix=b""):
+    async def adopt(self, serving, **details):
         """Bring the accepted end to *serving*."""
-        await serving.adopt(
-            self.theirs,
-            client=client,
-            prefix=prefix,
-            on_taken=lambda: self.taken.append(True),
-        )
+        self.visit = Visit(**details)
+        await serving.adopt(self.theirs, self.visit)
         return self
+
+    @property
+    def taken(self):
+        """How often it was taken."""
+        return self.visit.said.count("taken")
 
     async def send(self, data):
         """Send *data*."""
@@ -486,12 +516,9 @@ async def test_taken_is_said_before_the_application_starts(http, board):
     tasks = serving._server.server_state.tasks
     async with started(serving):
         with Client() as client:
-            await serving.adopt(
-                client.theirs,
-                client=None,
-                prefix=b"",
-                on_taken=lambda: app.events.append(("taken", len(tasks))),
-            )
+            visit = Visit()
+            visit.taken = lambda: app.events.append(("taken", len(tasks)))
+            await serving.adopt(client.theirs, visit)
             assert serving.untaken == 1
             await client.send(GET)
             await client.receive()
@@ -524,7 +551,7 @@ async def test_taken_is_said_for_a_client_that_leaves(http, board):
             client.sock.close()
             await until(lambda: client.taken)
             await until(lambda: not serving.open)
-            assert client.taken == [True]
+            assert client.taken == 1
             assert serving.untaken == 0
 
 
@@ -539,7 +566,7 @@ async def test_prefix_comes_before_the_socket(http, board):
             await client.send(b"def")
             await client.adopt(serving, prefix=head + b"abc")
             assert (await client.receive(b"abcdef")).endswith(b"\r\n\r\nabcdef")
-            assert client.taken == [True]
+            assert client.taken == 1
             await client.send(GET)
             assert (await client.receive()).startswith(b"HTTP/1.1 200 OK\r\n")
 
@@ -590,7 +617,7 @@ async def test_websocket_stays_one_connection(http, board):
             await client.send(text_frame(b"hello"))
             assert await client.receive(b"hello") == b"\x81\x05hello"
         await until(lambda: board.connections == 0)
-        assert client.taken == [True]
+        assert client.taken == 1
 
 
 @on_every_loop

@@ -117,6 +117,7 @@ class Master:
                     local=b"127.0.0.1",
                     local_port=self.listener.getsockname()[1],
                     key=b"key",
+                    once=0,
                     consumed=b"",
                 )
             )

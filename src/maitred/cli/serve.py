@@ -111,9 +111,9 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
 )
 @_setting("key_ttl", "Seconds a session is remembered after its last use.", type=float)
 @_setting(
-    "head_timeout", "Seconds a client has to send its first request's head.", type=float
+    "head_timeout", "Seconds a client has to send a request's head.", type=float
 )
-@_setting("head_limit", "Bytes the head of a first request may have.", type=int)
+@_setting("head_limit", "Bytes the head of a request may have.", type=int)
 @_setting(
     "max_waiting", "Connections that may wait to be decided or for room.", type=int
 )
