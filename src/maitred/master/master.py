@@ -331,6 +331,8 @@ class Master:
             return
         self._draining = True
         self._peeker.close()
+        # From now on nobody takes what a worker gives back.
+        self._dispatcher.close()
         self._do(self._supervisor.stop(self._loop.time()))
 
     # What an operator asks
