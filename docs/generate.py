@@ -17,14 +17,13 @@ from pathlib import Path
 
 import click
 
+import maitred
 import maitred.errors
-import maitred.master
-import maitred.worker
 from maitred.cli.serve import serve
 from maitred.cli.status import status
-from maitred.routing.refusal import WHY
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS, http1
+from maitred.routing.refusal import WHY
 from maitred.routing.verdict import NoMatch
 from maitred.supervision.lifecycle import IGNORED, TRANSITIONS
 
@@ -105,10 +104,7 @@ def refusals():
 def statuses_in_calls():
     """Find the calls ``refuse(..., STATUS, CAUSE)`` in the source."""
     found = {}
-    packages = [
-        Path(inspect.getfile(p)).parent for p in (maitred.master, maitred.worker)
-    ]
-    for path in [path for folder in packages for path in folder.glob("*.py")]:
+    for path in Path(inspect.getfile(maitred)).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 values = [a.value for a in node.args if isinstance(a, ast.Constant)]

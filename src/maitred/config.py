@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Final
 
 from maitred.errors import UsageError
 
 TARGET: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 MOST_WORKERS: Final = 1024
+PROXY_MARK: Final = ",proxy"
+"After a bind: connections there begin with a PROXY header."
+NOWHERE: Final = "none"
+"What --forwarded-allow-ips says when nobody's X-Forwarded-For is believed."
+LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,9 @@ class Settings:
     log_level: str = "info"
     control: str = ""
     uds_permissions: str = "666"
+    proxy_protocol: str = "off"
+    proxy_trust: tuple[str, ...] = ()
+    forwarded_allow_ips: str = ""
     backlog: int = 2048
     window: int = 64
     max_keys: int = 100_000
@@ -68,6 +77,7 @@ class Settings:
                 f"--uds-permissions {self.uds_permissions}: octal digits are needed,"
                 " as in 660"
             )
+        self._check_proxy()
         for name in ("backlog", "window", "max_keys", "head_limit", "max_waiting"):
             if getattr(self, name) < 1:
                 raise UsageError(
@@ -88,6 +98,42 @@ class Settings:
                     f"{option(name)} {seconds:g}: a number of seconds above 0 is needed"
                 )
 
+    def _check_proxy(self) -> None:
+        """Refuse to trust what is no network, or for nothing."""
+        if self.proxy_trust and not self.expects_proxy:
+            raise UsageError(
+                "--proxy-trust needs --proxy-protocol required, or a --bind that ends"
+                f" in {PROXY_MARK}"
+            )
+        for network in self.proxy_trust:
+            try:
+                ip_network(network)
+            except ValueError as exc:
+                raise UsageError(
+                    f"--proxy-trust {network} is no network, as in 10.0.0.0/8 or"
+                    f" 2001:db8::1 ({exc})"
+                ) from exc
+
+    @property
+    def expects_proxy(self) -> bool:
+        """Whether connections of any listener begin with a PROXY header."""
+        return self.proxy_protocol == "required" or any(
+            bind.endswith(PROXY_MARK) for bind in self.bind
+        )
+
+    @property
+    def forwarded(self) -> str:
+        """
+        From where X-Forwarded-For and -Proto count, as the worker is told it.
+
+        There is one truth about who the client is. Where PROXY headers name the
+        client, whom uvicorn would compare with its list of proxies, the headers of a
+        request are not believed unless the operator says whose.
+        """
+        if self.expects_proxy and not self.forwarded_allow_ips:
+            return NOWHERE
+        return self.forwarded_allow_ips
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
@@ -101,6 +147,7 @@ class WorkerSettings:
     lifespan: str
     access_log: bool
     log_level: str
+    forwarded_allow_ips: str
     key_ttl: float
     head_timeout: float
     head_limit: int

@@ -134,6 +134,40 @@ def test_mode_that_is_not_octal_is_refused(mode):
     )
 
 
+def test_trust_is_in_networks():
+    """An address is a network of one; a network's host bits are zero."""
+    trusted = ("10.0.0.0/8", "192.0.2.1", "2001:db8::/32")
+    settings = Settings(target="a:b", proxy_protocol="required", proxy_trust=trusted)
+    assert settings.proxy_trust == trusted
+    for text in ("10.0.0.1/8", "localhost", "", "10.0.0.0/33"):
+        assert refusal(proxy_protocol="required", proxy_trust=(text,)).startswith(
+            f"--proxy-trust {text} is no network, as in 10.0.0.0/8 or 2001:db8::1 ("
+        )
+
+
+def test_trust_for_nothing_is_refused():
+    """Whoever names trusted balancers wants PROXY headers, and would not get them."""
+    assert refusal(proxy_trust=("::1",)) == (
+        "--proxy-trust needs --proxy-protocol required, or a --bind that ends in ,proxy"
+    )
+    Settings(target="a:b", bind=(":80", ":81,proxy"), proxy_trust=("::1",))
+
+
+@pytest.mark.parametrize(
+    ("said", "believed"),
+    [
+        ({}, ""),
+        ({"forwarded_allow_ips": "*"}, "*"),
+        ({"proxy_protocol": "required"}, "none"),
+        ({"bind": (":80", ":81,proxy")}, "none"),
+        ({"proxy_protocol": "required", "forwarded_allow_ips": "::1"}, "::1"),
+    ],
+)
+def test_there_is_one_truth_about_the_client(said, believed):
+    """Where a PROXY header names the client, a request's headers do not as well."""
+    assert Settings(target="a:b", **said).forwarded == believed
+
+
 @pytest.mark.parametrize("kind", [Settings, WorkerSettings])
 def test_settings_are_frozen(kind):
     """Nobody changes what the operator decided."""

@@ -47,7 +47,8 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     multiple=True,
     metavar="ADDR",
     help="Where to listen: host:port, [v6]:port, :port (every address), unix:/path, or"
-    " fd://N for an inherited socket. May be given several times."
+    " fd://N for an inherited socket. `,proxy` after it is `--proxy-protocol required`"
+    " for that one. May be given several times."
     "  [default: 127.0.0.1:8000]",
 )
 @click.option(
@@ -102,6 +103,26 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     "Who may connect to a unix:/path: the mode of its file, in octal.",
     metavar="MODE",
 )
+@_setting(
+    "proxy_protocol",
+    "Whether every connection begins with a PROXY header, version 1 or 2, that names"
+    " the client. It is never guessed.",
+    type=click.Choice(["off", "required"]),
+)
+@click.option(
+    "--proxy-trust",
+    multiple=True,
+    metavar="CIDR",
+    help="From where a PROXY header is believed; all others are closed. A Unix socket"
+    " is trusted. May be given several times.  [default: loopback]",
+)
+@_setting(
+    "forwarded_allow_ips",
+    "From where X-Forwarded-For and -Proto are believed: addresses and networks with"
+    " commas between, *, or none. Left empty, as uvicorn does (127.0.0.1 and ::1), but"
+    " from nowhere if PROXY headers name the clients.",
+    metavar="LIST",
+)
 @_setting("backlog", "Connections the kernel may hold for us.", type=int)
 @_setting(
     "window", "Connections handed to a worker and not yet answered for.", type=int
@@ -110,9 +131,7 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     "max_keys", "Sessions remembered; the least recently used goes first.", type=int
 )
 @_setting("key_ttl", "Seconds a session is remembered after its last use.", type=float)
-@_setting(
-    "head_timeout", "Seconds a client has to send a request's head.", type=float
-)
+@_setting("head_timeout", "Seconds a client has to send a request's head.", type=float)
 @_setting("head_limit", "Bytes the head of a request may have.", type=int)
 @_setting(
     "max_waiting", "Connections that may wait to be decided or for room.", type=int

@@ -39,6 +39,7 @@ class Connection:
         "once",
         "peer",
         "peer_port",
+        "proxy",
         "seen",
         "sock",
     )
@@ -70,6 +71,8 @@ class Connection:
         self.once = False
         # Bytes that a worker read and gave back; they come before what is to be read.
         self.consumed = b""
+        # It begins with a PROXY header, which has not been consumed yet.
+        self.proxy = False
         # Bytes that were there at the last peek: fewer later means somebody read.
         self.seen = 0
         # How often it was handed over in vain.
@@ -101,7 +104,9 @@ def accepted(sock: socket.socket, address: Any, listener: Listener) -> Connectio
             local = (name[0].removeprefix(MAPPED).encode(), name[1])
         except OSError:
             local = (b"", 0)
-    return Connection(sock, cookie(sock), peer, local)
+    connection = Connection(sock, cookie(sock), peer, local)
+    connection.proxy = listener.proxy
+    return connection
 
 
 def returned(message: Return) -> Connection:

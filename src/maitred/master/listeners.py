@@ -3,6 +3,8 @@ Where connections come from: ``--bind`` and the sockets it opens.
 
     host:port   [v6]:port   :port (all addresses)   unix:/path   fd://N
 
+with ``,proxy`` behind where connections begin with a PROXY header.
+
 Invariants: a path is only ever unlinked if the socket there is the one we bound (by
 inode), or nobody answers on it. Port 0 asks for a free port, the same one for every
 address of that bind.
@@ -19,6 +21,7 @@ import stat
 from dataclasses import dataclass
 from typing import Any, Final
 
+from maitred.config import PROXY_MARK
 from maitred.errors import SystemRefused, UsageError
 
 TCP: Final = re.compile(
@@ -55,6 +58,7 @@ class Listener:
             socket has none; None: ask the connection.
         path: The file we bound, for a Unix socket of ours.
         inode: The file's device and inode, by which it is known to be ours.
+        proxy: Whether its connections begin with a PROXY header.
     """
 
     sock: socket.socket
@@ -62,6 +66,7 @@ class Listener:
     local: tuple[bytes, int] | None
     path: str | None = None
     inode: tuple[int, int] | None = None
+    proxy: bool = False
 
     def close(self) -> None:
         """Close the socket, and remove its file if it is still ours."""
@@ -73,7 +78,11 @@ class Listener:
 
 
 def open_listeners(
-    binds: tuple[str, ...], backlog: int, uds_mode: int = 0o666
+    binds: tuple[str, ...],
+    backlog: int,
+    *,
+    uds_mode: int = 0o666,
+    proxy: bool = False,
 ) -> list[Listener]:
     """
     Listen on every one of *binds*.
@@ -82,6 +91,8 @@ def open_listeners(
         binds: Texts of the forms above.
         backlog: Connections the kernel may hold for us (listen(2)).
         uds_mode: The mode of the file of a Unix socket: who may connect.
+        proxy: Whether all connections, and not those of marked binds alone, begin
+            with a PROXY header.
 
     Raises:
         UsageError: One of them cannot be read.
@@ -90,7 +101,8 @@ def open_listeners(
     with contextlib.ExitStack() as undo:
         listeners: list[Listener] = []
         for bind in binds:
-            for listener in _open(bind, backlog, uds_mode):
+            for listener in _open(bind.removesuffix(PROXY_MARK), backlog, uds_mode):
+                listener.proxy = proxy or bind.endswith(PROXY_MARK)
                 undo.callback(listener.close)
                 listeners.append(listener)
         undo.pop_all()

@@ -19,10 +19,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
+from ipaddress import ip_network
 from typing import Any, Final
 
 from maitred import logs
-from maitred.config import Settings, WorkerSettings
+from maitred.config import LOOPBACK, Settings, WorkerSettings
 from maitred.control import ControlServer
 from maitred.errors import AppFailed, ExitCode, SystemRefused
 from maitred.placement import POLICIES, KeyTable, Placement, Slot
@@ -74,7 +75,10 @@ class Master:
         self._settings = settings
         self._router = Router(affinities(settings.affinity), settings.head_limit)
         self._listeners = open_listeners(
-            settings.bind, settings.backlog, int(settings.uds_permissions, 8)
+            settings.bind,
+            settings.backlog,
+            uds_mode=int(settings.uds_permissions, 8),
+            proxy=settings.proxy_protocol == "required",
         )
         try:
             self._control = ControlServer(settings.control, self._answer)
@@ -152,6 +156,7 @@ class Master:
         )
         self._peeker = Peeker(
             self._router,
+            trusted=[ip_network(text) for text in settings.proxy_trust or LOOPBACK],
             timeout=settings.head_timeout,
             most=most,
             dispatch=self._dispatcher.dispatch,
@@ -239,6 +244,7 @@ class Master:
         names = [field.name for field in fields(WorkerSettings)]
         settings = WorkerSettings(
             **{name: getattr(self._settings, name) for name in names}
+            | {"forwarded_allow_ips": self._settings.forwarded}
         )
         return [*PYTHON_WORKER, json.dumps(asdict(settings))]
 

@@ -5,7 +5,8 @@ Most connections are decided by the first look. The rest wait in an edge-trigger
 epoll: a level-triggered one would report the same unconsumed bytes for ever.
 
 Invariants: one absolute deadline for the whole wait, not one per byte. No more than
-``most`` wait; the one that has waited longest goes first. Nothing is consumed.
+``most`` wait; the one that has waited longest goes first. Nothing is consumed but a
+PROXY header, where the listener demands one, and exactly its bytes.
 """
 
 from __future__ import annotations
@@ -13,10 +14,17 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Protocol
 
-from maitred.routing import Match, NoMatch, Router
+from maitred.routing import NEED_MORE, Match, NeedMore, NoMatch, Router
+from maitred.routing.proxy_protocol import (
+    LONGEST,
+    BadProxyHeader,
+    ProxyHeader,
+    sniff_proxy,
+)
 
 from .connection import Connection
 from .counters import Counters
@@ -39,6 +47,7 @@ class Peeker:
         self,
         router: Router,
         *,
+        trusted: Sequence[IPv4Network | IPv6Network] = (),
         timeout: float,
         most: int,
         dispatch: Callable[[Connection], None],
@@ -51,6 +60,7 @@ class Peeker:
 
         Args:
             router: Decides.
+            trusted: From where a PROXY header is believed.
             timeout: Seconds a connection has until it is decided.
             most: How many may wait.
             dispatch: Takes a connection that may be placed.
@@ -59,6 +69,7 @@ class Peeker:
             counters: Where to count.
         """
         self._router = router
+        self._trusted = tuple(trusted)
         self._timeout = timeout
         self._most = most
         self._dispatch = dispatch
@@ -78,6 +89,9 @@ class Peeker:
     def begin(self, connection: Connection) -> None:
         """Own *connection* until it is decided."""
         connection.deadline = self._loop.time() + self._timeout
+        if connection.proxy and not self._trusts(connection.peer):
+            self._turn_away(connection, "proxy_untrusted")
+            return
         if self._look(connection):
             return
         if len(self._waiting) >= self._most:
@@ -102,6 +116,10 @@ class Peeker:
 
     def _look(self, connection: Connection, *, final: bool = False) -> bool:
         """Peek once; say whether *connection* was decided and is no longer ours."""
+        if connection.proxy:
+            done = self._look_for_proxy(connection, final=final)
+            if done is not None:
+                return done
         try:
             data = peek(connection, self._router.limit)
         except BlockingIOError:
@@ -128,6 +146,44 @@ class Peeker:
             self._part(connection)
             self._refuse(connection, 400, "head_cut_short")
         return final
+
+    def _look_for_proxy(self, connection: Connection, *, final: bool) -> bool | None:
+        """Consume the PROXY header, then answer None; until then as ``_look``."""
+        try:
+            data = peek(connection, LONGEST)
+            verdict = sniff_proxy(data)
+            if isinstance(verdict, ProxyHeader):
+                connection.sock.recv(verdict.size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data, verdict = b"", NEED_MORE
+        if isinstance(verdict, ProxyHeader):
+            connection.proxy = False
+            if verdict.client is not None:
+                connection.peer, connection.peer_port = verdict.client
+            return None
+        if isinstance(verdict, NeedMore) and data and not final:
+            return False
+        self._part(connection)
+        if isinstance(verdict, BadProxyHeader):
+            self._turn_away(connection, verdict.cause)
+        else:
+            self._counters.client_left += 1
+            connection.close()
+        return True
+
+    def _trusts(self, peer: bytes) -> bool:
+        """Say whether *peer* may name another; a Unix socket's has no address."""
+        if not peer:
+            return True
+        address = ip_address(peer.partition(b"%")[0].decode())
+        return any(address in network for network in self._trusted)
+
+    def _turn_away(self, connection: Connection, cause: str) -> None:
+        """Close without a word: who speaks no PROXY may not speak HTTP either."""
+        self._counters.refused[cause] += 1
+        connection.close()
 
     def _on_ready(self) -> None:
         """Look again at those that have news."""

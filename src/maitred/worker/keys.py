@@ -60,11 +60,7 @@ class OwnKeys:
     def made(self, key: bytes) -> None:
         """Claim *key*, which the application made, unless that was told of late."""
         told = self._told.get(key)
-        if (
-            told is None
-            or not told[1]
-            or self._clock() - told[0] > self._tell_again
-        ):
+        if told is None or not told[1] or self._clock() - told[0] > self._tell_again:
             self._claim(key, True)
             self._note(key, made=True)
 

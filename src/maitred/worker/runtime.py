@@ -104,6 +104,7 @@ class Worker:
             lifespan=settings.lifespan,
             access_log=settings.access_log,
             timeout_keep_alive=settings.timeout_keep_alive,
+            forwarded_allow_ips=settings.forwarded_allow_ips,
         )
 
     def _wrap(self, app: Any) -> Any:

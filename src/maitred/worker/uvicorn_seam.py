@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 from uvicorn.config import Config
 from uvicorn.server import Server
 
+from maitred.config import NOWHERE
 from maitred.routing.http1 import RawHead
 from maitred.routing.refusal import answer
 from maitred.wire.scoreboard import Scoreboard
@@ -88,7 +89,7 @@ class AnnouncingServer(Server):
 class Serving:
     """uvicorn, serving connections that are brought to it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what uvicorn is told, each by its name
         self,
         app: Any,
         board: Scoreboard,
@@ -99,6 +100,7 @@ class Serving:
         lifespan: str,
         access_log: bool,
         timeout_keep_alive: float,
+        forwarded_allow_ips: str = "",
     ) -> None:
         """
         Prepare to serve *app*.
@@ -112,6 +114,8 @@ class Serving:
             lifespan: auto, on or off.
             access_log: Whether requests are logged.
             timeout_keep_alive: Seconds an idle connection is kept.
+            forwarded_allow_ips: From where X-Forwarded-For and -Proto are believed;
+                "none": from nowhere; empty: as uvicorn does by itself.
         """
         self.config = Config(
             app,
@@ -122,6 +126,8 @@ class Serving:
             access_log=access_log,
             timeout_keep_alive=timeout_keep_alive,  # type: ignore[arg-type]
             workers=1,
+            proxy_headers=forwarded_allow_ips != NOWHERE,
+            forwarded_allow_ips=forwarded_allow_ips or None,
         )
         self.config.load()
         self.config.loaded_app = wrap(self.config.loaded_app)

@@ -19,7 +19,7 @@ OPTIONS = [each for each in serve.params if isinstance(each, click.Option)]
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 
 # These defaults depend on the machine, or cannot be written as one value of an option.
-COMPUTED = {"bind", "workers", "control", "affinity"}
+COMPUTED = {"bind", "workers", "control", "affinity", "proxy_trust"}
 
 
 def setting(option):
@@ -117,7 +117,9 @@ def test_options_reach_the_settings(settings):
         *("--key-ttl", "4", "--head-timeout", "5", "--head-limit", "6"),
         *("--max-waiting", "7", "--wait-timeout", "8", "--ready-timeout", "9"),
         *("--drain-timeout", "10", "--grace-period", "11.5"),
-        *("--timeout-keep-alive", "12"),
+        *("--timeout-keep-alive", "12", "--proxy-protocol", "required"),
+        *("--proxy-trust", "10.0.0.0/8", "--proxy-trust", "::1"),
+        *("--forwarded-allow-ips", "10.0.0.1"),
     ) == Settings(
         target="app:app",
         bind=(":80", "unix:/x"),
@@ -143,6 +145,9 @@ def test_options_reach_the_settings(settings):
         drain_timeout=10.0,
         grace_period=11.5,
         timeout_keep_alive=12.0,
+        proxy_protocol="required",
+        proxy_trust=("10.0.0.0/8", "::1"),
+        forwarded_allow_ips="10.0.0.1",
     )
 
 
