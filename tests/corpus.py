@@ -1,0 +1,111 @@
+"""
+gunicorn's corpus of requests (tests/data/gunicorn), read as its own tests read it.
+
+A ``.http`` file is text: line ends are dropped, then ``\\r \\n \\t \\0 \\xHH`` are
+expanded. The ``.py`` beside it says what a server must read in it, or which error it is.
+Those are run with stand-ins for gunicorn's names, so that gunicorn need not be there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+DIRECTORY = Path(__file__).parent / "data" / "gunicorn"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One request as it must be read."""
+
+    method: str
+    uri: str
+    version: tuple[int, int]
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of the corpus."""
+
+    name: str
+    data: bytes
+    requests: list[Wanted]
+    error: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Config:
+    """Stands in for gunicorn's configuration: remembers what was set."""
+
+    def __init__(self) -> None:
+        """Begin with nothing set."""
+        self.settings: dict[str, Any] = {}
+
+    def set(self, name: str, value: Any) -> None:
+        """Set *name*."""
+        self.settings[name] = value
+
+
+class Names(dict[str, Any]):
+    """What a ``.py`` file may name; any other name is that of an error of gunicorn."""
+
+    def __missing__(self, name: str) -> str:
+        return name
+
+
+def expand(text: bytes) -> bytes:
+    """Turn the text of a ``.http`` file into the bytes that are sent."""
+    data = text.replace(b"\n", b"").replace(b"\\r\\n", b"\r\n")
+    data = data.replace(b"\\0", b"\0").replace(b"\\n", b"\n").replace(b"\\t", b"\t")
+    data = re.sub(
+        rb"\\x([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), data
+    )
+    assert b"\\" not in data
+    return data
+
+
+def load(kind: str) -> dict[str, Item]:
+    """Give all files of *kind*, valid or invalid, by name."""
+    items = {}
+    for path in sorted((DIRECTORY / kind).glob("*.http")):
+        source = path.with_suffix(".py").read_text()
+        code = re.sub(r"(?m)^(?:from|import) .*$", "", source)
+        names = Names(
+            Config=Config, cfg=Config(), uri=lambda data: data, bytes=bytes, len=len
+        )
+        exec(compile(code, str(path), "exec"), {}, names)
+        found = names["request"]
+        requests = found if isinstance(found, list) else [found]
+        items[f"{kind}/{path.stem}"] = Item(
+            f"{kind}/{path.stem}",
+            expand(path.read_bytes()),
+            [wanted(each) for each in requests if isinstance(each, dict)],
+            "" if isinstance(requests[-1], dict) else requests[-1],
+            names["cfg"].settings,
+        )
+    return items
+
+
+def wanted(request: dict[str, Any]) -> Wanted:
+    """Read one request of a ``.py`` file."""
+    body = request.get("body", b"")
+    return Wanted(
+        request["method"],
+        request["uri"],
+        request["version"],
+        request.get("headers", []),
+        body.encode() if isinstance(body, str) else body,
+    )
+
+
+def path_and_query(uri: str) -> str:
+    """Give what of *uri* names a resource, without scheme and authority."""
+    if not uri.lower().startswith(("http://", "https://")):
+        return uri
+    parts = urlsplit(uri)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
