@@ -78,6 +78,10 @@ class Connection:
             headers[name.lower()] = value.strip()
         return int(first.split()[1]), headers
 
+    def read(self, count: int) -> bytes:
+        """Read *count* bytes."""
+        return self._file.read(count)
+
     def at_end(self) -> bool:
         """Wait for the next byte; say whether the server closed instead."""
         return not self._file.read(1)

@@ -6,11 +6,14 @@ The probe: an application that says which process answers, and what it sees.
     /learn       makes a session: response header ``x-session`` and a cookie
     /wait?for=F  answers when the file F exists
     /stream?n=N  sends N chunks
+    /early       answers before it has heard the body
+    /hash        says the SHA-256 of the body
     /fds         what this process has open
     websocket    echoes, with the pid in front
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import uuid
@@ -50,7 +53,7 @@ async def echo(receive, send):
 async def answer(scope, receive, send):
     """Answer one request."""
     body = b""
-    while (event := await receive())["type"] == "http.request":
+    while scope["path"] != "/early" and (event := await receive())["type"] == "http.request":
         body += event.get("body", b"")
         if not event.get("more_body"):
             break
@@ -78,6 +81,8 @@ async def answer(scope, receive, send):
         case "/stream":
             await stream(send, int(query["n"]))
             return
+        case "/hash":
+            said["sha256"] = hashlib.sha256(body).hexdigest()
         case "/fds":
             said["fds"] = open_descriptors()
         case _:

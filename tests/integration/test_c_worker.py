@@ -22,6 +22,7 @@ from maitred import Channel, ChannelClosed
 from maitred.wire.messages import (
     FROM_MASTER,
     FROM_WORKER,
+    Closed,
     Drain,
     Drained,
     Handoff,
@@ -321,6 +322,7 @@ def test_drain_finishes_what_was_begun_and_refuses_the_rest(master):
     head, _ = begun.ask()
     assert head["Connection"] == "close"
     assert begun.is_at_end()
+    assert master.hear() == [Closed(first)]
     assert master.hear() == [Drained(0)]
     assert master.exit_code() == 0
 

@@ -163,13 +163,16 @@ class Worker:
                 raise PeerMisbehaved("descriptors were sent to us") from exc
             if not packet:
                 return
-            if self.phase not in MAY_BE_SAID[type(packet[0])]:
-                for message in packet:
-                    if isinstance(message, Return):
+            try:
+                if self.phase not in MAY_BE_SAID[type(packet[0])]:
+                    name = type(packet[0]).__name__.upper()
+                    raise PeerMisbehaved(f"{name} while {self.phase.value}")
+                yield from packet
+            finally:
+                # What nobody took over, because an earlier one was wrong.
+                if isinstance(packet[0], Return):
+                    for message in packet:
                         message.connection.close()
-                name = type(packet[0]).__name__.upper()
-                raise PeerMisbehaved(f"{name} while {self.phase.value}")
-            yield from packet
 
     def say_goodbye(self, farewell: Drain | Quit) -> None:
         """Say *farewell* after all that is in the outbox, and nothing after it."""

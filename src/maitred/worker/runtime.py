@@ -83,7 +83,6 @@ class Worker:
         # Ids that the master has yet to be told of.
         self._taken: list[int] = []
         self._closed: list[int] = []
-        self.affinities = affinities(settings.affinity)
         self.settings = settings
         self.keys = OwnKeys(
             ttl=settings.key_ttl,
@@ -95,6 +94,8 @@ class Worker:
         self._leaving: asyncio.Task[None]
         self._adoptions: set[asyncio.Task[None]] = set()
         app = target.load(settings.target, settings.app_dir)
+        # They may stand beside the application.
+        self.affinities = affinities(settings.affinity)
         self.serving = Serving(
             app,
             board,

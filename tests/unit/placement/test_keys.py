@@ -140,6 +140,43 @@ def test_slot_without_claims_has_none_to_release(table):
     assert held(table) == [b"a"]
 
 
+# What is lost unasked.
+
+
+def test_nothing_is_lost_that_was_given_up(table):
+    """A released key, or one whose time is over, is no news to its owner."""
+    table.own(b"a", 0, now=0.0)
+    table.own(b"b", 0, now=0.0, claimed=True)
+    table.own(b"c", 0, now=0.0, ttl=1.0)
+    table.own(b"c", 0, now=0.5, ttl=1.0)  # to the same slot again
+    table.release(b"a")
+    table.release_claimed(0)
+    assert table.use(b"c", now=2.0) is None
+    assert table.take_lost() == []
+
+
+def test_key_that_changes_hands_is_lost_by_its_owner(table):
+    """Told once."""
+    table.own(b"a", 0, now=0.0)
+    table.own(b"a", 1, now=0.0)
+    assert table.take_lost() == [(b"a", 0)]
+    assert table.take_lost() == []
+
+
+def test_key_that_is_pushed_out_is_lost(table):
+    """Whoever owned it may serve it no more."""
+    for number, key in enumerate((b"a", b"b", b"c", b"d", b"e")):
+        table.own(key, number % 2, now=0.0)
+    assert table.take_lost() == [(b"a", 0), (b"b", 1)]
+
+
+def test_expired_key_that_is_purged_is_lost(table):
+    """Its owner has given it up by then; saying so again does no harm."""
+    table.own(b"a", 1, now=0.0, ttl=1.0)
+    table.own(b"b", 0, now=2.0)
+    assert table.take_lost() == [(b"a", 1)]
+
+
 KEYS = st.sampled_from([b"%d" % number for number in range(8)])
 SLOTS = st.integers(0, 1)
 STEPS = st.one_of(

@@ -100,3 +100,52 @@ def test_policy_that_needs_no_memory_gets_none(slots, policy):
     policy.answer = slots[1]
     assert placement.choose(b"k", learned=False, now=0.0) is slots[1]
     assert len(keys) == 0
+
+
+# What workers say of keys.
+
+
+def test_claimed_key_is_its_workers(placement, slots):
+    """Whoever had it before has lost it."""
+    placement.keys.own(b"k", 0, now=0.0)
+    placement.claim(b"k", 1, now=0.0, ttl=5.0)
+    assert placement.owner(b"k", now=4.9) is slots[1]
+    assert placement.keys.claimed_by(1) == 1
+    assert placement.keys.take_lost() == [(b"k", 0)]
+    assert placement.owner(b"k", now=10.0) is None
+
+
+def test_renewing_is_a_use(placement, slots):
+    """A session whose connection is kept is not forgotten."""
+    placement.keys.own(b"k", 1, now=0.0)
+    assert placement.renew(b"k", 1, now=9.0)
+    assert placement.owner(b"k", now=18.0) is slots[1]
+
+
+def test_renewing_a_forgotten_key_owns_it(placement, slots):
+    """Nobody else has it, and it is in use there."""
+    assert placement.renew(b"k", 1, now=0.0)
+    assert placement.owner(b"k", now=0.0) is slots[1]
+    assert placement.keys.claimed_by(1) == 0
+
+
+def test_renewing_leaves_a_claimed_key_claimed(placement):
+    """It still dies with the worker whose application made it."""
+    placement.claim(b"k", 1, now=0.0, ttl=5.0)
+    assert placement.renew(b"k", 1, now=1.0)
+    assert placement.keys.claimed_by(1) == 1
+
+
+def test_key_of_another_cannot_be_renewed(placement, slots):
+    """One owner: whoever else asks is told no."""
+    placement.keys.own(b"k", 0, now=0.0)
+    assert not placement.renew(b"k", 1, now=0.0)
+    assert placement.owner(b"k", now=0.0) is slots[0]
+
+
+def test_renewing_needs_no_memory_where_the_key_decides(slots, policy):
+    """The table stays empty."""
+    keys = KeyTable(2, limit=10, ttl=10.0)
+    placement = Placement(slots, policy, keys, remembers=False)
+    assert placement.renew(b"k", 1, now=0.0)
+    assert len(keys) == 0
