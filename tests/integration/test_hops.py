@@ -226,7 +226,9 @@ def test_bodies_of_every_kind_hop(server, names):
                     request(name, body, path="/"),
                     chunked(name, body, 1 + size // 3, path="/"),
                 ):
-                    said = line.ask(made).json
+                    answer = line.ask(made)
+                    assert answer.status == 200, (answer, size)
+                    said = answer.json
                     assert (said["pid"], said["body"]) == (pid, size)
 
 
@@ -325,6 +327,7 @@ def test_websocket_after_a_hop(server, names):
 
 def test_upgrade_that_is_not_granted_opens_nothing(server, names):
     """What asks for another protocol is a request; the next one is checked."""
+    server.expect_log("Unsupported upgrade request")
     one, other = names
     for upgrade in ("h2c", "websocket, h2c"):
         with connect(server.port) as line:
@@ -340,20 +343,23 @@ def test_upgrade_that_is_not_granted_opens_nothing(server, names):
 
 
 INVALID = {
-    "space before the colon": (400, b"GET / HTTP/1.1\r\nHost: a\r\nX : 1\r\n\r\n"),
-    "two hosts": (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    "space before the colon": (400, b"%b HTTP/1.1\r\nHost: a\r\n%b\r\nX : 1\r\n\r\n"),
+    "two hosts": (400, b"%b HTTP/1.1\r\nHost: a\r\nHost: b\r\n%b\r\n\r\n"),
     "length and chunks": (
         400,
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+        b"%b HTTP/1.1\r\nHost: a\r\n%b\r\nContent-Length: 3\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
-    "bare line feed": (400, b"GET / HTTP/1.1\nHost: a\n\n"),
-    "other version": (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
+    "bare line feed": (400, b"%b HTTP/1.1\nHost: a\n%b\n\n"),
+    "other version": (505, b"%b HTTP/2.0\r\nHost: a\r\n%b\r\n\r\n"),
     "bad chunks": (
         400,
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"%b HTTP/1.1\r\nHost: a\r\n%b\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
     ),
-    "too large": (431, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000),
+    "too large": (
+        431,
+        b"%b HTTP/1.1\r\nHost: a\r\n%b\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+    ),
 }
 
 
@@ -361,22 +367,23 @@ INVALID = {
 def test_invalid_request_is_refused_wherever_it_stands(server, names, name):
     """As the second and as a pipelined request: answered, and the connection ends."""
     status, data = INVALID[name]
-    smuggled = data + request(names[0], path="/session?smuggled=1")
+    session = names[0]
+    data %= (b"POST /session", b"X-Session: %b" % session.encode())
+    invalid = data + request(session)
     with connect(server.port) as line:
-        assert line.ask(request(names[0])).status == 200
-        before = server.total("requests")
-        line.send(smuggled)
+        count = line.ask(request(session)).json["count"]
+        line.send(invalid)
         assert line.answer().status == status
         assert line.at_end()
     with connect(server.port) as line:
-        line.send(request(names[0]) + smuggled)
-        assert line.answer().status == 200
+        line.send(request(session) + invalid)
+        assert line.answer().json["count"] == count + 1
         assert line.answer().status == status
         assert line.at_end()
-    # What the worker counts are requests the application has answered.
-    wait_until("the count is told", lambda: server.total("requests") >= before + 1)
-    time.sleep(0.15)
-    assert server.total("requests") <= before + 2
+    # Neither it nor what followed it was served.
+    assert ask(server.port, "/session", f"x-session: {session}").json["count"] == (
+        count + 2
+    )
 
 
 def test_second_head_has_a_deadline(server, names):
@@ -458,14 +465,22 @@ def test_name_just_made_is_known_on_other_kept_connections(serve):
     server = serve("probe:app", *LEARNING)
     before = warm(server)
     rng = random.Random(5)
+    found: dict[int, str] = {}  # a name in every worker
+    while len(found) < server.workers:
+        made = ask(server.port, "/learn").json
+        found[made["pid"]] = made["name"]
+    places = list(found.values())
 
     async def race(rounds: int) -> list[bool]:
         lines = [
-            await asyncio.open_connection("127.0.0.1", server.port) for _ in range(6)
+            await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)
         ]
         met = []
         for _ in range(rounds):
-            first, second = rng.sample(lines, 2)
+            # Put the two into different workers, else nothing would have to hop.
+            first, second = lines
+            for line, place in zip(lines, rng.sample(places, 2), strict=True):
+                await exchange(line, get("/", f"x-session: {place}"))
             made = await exchange(first, get("/learn"))
             again = await exchange(
                 second, get("/session", f"x-session: {made.json['name']}")
@@ -482,7 +497,7 @@ def test_name_just_made_is_known_on_other_kept_connections(serve):
     assert asyncio.run(run()) == {True: RACES // 8 * 8}
     counts = server.status()["connections"]
     assert counts["claims"] >= RACES // 8 * 8
-    assert counts["returned"] > RACES // 4
+    assert counts["returned"] > RACES
     check_descriptors(server, before)
 
 
@@ -514,7 +529,7 @@ def test_name_nobody_made_is_served_somewhere(serve):
 def test_key_whose_worker_dies_finds_the_next(serve):
     """A kept connection in another worker brings its requests to the successor."""
     server = serve("probe:app", *BY_HEADER, workers=2)
-    server.expect_log("was killed|died|exited|worker \\d+")
+    server.expect_log("was ended by SIGKILL; replaced")
     one, other = two(server)
     with connect(server.port) as line:
         slot = line.ask(request(one, path="/")).json["slot"]

@@ -186,7 +186,7 @@ class Serving:
         self._untaken.add(visit)
         protocol.adopted(visit, self._untaken, self._websocket)
         try:
-            await loop.connect_accepted_socket(lambda: protocol, sock)
+            await loop.connect_accepted_socket(lambda: Intake(protocol), sock)
         except OSError:
             # The client is gone already: an ordinary end.
             sock.close()
@@ -245,9 +245,8 @@ class Visit(Protocol):
         """It belongs elsewhere: own *sock*, and the bytes that come first."""
 
 
-# What the protocol classes of uvicorn are mixed with. A BufferedProtocol says itself
-# how much is read at once; otherwise the event loop decides: up to 256,000 bytes.
-AnyConnection: Any = asyncio.BufferedProtocol
+# What the protocol classes of uvicorn are mixed with.
+AnyConnection: Any = asyncio.Protocol
 AnyWebSocket: Any = asyncio.Protocol
 
 READ_SIZE: Final = 48 * 1024
@@ -312,14 +311,6 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._gate.receive(self._visit.prefix)
             # Not at once: asyncio begins to read after this, paused or not.
             self.loop.call_soon(self._attend)
-
-    def get_buffer(self, _size_hint: int) -> bytearray:
-        """Say where to read to: so that no more than READ_SIZE comes at once."""
-        return _buffer
-
-    def buffer_updated(self, count: int) -> None:
-        """Take what was read."""
-        self.data_received(bytes(memoryview(_buffer)[:count]))
 
     def data_received(self, data: bytes) -> None:
         """Say TAKEN before the first bytes can reach the application."""
@@ -445,6 +436,50 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             )
         else:
             self._refuse(421, "misdirected")
+
+
+class Intake(asyncio.BufferedProtocol):
+    """
+    Reads for a connection, until an upgrade puts another protocol in this one's place.
+
+    Only a BufferedProtocol may say how much is read at once; otherwise the event loop
+    decides, up to 256,000 bytes, which are too many to return. It stands alone because
+    uvloop takes nothing for one that is a Protocol too, as uvicorn's classes are.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Any) -> None:
+        """Read for *connection*."""
+        self._connection = connection
+
+    def get_buffer(self, _size_hint: int) -> bytearray:
+        """Say where to read to: so that no more than READ_SIZE comes at once."""
+        return _buffer
+
+    def buffer_updated(self, count: int) -> None:
+        """Pass on what was read."""
+        self._connection.data_received(bytes(memoryview(_buffer)[:count]))
+
+    def connection_made(self, transport: Any) -> None:
+        """Pass it on."""
+        self._connection.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass it on."""
+        self._connection.connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Pass it on."""
+        self._connection.eof_received()
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._connection.resume_writing()
 
 
 class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
