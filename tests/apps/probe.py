@@ -9,7 +9,7 @@ The probe: an application that says which process answers, and what it sees.
     /early       answers before it has heard the body
     /hash        says the SHA-256 of the body
     /fds         what this process has open
-    websocket    echoes, with the pid in front
+    websocket    echoes, with the pid in front; tells who the client is if asked
 """
 
 import asyncio
@@ -28,7 +28,7 @@ async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "websocket":
-        await echo(receive, send)
+        await echo(scope, receive, send)
     else:
         await answer(scope, receive, send)
 
@@ -40,14 +40,13 @@ async def lifespan(receive, send):
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def echo(receive, send):
+async def echo(scope, receive, send):
     """Echo every message, with our pid in front."""
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
-        await send(
-            {"type": "websocket.send", "text": f"{os.getpid()} {message['text']}"}
-        )
+        said = scope["client"][0] if message["text"] == "client?" else message["text"]
+        await send({"type": "websocket.send", "text": f"{os.getpid()} {said}"})
 
 
 async def answer(scope, receive, send):

@@ -319,6 +319,16 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._gate.receive(data)
         self._attend()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """
+        Take in a header line that httptools found, but no trailer.
+
+        uvicorn would add a trailer to the headers that the application holds: a name
+        of a session there was never checked (RFC 9110 section 6.5.1).
+        """
+        if self.cycle is None or self.cycle.scope is not self.scope:
+            super().on_header(name, value)
+
     def on_response_complete(self) -> None:
         """Let the next request through, if the answer leaves the way open."""
         super().on_response_complete()
