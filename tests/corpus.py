@@ -1,9 +1,9 @@
-"""
+r"""
 gunicorn's corpus of requests (tests/data/gunicorn), read as its own tests read it.
 
-A ``.http`` file is text: line ends are dropped, then ``\\r \\n \\t \\0 \\xHH`` are
-expanded. The ``.py`` beside it says what a server must read in it, or which error it is.
-Those are run with stand-ins for gunicorn's names, so that gunicorn need not be there.
+A ``.http`` file is text: line ends are dropped, then ``\r \n \t \0 \xHH`` are expanded.
+The ``.py`` beside it says what a server must read in it, or which error it is. Those
+are run with stand-ins for gunicorn's names, so that gunicorn need not be there.
 """
 
 from __future__ import annotations

@@ -1,0 +1,161 @@
+"""
+What is fuzzed: one function of bytes for each reader of what strangers send.
+
+Each raises AssertionError when an invariant breaks; any other exception is a bug too.
+``script/fuzz`` runs them under atheris, which looks for bytes that reach new code;
+tests/contract/test_fuzz_corpus.py runs what was found so far.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from gate_kit import PARSERS, Gated, Seen  # noqa: E402 - the path is first
+
+from maitred.errors import PeerMisbehaved  # noqa: E402
+from maitred.routing import NEED_MORE, NeedMore  # noqa: E402
+from maitred.routing.body import Chunked  # noqa: E402
+from maitred.routing.http1 import RawHead, sniff_head  # noqa: E402
+from maitred.routing.proxy_protocol import ProxyHeader, sniff_proxy  # noqa: E402
+from maitred.wire.codec import HEADER, Codec  # noqa: E402
+from maitred.wire.messages import FROM_MASTER, FROM_WORKER  # noqa: E402
+from maitred.worker.gate import Stage  # noqa: E402
+
+LIMIT = 4096
+
+
+def one_verdict(sniff, data):
+    """Check that the verdict about *data* comes once and stays; give it."""
+    last = NEED_MORE
+    # Not at every prefix, which would take too long.
+    step = max(1, len(data) // 16)
+    for size in [*range(0, len(data), step), len(data)]:
+        verdict = sniff(data[:size])
+        assert isinstance(last, NeedMore) or repr(verdict) == repr(last)
+        last = verdict
+    return last
+
+
+def head(data: bytes) -> None:
+    """Any bytes have one verdict; what is a head, both parsers read the same."""
+
+    def sniff(part):
+        verdict = sniff_head(part, b"", LIMIT)
+        if not isinstance(verdict, RawHead):
+            return verdict
+        return (
+            verdict.size,
+            verdict.method,
+            verdict.path,
+            verdict.host,
+            verdict.length,
+        )
+
+    one_verdict(sniff, data)
+    found = sniff_head(data, b"", LIMIT)
+    if isinstance(found, RawHead) and found.length == 0 and not found.upgrade:
+        agree(data[: found.size], 1)
+
+
+def gate(data: bytes) -> None:
+    """What passes the gate, both parsers take apart as the gate did, however cut."""
+    cut = data[0] if data else 0
+    data = data[1:]
+    whole, pieces = Gated(limit=LIMIT), Gated(limit=LIMIT)
+    whole.send(data)
+    pieces.send(data[:cut])
+    pieces.send(data[cut:])
+    assert whole.requests == pieces.requests
+    assert whole.refusal == pieces.refusal
+    assert whole.gate.stage is pieces.gate.stage
+    if whole.gate.stage is not Stage.OPEN:
+        agree(b"".join(whole.requests), len(whole.requests))
+
+
+def agree(data: bytes, requests: int) -> None:
+    """
+    Check that both parsers of the workers read the same requests in *data*.
+
+    One may refuse what we let pass, such as a method that llhttp does not know. It may
+    not read something else, nor more.
+    """
+    if b"upgrade" in data.lower():
+        return  # httptools stops for every upgrade, for others than WebSocket too
+    ours, theirs = (read(data) for read in PARSERS.values())
+    assert max(len(ours), len(theirs)) <= requests, (ours, theirs)
+    for one, other in zip(ours, theirs, strict=False):
+        assert normal(one) == normal(other), (one, other)
+
+
+def normal(seen: Seen) -> Seen:
+    """Write the coding of *seen* in lower case, as h11 does by itself."""
+    headers = [
+        (name, value.lower() if name == "transfer-encoding" else value)
+        for name, value in seen.headers
+    ]
+    return replace(seen, headers=headers)
+
+
+def chunked(data: bytes) -> None:
+    """A chunked body ends where llhttp ends it, and at the same byte however cut."""
+    cut = data[0] if data else 0
+    data = data[1:]
+    whole, pieces = Chunked(), Chunked()
+    used = whole.take(data)
+    first = pieces.take(data[:cut])
+    more = pieces.take(data[cut:]) if first == len(data[:cut]) else 0
+    assert (whole.done, whole.bad) == (pieces.done, pieces.bad)
+    if whole.bad:
+        return
+    assert used == first + more
+    if whole.done:
+        request = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        agree(request + data[:used], 1)
+
+
+def proxy(data: bytes) -> None:
+    """Any bytes have one verdict, and nothing behind a header counts."""
+    verdict = one_verdict(sniff_proxy, data)
+    if isinstance(verdict, ProxyHeader):
+        assert verdict.size <= len(data)
+        assert sniff_proxy(data[: verdict.size]) == verdict
+        assert sniff_proxy(data[: verdict.size - 1]) == NEED_MORE
+
+
+class Nobody:
+    """A descriptor that is none."""
+
+    def fileno(self) -> int:
+        """Say a number that is none."""
+        return -1
+
+    def detach(self) -> int:
+        """Give it up."""
+        return -1
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def codec(data: bytes) -> None:
+    """A packet is refused, or is made of messages that encode to it again."""
+    try:
+        header = WIRE.decode_header(data)
+        owners = [Nobody() for _ in range(header.descriptors)]
+        messages = WIRE.decode_body(header, data[HEADER.size :], owners)
+    except PeerMisbehaved:
+        return
+    packet, passed = WIRE.encode(messages)
+    assert len(messages) == header.records
+    assert passed == owners
+    assert packet == data
+
+
+BOTH = {**FROM_MASTER, **FROM_WORKER}
+WIRE = Codec(sends=BOTH, receives=BOTH)
+
+TARGETS = {f.__name__: f for f in (head, gate, chunked, proxy, codec)}
