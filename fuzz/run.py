@@ -2,7 +2,8 @@
 Fuzz one target: ``python fuzz/run.py TARGET SECONDS``. Started by script/fuzz.
 
 What reaches new code is kept in fuzz/corpus/TARGET, as small as libFuzzer can make it;
-bytes that break an invariant are written to fuzz/found/TARGET, and the exit code says so.
+bytes that break an invariant are written to fuzz/found/TARGET, and the exit code
+says so.
 """
 
 import hashlib
@@ -21,7 +22,6 @@ with atheris.instrument_imports(
 
 from corpus import load
 from heads import BAD, GOOD
-
 from maitred.wire.codec import Codec
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER, Claim, Drain, Taken
 
@@ -51,7 +51,7 @@ def seeds(target: str) -> list[bytes]:
 
 
 def fuzz(target: str, seconds: int) -> int:
-    """Fuzz in a process of its own, then keep the smallest corpus that covers as much."""
+    """Fuzz in a process of its own, then keep the least that covers as much."""
     kept, found = HERE / "corpus" / target, HERE / "found" / target
     kept.mkdir(parents=True, exist_ok=True)
     found.mkdir(parents=True, exist_ok=True)

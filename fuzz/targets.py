@@ -14,16 +14,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from gate_kit import PARSERS, Gated, Seen  # noqa: E402 - the path is first
-
-from maitred.errors import PeerMisbehaved  # noqa: E402
-from maitred.routing import NEED_MORE, NeedMore  # noqa: E402
-from maitred.routing.body import Chunked  # noqa: E402
-from maitred.routing.http1 import RawHead, sniff_head  # noqa: E402
-from maitred.routing.proxy_protocol import ProxyHeader, sniff_proxy  # noqa: E402
-from maitred.wire.codec import HEADER, Codec  # noqa: E402
-from maitred.wire.messages import FROM_MASTER, FROM_WORKER  # noqa: E402
-from maitred.worker.gate import Stage  # noqa: E402
+from gate_kit import PARSERS, Gated, Seen
+from maitred.errors import PeerMisbehaved
+from maitred.routing import NEED_MORE, NeedMore
+from maitred.routing.body import Chunked
+from maitred.routing.http1 import RawHead, sniff_head
+from maitred.routing.proxy_protocol import ProxyHeader, sniff_proxy
+from maitred.wire.codec import HEADER, Codec
+from maitred.wire.messages import FROM_MASTER, FROM_WORKER
+from maitred.worker.gate import Stage
 
 LIMIT = 4096
 

@@ -17,6 +17,59 @@ from urllib.parse import urlsplit
 DIRECTORY = Path(__file__).parent / "data" / "gunicorn"
 
 
+# What does not go as the corpus says, each with its reason.
+
+NO_HOST = "HTTP/1.1 without Host must be refused (RFC 9112 section 3.2)"
+CODING = "a transfer coding beside chunked, which the workers' parsers read differently"
+OPTION = "valid for gunicorn with an option only, and bad in every other server"
+CONNECT = "after CONNECT there is no HTTP to route"
+PROXY = "begins with a PROXY header, which a listener takes off first"
+SECOND = "the first request is served; what follows is no request that has one reading"
+
+REFUSED = {
+    **dict.fromkeys(
+        [
+            *("004", "006", "007", "010", "011", "012", "013", "014", "018", "021"),
+            *("023", "031", "031compat", "031compat2", "100"),
+        ],
+        NO_HOST,
+    ),
+    "005": "a fragment is never sent (RFC 9112 section 3.2), and no Host",
+    "019": f"{SECOND}: {NO_HOST}",
+    "022": f"{SECOND}: {NO_HOST}",
+    "024": "its head is longer than --head-limit",
+    **dict.fromkeys(["025", "025_line", "029", "030"], CODING),
+    "rfc9112_smuggle_gzip_chunked_01": CODING,
+    "rfc9112_smuggle_te_identity_chunked_01": CODING,
+    "028": OPTION,
+    "compat_obs_fold": OPTION,
+    "compat_obs_fold_huge": OPTION,
+    "040": SECOND,
+    "040_compat": SECOND,
+    "099": "gunicorn's test reads no further: the file holds less than its length says",
+    **dict.fromkeys(["pp_01", "pp_02", "pp_04", "pp_05"], PROXY),
+    "rfc9112_leading_crlf_01": "an empty line first: h11 takes it for an error",
+    "rfc9112_target_absolute_userinfo_01": "the target has a user, and Host has none",
+    "rfc9112_target_authority_connect_01": CONNECT,
+    "rfc9112_target_authority_ipv6_01": CONNECT,
+}
+"Valid files that do not pass as they are, and why not."
+
+LIMITS = "valid; only over a limit of gunicorn's (ours is --head-limit)"
+TRAILER = "the trailer is read past and reaches no application"
+PASSED = {
+    **dict.fromkeys(
+        ["006", "007", "008", "009", "011", "012", "limit_header_default_01"], LIMITS
+    ),
+    "040": "valid up to its bytes; only gunicorn's header_map=refuse says otherwise",
+    "041": "two Content-Type: nothing is routed or framed by it, the application's own",
+    "rfc9110_trailer_forbidden_cl_01": TRAILER,
+    "rfc9110_trailer_forbidden_host_01": TRAILER,
+    "rfc9110_trailer_forbidden_te_01": TRAILER,
+}
+"Invalid files whose (first) request passes, and why it may."
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One request as it must be read."""

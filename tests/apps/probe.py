@@ -94,6 +94,9 @@ async def answer(scope, receive, send):
                 "query": scope["query_string"].decode(),
                 "body": len(body),
                 "slot": os.environ.get("MAITRED_SLOT"),
+                "sessions": [
+                    v.decode() for k, v in scope["headers"] if k == b"x-session"
+                ],
             }
     content = json.dumps(said).encode()
     extra += [
