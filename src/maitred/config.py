@@ -52,6 +52,7 @@ class Settings:
     window: int = 64
     max_keys: int = 100_000
     key_ttl: float = 3600.0
+    sticky_key_file: str = ""
     head_timeout: float = 10.0
     head_limit: int = 16 * 1024
     max_waiting: int = 16_384
@@ -140,6 +141,7 @@ class WorkerSettings:
     """What a worker has to know; travels to it as JSON. Fields as in ``Settings``."""
 
     target: str
+    workers: int
     affinity: tuple[str, ...]
     app_dir: str
     loop: str

@@ -52,7 +52,10 @@ async def echo(scope, receive, send):
 async def answer(scope, receive, send):
     """Answer one request."""
     body = b""
-    while scope["path"] != "/early" and (event := await receive())["type"] == "http.request":
+    while (
+        scope["path"] != "/early"
+        and (event := await receive())["type"] == "http.request"
+    ):
         body += event.get("body", b"")
         if not event.get("more_body"):
             break

@@ -10,19 +10,14 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import socket
-import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import connect as connect_websocket
 
 from driver import DEADLINE, descriptors, wait_until
-from raw_http import Answer, Connection, ask, connect, get
+from raw_http import Answer, ask, connect, get
 
 BY_HEADER = ("--affinity", "header:x-session", "--no-access-log")
 LEARNING = ("--affinity", "header:x-session,learn", "--no-access-log")
@@ -42,16 +37,16 @@ def request(name: str, body: bytes = b"", *lines: str, path: str = "/session?new
 def chunked(name: str, body: bytes, size: int, path: str = "/session?new=1") -> bytes:
     """Compose a request of session *name* with *body* in chunks of *size* bytes."""
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    head = get(
-        path, f"x-session: {name}", "transfer-encoding: chunked", method="POST"
-    )
+    head = get(path, f"x-session: {name}", "transfer-encoding: chunked", method="POST")
     chunks = b"".join(b"%x;n=1\r\n%b\r\n" % (len(p), p) for p in pieces)
     return head + chunks + b"0\r\nx-trailer: 1\r\n\r\n"
 
 
 def owners(port: int, count: int) -> dict[str, str]:
     """Give *count* sessions, and make each known to a worker."""
-    return {f"s{n}": ask(port, "/", f"x-session: s{n}").json["pid"] for n in range(count)}
+    return {
+        f"s{n}": ask(port, "/", f"x-session: s{n}").json["pid"] for n in range(count)
+    }
 
 
 def two(server) -> tuple[str, str]:
@@ -82,7 +77,10 @@ def check_descriptors(server, before: dict[int, list[str]]) -> None:
 def warm(server) -> dict[int, list[str]]:
     """Let every worker serve, then say what each has open."""
     pids = set(server.worker_pids())
-    wait_until("all have served", lambda: not pids.discard(ask(server.port).json["pid"]) and not pids)
+    wait_until(
+        "all have served",
+        lambda: not pids.discard(ask(server.port).json["pid"]) and not pids,
+    )
     wait_until("none is open", lambda: server.total("open") == 0)
     return {pid: descriptors(pid) for pid in server.worker_pids()}
 
@@ -518,7 +516,9 @@ def test_name_nobody_made_is_served_somewhere(serve):
     server = serve("probe:app", *LEARNING, workers=2)
     with connect(server.port) as line:
         for _ in range(20):
-            assert line.ask(get("/session", "x-session: invented")).json["count"] is None
+            assert (
+                line.ask(get("/session", "x-session: invented")).json["count"] is None
+            )
     assert server.status()["keys"] == 0
     assert server.status()["connections"]["returned"] <= 20
 

@@ -41,7 +41,8 @@ PUBLIC = {
     "maitred.routing": {
         *("HEAD_LIMIT", "Head", "Response"),
         *("NEED_MORE", "NeedMore", "Match", "NoMatch", "Verdict"),
-        *("Affinity", "affinity", "affinities", "PRESETS", "Router"),
+        *("Affinity", "affinity", "affinities", "PRESETS", "PLACES"),
+        *("Router", "Seal"),
     },
     "maitred.placement": {"POLICIES", "Policy", "KeyTable", "Placement", "Slot"},
     "maitred.supervision": {

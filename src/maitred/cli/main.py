@@ -1,5 +1,5 @@
 """
-The command line: ``maitred serve`` and ``maitred status``.
+The command line: ``maitred serve``, ``maitred status`` and ``maitred presets``.
 
 Invariant: whatever goes wrong reaches the user as one sentence on standard error and
 an exit code of ``ExitCode``; only the application's own traceback is ever shown.
@@ -14,6 +14,7 @@ import click
 
 from maitred.errors import ExitCode, MaitredError
 
+from .presets import presets
 from .serve import serve
 from .status import status
 
@@ -34,6 +35,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(status)
+cli.add_command(presets)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

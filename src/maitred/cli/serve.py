@@ -64,7 +64,8 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     metavar="SPEC",
     help="Where a request says which session it belongs to, so that all of a session"
     " reaches one worker: header:NAME, cookie:NAME, query:NAME, path:N (N-th segment,"
-    " from 1), host, ip, none; a preset"
+    " from 1), host, ip, none; sticky, a cookie of our own (sticky:NAME: its name);"
+    " a preset"
     f" ({', '.join(PRESETS)}); or module:attribute, an Affinity of your own."
     " `,learn` after header:NAME or cookie:NAME says that the server makes the name."
     " Given several times, they are tried in order.  [default: none]",
@@ -131,6 +132,12 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     "max_keys", "Sessions remembered; the least recently used goes first.", type=int
 )
 @_setting("key_ttl", "Seconds a session is remembered after its last use.", type=float)
+@_setting(
+    "sticky_key_file",
+    "Keys that sign our own cookie and stamps, one id:base64 a line, mode 0600; the"
+    " first signs, all are believed.  [default: one made at every start]",
+    metavar="PATH",
+)
 @_setting("head_timeout", "Seconds a client has to send a request's head.", type=float)
 @_setting("head_limit", "Bytes the head of a request may have.", type=int)
 @_setting(

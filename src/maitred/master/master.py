@@ -25,9 +25,10 @@ from typing import Any, Final
 from maitred import logs
 from maitred.config import LOOPBACK, Settings, WorkerSettings
 from maitred.control import ControlServer
-from maitred.errors import AppFailed, ExitCode, SystemRefused
+from maitred.errors import AppFailed, ExitCode, SystemRefused, UsageError
 from maitred.placement import POLICIES, KeyTable, Placement, Slot
-from maitred.routing import Router, affinities
+from maitred.routing import Router, Seal, affinities
+from maitred.routing.affinity import named_slot
 from maitred.supervision import (
     Action,
     AllReady,
@@ -53,6 +54,7 @@ from .listeners import open_listeners
 from .peeking import Peeker, untouched
 from .processes import how_it_ended
 from .refusals import Refusals
+from .secret import load_keys
 from .workers import PYTHON_WORKER, Worker
 
 LAST_WORDS: Final = 1.0
@@ -69,11 +71,13 @@ class Master:
         Acquire what can be refused: listeners and control socket.
 
         Raises:
-            UsageError: A bind or an affinity cannot be read.
+            UsageError: A bind, an affinity or the key file cannot be read.
             SystemRefused: Something is taken or forbidden. Nothing is left open.
         """
         self._settings = settings
-        self._router = Router(affinities(settings.affinity), settings.head_limit)
+        self._keys = load_keys(settings.sticky_key_file)
+        seal = Seal(self._keys, settings.workers)
+        self._router = Router(affinities(settings.affinity, seal), settings.head_limit)
         self._listeners = open_listeners(
             settings.bind,
             settings.backlog,
@@ -141,6 +145,7 @@ class Master:
             policy.make(random.Random(), os.urandom(16)),
             keys,
             remembers=policy.remembers,
+            named=named_slot,
         )
         # As many may be peeked at, as many may wait, and as many may linger.
         most = min(settings.max_waiting, _spare_descriptors(settings.workers) // 3)
@@ -228,7 +233,14 @@ class Master:
 
     def _spawn(self, number: int, slot: int, generation: int) -> None:
         try:
-            worker = Worker(number, slot, generation, self._command())
+            sealed = any(a.slot is not None for a in self._router.affinities)
+            worker = Worker(
+                number,
+                slot,
+                generation,
+                self._command(),
+                self._keys if sealed else None,
+            )
         except (SystemRefused, OSError) as exc:
             self._loop.call_soon(
                 self._report_exit, Exited(number, f"could not be started ({exc})")
@@ -316,7 +328,21 @@ class Master:
 
     def _on_reload_signal(self) -> None:
         self._failure = None
+        self._renew_keys()
         self._do(self._supervisor.reload(self._loop.time()))
+
+    def _renew_keys(self) -> None:
+        """Read the key file again, for us and for all workers from now on."""
+        settings = self._settings
+        if not settings.sticky_key_file:
+            return
+        try:
+            self._keys = load_keys(settings.sticky_key_file)
+        except UsageError as exc:
+            logs.master.warning("the keys stay as they were: %s", exc)
+            return
+        seal = Seal(self._keys, settings.workers)
+        self._router.affinities = affinities(settings.affinity, seal)
 
     def _on_stop_signal(self) -> None:
         if self._stopping:

@@ -32,6 +32,7 @@ from maitred.wire.scoreboard import Scoreboard
 
 from .connection import Connection
 from .processes import Process
+from .secret import lend
 
 BATCH: Final = 64
 "Connections in one packet."
@@ -50,7 +51,12 @@ class Worker:
     """One worker process and the master's end of its channel."""
 
     def __init__(
-        self, number: int, slot: int, generation: int, command: Sequence[str]
+        self,
+        number: int,
+        slot: int,
+        generation: int,
+        command: Sequence[str],
+        keys: dict[str, bytes] | None = None,
     ) -> None:
         """
         Start *command* as a worker.
@@ -60,6 +66,7 @@ class Worker:
             slot: The slot it fills or will fill.
             generation: The reload it was born in.
             command: Program and arguments.
+            keys: Those that seal slots, if any are sealed.
 
         Raises:
             SystemRefused: It could not be started.
@@ -85,7 +92,10 @@ class Worker:
         self.silent = False
         self.channel, theirs = Channel.pair(sends=FROM_MASTER, receives=FROM_WORKER)
         board = Scoreboard.create()
+        lent: dict[str, int] = {}
         try:
+            if keys:
+                lent["MAITRED_SECRET"] = lend(keys)
             self.board = Scoreboard(board)
             self.process = Process(
                 command,
@@ -94,8 +104,9 @@ class Worker:
                     "MAITRED_SCOREBOARD": str(board),
                     "MAITRED_SLOT": str(slot),
                     "MAITRED_GENERATION": str(generation),
+                    **{name: str(fd) for name, fd in lent.items()},
                 },
-                (theirs.fileno(), board),
+                (theirs.fileno(), board, *lent.values()),
             )
         except BaseException:
             self.close()
@@ -103,6 +114,8 @@ class Worker:
         finally:
             theirs.close()
             os.close(board)
+            for fd in lent.values():
+                os.close(fd)
 
     def send_outbox(self) -> bool:
         """

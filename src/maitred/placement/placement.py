@@ -1,7 +1,8 @@
 """
 Which slot a connection goes to. Pure.
 
-    known key           its slot, even while that slot has no room
+    key names a slot    that slot, even while it has no room; nothing is remembered
+    known key           its slot, likewise
     new key, keyless    the policy's choice; the key is remembered if the client made it
     nobody has room     None: the connection waits
 
@@ -11,18 +12,28 @@ way, so that names nobody made cannot fill it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .keys import KeyTable
 from .policies import Choose
 from .pool import Slot
 
 
+def _no_slot(_key: bytes) -> int | None:
+    return None
+
+
 class Placement:
     """Decides by table first, by policy second."""
 
     def __init__(
-        self, slots: Sequence[Slot], choose: Choose, keys: KeyTable, *, remembers: bool
+        self,
+        slots: Sequence[Slot],
+        choose: Choose,
+        keys: KeyTable,
+        *,
+        remembers: bool,
+        named: Callable[[bytes], int | None] = _no_slot,
     ) -> None:
         """
         Decide among *slots*.
@@ -32,15 +43,21 @@ class Placement:
             choose: The policy.
             keys: Who owns which key.
             remembers: Whether a key keeps the slot that the policy chose first.
+            named: Says which slot a key names by itself, if it does.
         """
         self.slots = slots
         self.keys = keys
         self._choose = choose
         self._remembers = remembers
+        self._named = named
 
     def owner(self, key: bytes, now: float) -> Slot | None:
         """Give the slot that owns *key*, if one does."""
-        index = self.keys.use(key, now)
+        index = self._named(key)
+        if index is None:
+            index = self.keys.use(key, now)
+        elif index >= len(self.slots):
+            return None
         return None if index is None else self.slots[index]
 
     def claim(self, key: bytes, slot: int, now: float, ttl: float) -> None:

@@ -9,12 +9,14 @@ from .affinity import Affinity, Response
 from .http1 import HEAD_LIMIT, Head
 from .presets import PRESETS
 from .router import Router
-from .spec import affinities, affinity
+from .seal import Seal
+from .spec import PLACES, affinities, affinity
 from .verdict import NEED_MORE, Match, NeedMore, NoMatch, Verdict
 
 __all__ = [
     "HEAD_LIMIT",
     "NEED_MORE",
+    "PLACES",
     "PRESETS",
     "Affinity",
     "Head",
@@ -23,6 +25,7 @@ __all__ = [
     "NoMatch",
     "Response",
     "Router",
+    "Seal",
     "Verdict",
     "affinities",
     "affinity",

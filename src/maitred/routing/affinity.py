@@ -38,6 +38,7 @@ class Response(Protocol):
 Find = Callable[[Head], bytes | None]
 Learn = Callable[[Response], bytes | None]
 Ends = Callable[[Head, int], bool]
+NamedSlot = Callable[[bytes], int | None]
 
 OK: Final = range(200, 300)
 NOT_FOUND: Final = 404
@@ -46,8 +47,28 @@ LONGEST_VALUE: Final = 128
 "Bytes of a value that stand in a key as they are; a longer one is hashed."
 
 
+SLOT_KEY: Final = re.compile(rb"slot:([0-9]{1,5})")
+"A key that names its slot; any other has = or ~ after the name of its affinity."
+
+
+def slot_key(slot: int) -> bytes:
+    """Make the key that names *slot* itself: nobody has to remember it."""
+    return b"slot:%d" % slot
+
+
+def named_slot(key: bytes) -> int | None:
+    """Give the slot that *key* names, if it is of that kind."""
+    match = SLOT_KEY.fullmatch(key)
+    return int(match[1]) if match else None
+
+
 def never(_head: Head, _status: int) -> bool:
     """Say that no answer ends a session."""
+    return False
+
+
+def clear(_head: Head) -> bool:
+    """Say that nothing in a request is ambiguous."""
     return False
 
 
@@ -62,6 +83,12 @@ class Affinity:
         learn: Takes a name the application made out of its response, or None; for
             affinities whose names the client makes, leave it out.
         ends: Says whether this request, answered with this status, ended its session.
+        slot: Says which slot a name that was found or learned names by itself, if it
+            does; then nothing has to be remembered.
+        ambiguous: Says that a request names two sessions, and must not be guessed at.
+        sets: The cookie that the worker sets for a client that has no name yet.
+        stampable: The names are made where a worker can put its slot in; ``slot`` is
+            then set by ``affinities``.
         about: One line for the documentation.
     """
 
@@ -69,7 +96,16 @@ class Affinity:
     find: Find
     learn: Learn | None = None
     ends: Ends = never
+    slot: NamedSlot | None = None
+    ambiguous: Callable[[Head], bool] = clear
+    sets: bytes = b""
+    stampable: bool = False
     about: str = ""
+
+    @property
+    def server_made(self) -> bool:
+        """Whether the server makes the names: an unknown one is not remembered."""
+        return self.learn is not None or self.slot is not None
 
     def key(self, head: Head) -> bytes | None:
         """Give the key that *head* is placed by, if it has one."""
@@ -78,6 +114,8 @@ class Affinity:
 
     def key_of(self, value: bytes) -> bytes:
         """Make the key of the session called *value*."""
+        if self.slot is not None and (slot := self.slot(value)) is not None:
+            return slot_key(slot)
         if len(value) <= LONGEST_VALUE:
             return b"%b=%b" % (self.name.encode(), value)
         digest = hashlib.blake2b(value, digest_size=16).hexdigest()
@@ -100,13 +138,24 @@ def header(name: str) -> Find:
     return lambda head: only(head.values(wanted))
 
 
+def cookie_values(name: str) -> Callable[[bytes], list[bytes]]:
+    """
+    Make what lists every value that a Cookie line has for *name*.
+
+    White space around name and value belongs to neither, as frameworks read it, so
+    that a name cannot be hidden from us behind a space.
+    """
+    pair = re.compile(rb"(?:\A|;)[ \t]*%b[ \t]*=([^;]*)" % re.escape(name.encode()))
+    return lambda line: [value.strip(b" \t") for value in pair.findall(line)]
+
+
 def cookie(name: str) -> Find:
     """Look at the cookie *name*; its value is taken as sent (RFC 6265 section 5.4)."""
-    pair = re.compile(rb"(?:\A|;)[ \t]*%b=([^;]*)" % re.escape(name.encode()))
+    values = cookie_values(name)
 
     def find(head: Head) -> bytes | None:
         line = only(head.values(b"cookie"))
-        return None if line is None else only(pair.findall(line))
+        return None if line is None else only(values(line))
 
     return find
 

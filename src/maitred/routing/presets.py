@@ -44,6 +44,7 @@ _ALL: Final = (
         # Engine.IO's own path, under whatever prefix the application is mounted.
         find=where_path(rb"/(?:socket|engine)\.io/", query("sid")),
         learn=in_body(rb'\A0\{"sid":"([A-Za-z0-9_-]+)"'),
+        stampable=True,
         about="Socket.IO and Engine.IO: query sid, made by the server in the handshake",
     ),
 )

@@ -13,6 +13,7 @@ WHY: Final = {
     "bad_request": "This is no HTTP request that can be read in one way only.",
     "bad_body": "The request's body does not end where its head says.",
     "bad_host": "The request must name one host, and the same one everywhere.",
+    "ambiguous_session": "The request names two sessions.",
     "bad_version": "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
     "tls": "This port speaks plain HTTP, not TLS.",
     "head_too_large": "The request's head is too large.",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .affinity import Affinity
-from .http1 import HEAD_LIMIT, RawHead, sniff_head
-from .verdict import Match, Verdict
+from .http1 import HEAD_LIMIT, Head, RawHead, sniff_head
+from .verdict import Match, NoMatch, Verdict
 
 KEYLESS = Match(None)
+AMBIGUOUS = NoMatch(400, "ambiguous_session")
 
 
 class Router:
@@ -22,7 +23,7 @@ class Router:
             affinities: May be empty: then every connection is placed by policy alone.
             limit: Bytes a request head may have.
         """
-        self._affinities = tuple(affinities)
+        self.affinities = tuple(affinities)
         self.limit = limit
 
     def sniff(self, data: bytes, peer: bytes = b"") -> Verdict:
@@ -36,7 +37,13 @@ class Router:
         head = sniff_head(data, peer, self.limit)
         if not isinstance(head, RawHead):
             return head
-        for affinity in self._affinities:
+        return self.place(head)
+
+    def place(self, head: Head) -> Match | NoMatch:
+        """Say where a request with *head* belongs."""
+        for affinity in self.affinities:
+            if affinity.ambiguous(head):
+                return AMBIGUOUS
             if key := affinity.key(head):
-                return Match(key, affinity.learn is not None)
+                return Match(key, affinity.server_made)
         return KEYLESS

@@ -2,7 +2,7 @@
 The text of ``--affinity`` and what it means.
 
     header:NAME[,learn]  cookie:NAME[,learn]  query:NAME  path:N  host  ip  none
-    a preset's name      module:attribute
+    sticky[:NAME]  a preset's name  module:attribute
 
 Invariant: an affinity that cannot be read is refused with a sentence that says
 what would be understood; nothing is guessed.
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Final
 
 from maitred.errors import UsageError
@@ -32,6 +34,8 @@ from .affinity import (
     set_cookie,
 )
 from .presets import PRESETS
+from .seal import NO_SEAL, Seal
+from .sticky import STICKY, sticky
 
 NAMED: Final[dict[str, Callable[[str], Find]]] = {
     "header": header,
@@ -51,31 +55,57 @@ PLAIN: Final[dict[str, Find]] = {"host": host, "ip": ip}
 
 FORMS: Final = (
     "header:NAME, cookie:NAME, query:NAME (,learn after header or cookie: the server"
-    " makes it), path:N, host, ip, none, a preset"
+    " makes it), path:N, host, ip, none, sticky, a preset"
     f" ({', '.join(PRESETS)}), or module:attribute"
 )
+
+PLACES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "header:NAME": "request header NAME; with ,learn made by the server",
+        "cookie:NAME": "cookie NAME; with ,learn made by the server",
+        "query:NAME": "query parameter NAME, percent-decoded once",
+        "path:N": "path segment N, from 1, percent-decoded once",
+        "host": "the host name: lower case, without port and trailing dot",
+        "ip": "the client's address",
+        "sticky[:NAME]": f"a cookie of our own, {STICKY} or NAME, that names the slot",
+        "module:attribute": "an Affinity of your own",
+        "none": "nothing: every connection is placed by the policy",
+    }
+)
+"What each form that is no preset looks at."
 TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-def affinities(specs: Sequence[str]) -> tuple[Affinity, ...]:
+def affinities(specs: Sequence[str], seal: Seal = NO_SEAL) -> tuple[Affinity, ...]:
     """
     Read every one of *specs*, in order; ``none`` stands for no affinity.
+
+    Args:
+        specs: As the user gave them.
+        seal: Makes and believes the slots that clients carry.
 
     Raises:
         UsageError: One of them cannot be read.
     """
     if "none" in specs and len(specs) > 1:
         raise UsageError("--affinity none cannot be combined with another --affinity")
-    return tuple(affinity(spec) for spec in specs if spec != "none")
+    return tuple(affinity(spec, seal) for spec in specs if spec != "none")
 
 
-def affinity(spec: str) -> Affinity:
+def affinity(spec: str, seal: Seal = NO_SEAL) -> Affinity:
     """
-    Read one *spec*.
+    Read one *spec*; *seal* as for ``affinities``.
 
     Raises:
         UsageError: It cannot be read, or its module or attribute is not there.
     """
+    found = _read(spec, seal)
+    if found.stampable and seal is not NO_SEAL:
+        return replace(found, slot=seal.stamped_slot)
+    return found
+
+
+def _read(spec: str, seal: Seal) -> Affinity:
     text, _, option = spec.partition(",")
     place, _, rest = text.partition(":")
     if option not in {"", "learn"}:
@@ -95,9 +125,13 @@ def affinity(spec: str) -> Affinity:
         return _named(spec, place, rest, learn=bool(option))
     if place == "path":
         return _path(spec, rest)
+    if place == "sticky":
+        return _sticky(spec, text, rest, seal)
     if place and rest and place not in PLAIN and place not in PRESETS:
         return _imported(spec, place, rest)
-    near = get_close_matches(place, [*PRESETS, *NAMED, *PLAIN, "path", "none"], n=1)
+    near = get_close_matches(
+        place, [*PRESETS, *NAMED, *PLAIN, "path", "sticky", "none"], n=1
+    )
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise UsageError(f"--affinity {spec} is not understood{hint}; known are: {FORMS}")
 
@@ -121,6 +155,15 @@ def _path(spec: str, number: str) -> Affinity:
             f"--affinity {spec}: path needs a segment number from 1 to 99, as in path:2"
         )
     return Affinity(name=f"path:{number}", find=path(int(number)))
+
+
+def _sticky(spec: str, text: str, name: str, seal: Seal) -> Affinity:
+    name = STICKY if text == "sticky" else name
+    if not TOKEN.fullmatch(name):
+        raise UsageError(
+            f"--affinity {spec}: sticky takes the cookie's name, as in sticky:{STICKY}"
+        )
+    return sticky(name, seal)
 
 
 def _imported(spec: str, module: str, attribute: str) -> Affinity:

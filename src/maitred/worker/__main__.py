@@ -1,7 +1,8 @@
 """
 The worker's entry: ``python -P -m maitred.worker SETTINGS``, started by a master.
 
-The environment says which descriptors are the channel and the scoreboard.
+The environment says which descriptors are the channel, the scoreboard and, where slots
+are sealed, the keys for that.
 """
 
 from __future__ import annotations
@@ -35,9 +36,19 @@ def main() -> int:
     os.set_inheritable(page, False)
     board = Scoreboard(page)
     os.close(page)
+    secret = b""
+    if lent := os.environ.pop("MAITRED_SECRET", ""):
+        with open(int(lent), "rb") as file:
+            secret = file.read()
     logs.configure(settings.log_level, access_log=settings.access_log)
     try:
-        worker = Worker(settings, channel, board)
+        worker = Worker(
+            settings,
+            channel,
+            board,
+            slot=int(os.environ["MAITRED_SLOT"]),
+            secret=secret,
+        )
         with asyncio.Runner(loop_factory=worker.serving.loop_factory()) as runner:
             runner.run(worker.run())
     except AppFailed as failure:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 from maitred.routing import Affinity
+from maitred.routing.affinity import named_slot
 from maitred.routing.http1 import ABSOLUTE
 
 from .keys import OwnKeys
@@ -121,7 +122,9 @@ class Claims:
         for affinity in list(to_learn):
             if affinity.learn and (value := affinity.learn(reply)):
                 to_learn.remove(affinity)
-                self._keys.made(affinity.key_of(value))
+                key = affinity.key_of(value)
+                if named_slot(key) is None:  # else there is nothing to remember
+                    self._keys.made(key)
 
     def _end(
         self, named: Sequence[tuple[Affinity, bytes]], head: ScopeHead, status: int

@@ -52,7 +52,7 @@ class Gate:
         *,
         peer: bytes,
         limit: int,
-        belongs: Callable[[RawHead], Elsewhere | None],
+        belongs: Callable[[RawHead], Elsewhere | NoMatch | None],
         pass_on: Callable[[bytes], None],
         give_back: Callable[[Elsewhere, bytes], None],
         refuse: Callable[[int, str], None],
@@ -64,7 +64,7 @@ class Gate:
         Args:
             peer: The client's address as text.
             limit: Bytes a head may have.
-            belongs: Says where a request belongs; None: here.
+            belongs: Says where a request belongs, or why nowhere; None: here.
             pass_on: Gives bytes to the server.
             give_back: Gives back the connection, with the bytes not passed on.
             refuse: Answers with a status and a cause, and closes.
@@ -131,6 +131,10 @@ class Gate:
             self._refuse(head.status, head.cause)
             return False
         elsewhere = self._belongs(head)
+        if isinstance(elsewhere, NoMatch):
+            self.take_all()
+            self._refuse(elsewhere.status, elsewhere.cause)
+            return False
         if elsewhere is not None:
             self._give_back(elsewhere, self.take_all())
             return False

@@ -26,8 +26,10 @@ from maitred.errors import (
     ExitCode,
     PeerMisbehaved,
 )
-from maitred.routing import affinities
+from maitred.routing import NoMatch, Router, Seal, affinities
+from maitred.routing.affinity import named_slot
 from maitred.routing.http1 import RawHead
+from maitred.routing.seal import parse_keys
 from maitred.wire import Channel
 from maitred.wire.cookie import cookie
 from maitred.wire.messages import (
@@ -52,6 +54,8 @@ from . import target
 from .claims import Claims
 from .gate import Elsewhere
 from .keys import OwnKeys
+from .stamps import stamp_ids
+from .sticky import StickyCookie
 from .uvicorn_seam import Serving, StartupFailed
 
 SAY_TIMEOUT: Final = 10.0
@@ -64,7 +68,13 @@ class Worker:
     """Serves what the master hands over."""
 
     def __init__(
-        self, settings: WorkerSettings, channel: Channel, board: Scoreboard
+        self,
+        settings: WorkerSettings,
+        channel: Channel,
+        board: Scoreboard,
+        *,
+        slot: int,
+        secret: bytes = b"",
     ) -> None:
         """
         Load the application.
@@ -73,6 +83,8 @@ class Worker:
             settings: What the master said.
             channel: Our end, owned from now on.
             board: Where to count.
+            slot: The slot we fill.
+            secret: The keys that seal slots, as in a key file; empty if none are.
 
         Raises:
             AppFailed: It cannot be loaded.
@@ -83,6 +95,7 @@ class Worker:
         # Ids that the master has yet to be told of.
         self._taken: list[int] = []
         self._closed: list[int] = []
+        self.slot = slot
         self.settings = settings
         self.keys = OwnKeys(
             ttl=settings.key_ttl,
@@ -94,8 +107,12 @@ class Worker:
         self._leaving: asyncio.Task[None]
         self._adoptions: set[asyncio.Task[None]] = set()
         app = target.load(settings.target, settings.app_dir)
-        # They may stand beside the application.
-        self.affinities = affinities(settings.affinity)
+        keys = parse_keys(secret, "MAITRED_SECRET") if secret else {}
+        self.seal = Seal(keys, settings.workers)
+        # Affinities of the user's own may stand beside the application.
+        self.router = Router(affinities(settings.affinity, self.seal))
+        if self.seal.signs and any(a.stampable for a in self.router.affinities):
+            stamp_ids(self.seal, slot)
         self.serving = Serving(
             app,
             board,
@@ -109,8 +126,13 @@ class Worker:
         )
 
     def _wrap(self, app: Any) -> Any:
-        learned = [a for a in self.affinities if a.learn is not None]
-        return Claims(app, learned, self.keys) if learned else app
+        affinities = self.router.affinities
+        if learned := [a for a in affinities if a.learn is not None]:
+            app = Claims(app, learned, self.keys)
+        for affinity in affinities:
+            if affinity.sets and self.seal.signs:
+                app = StickyCookie(app, affinity, self.seal, self.slot)
+        return app
 
     async def run(self) -> None:
         """
@@ -293,18 +315,19 @@ class Visit:
         """It is over."""
         self._worker.say_closed(self._handoff.id)
 
-    def belongs(self, head: RawHead) -> Elsewhere | None:
+    def belongs(self, head: RawHead) -> Elsewhere | NoMatch | None:
         """Say where a request belongs: here, if its key is ours or it has none."""
         worker = self._worker
-        for affinity in worker.affinities:
-            if key := affinity.key(head):
-                if worker.keys.has(key):
-                    return None
-                if key == self._once:
-                    self._once = b""
-                    return None
-                return Elsewhere(key, affinity.learn is not None)
-        return None
+        match = worker.router.place(head)
+        if isinstance(match, NoMatch):
+            return match
+        key, learned = match
+        if key is None or worker.keys.has(key) or named_slot(key) == worker.slot:
+            return None
+        if key == self._once:
+            self._once = b""
+            return None
+        return Elsewhere(key, learned)
 
     def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:
         """Give the connection back to the master."""

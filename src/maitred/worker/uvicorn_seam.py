@@ -21,6 +21,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 
 from maitred.config import NOWHERE
+from maitred.routing import NoMatch
 from maitred.routing.http1 import RawHead
 from maitred.routing.refusal import answer
 from maitred.wire.scoreboard import Scoreboard
@@ -238,8 +239,8 @@ class Visit(Protocol):
     def closed(self) -> None:
         """It is over; said once, unless it was returned."""
 
-    def belongs(self, head: RawHead) -> Elsewhere | None:
-        """Say where a request belongs; None: here."""
+    def belongs(self, head: RawHead) -> Elsewhere | NoMatch | None:
+        """Say where a request belongs, or why nowhere; None: here."""
 
     def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:
         """It belongs elsewhere: own *sock*, and the bytes that come first."""

@@ -1,0 +1,97 @@
+"""
+Setting our own cookie: the slot of this worker, for whoever comes without one.
+
+An ASGI wrapper around the application. The first response to a client that has no
+valid cookie gets one; so does a client whose cookie was signed with a key that is being
+retired, for the same slot as before.
+
+Invariant: a cookie that the application sets under our name is the application's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from maitred import logs
+from maitred.routing import Affinity, Seal
+from maitred.routing.seal import NONCE
+from maitred.routing.sticky import set_cookie_line
+
+from .claims import App, Message, Receive, Scope, ScopeHead, Send
+
+STARTS: Final = (
+    "http.response.start",
+    "websocket.accept",
+    "websocket.http.response.start",
+)
+SECURE: Final = ("https", "wss")
+
+
+class StickyCookie:
+    """Wraps an application, and gives its clients our cookie."""
+
+    def __init__(self, app: App, affinity: Affinity, seal: Seal, slot: int) -> None:
+        """
+        Wrap *app*.
+
+        Args:
+            app: The application.
+            affinity: Finds the cookie, and says what it is called.
+            seal: Makes its value.
+            slot: Ours.
+        """
+        self._app = app
+        self._affinity = affinity
+        self._seal = seal
+        self._slot = slot
+        self._warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope, adding the cookie if the client has none."""
+        slot = self._slot_to_give(scope)
+        if slot is None:
+            await self._app(scope, receive, send)
+            return
+        given = slot
+        secure = scope.get("scheme") in SECURE
+
+        async def with_cookie(message: Message) -> None:
+            if message["type"] in STARTS:
+                self._add(message, given, secure=secure)
+            await send(message)
+
+        await self._app(scope, receive, with_cookie)
+
+    def _slot_to_give(self, scope: Scope) -> int | None:
+        """Say which slot the client is to carry; None if it does already."""
+        if scope["type"] == "lifespan":
+            return None
+        token = self._affinity.find(ScopeHead(scope))
+        if token is None:
+            return self._slot
+        return None if self._seal.is_current(token) else self._seal.slot_in(token)
+
+    def _add(self, message: Message, slot: int, *, secure: bool) -> None:
+        headers: list[Any] = list(message.get("headers") or ())
+        for name, value in headers:
+            if name.lower() == b"set-cookie" and self._is_ours(bytes(value)):
+                self._warn()
+                return
+        token = self._seal.token(slot, secrets.token_bytes(NONCE))
+        line = set_cookie_line(self._affinity.sets, token, secure=secure)
+        message["headers"] = [*headers, (b"set-cookie", line)]
+
+    def _is_ours(self, line: bytes) -> bool:
+        name, _, _ = line.partition(b"=")
+        return name.strip(b" \t") == self._affinity.sets
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            logs.worker.warning(
+                "the application sets a cookie %s itself, so ours is left out and"
+                " its clients are not sticky; give ours another name with"
+                " --affinity sticky:NAME",
+                self._affinity.sets.decode(),
+            )
