@@ -196,7 +196,7 @@ def test_many_requests_each_with_a_random_session(serve):
 KINDS = list(itertools.product(("asyncio", "uvloop"), ("h11", "httptools")))
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: "-".join(kind))
+@pytest.fixture(params=KINDS, ids="-".join)
 def server(request, share):
     """Three workers, on every loop and with every parser."""
     loop, http = request.param
@@ -345,8 +345,10 @@ INVALID = {
     "two hosts": (400, b"%b HTTP/1.1\r\nHost: a\r\nHost: b\r\n%b\r\n\r\n"),
     "length and chunks": (
         400,
-        b"%b HTTP/1.1\r\nHost: a\r\n%b\r\nContent-Length: 3\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        (
+            b"%b HTTP/1.1\r\nHost: a\r\n%b\r\nContent-Length: 3\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
     ),
     "bare line feed": (400, b"%b HTTP/1.1\nHost: a\n%b\n\n"),
     "other version": (505, b"%b HTTP/2.0\r\nHost: a\r\n%b\r\n\r\n"),

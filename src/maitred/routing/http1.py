@@ -206,7 +206,7 @@ def _settle_end(head: RawHead, minor: bytes) -> bool:
 
 def _settle_upgrade(head: RawHead, minor: bytes) -> bool:
     """
-    Find out whether a WebSocket is asked for; say whether that is beyond doubt.
+    Say whether it is beyond doubt that a WebSocket is asked for, or that none is.
 
     After an upgrade nothing is checked any more, so whoever is asked must agree that
     it is one. uvicorn lets the last Upgrade and the last Connection win, and takes
@@ -219,12 +219,11 @@ def _settle_upgrade(head: RawHead, minor: bytes) -> bool:
     tokens = b",".join(connections).lower().split(b",")
     if b"upgrade" not in [token.strip(b" \t") for token in tokens]:
         return True
-    head.upgrade = (
+    return (
         [value.lower() for value in upgrades] == [b"websocket"]
         and len(connections) == 1
         and (head.method, minor, head.length) == (b"GET", b"1", 0)
     )
-    return head.upgrade
 
 
 def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:

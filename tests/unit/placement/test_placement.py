@@ -149,3 +149,45 @@ def test_renewing_needs_no_memory_where_the_key_decides(slots, policy):
     placement = Placement(slots, policy, keys, remembers=False)
     assert placement.renew(b"k", 1, now=0.0)
     assert len(keys) == 0
+
+
+@pytest.fixture
+def named(slots, policy):
+    """Placement where a key may be a digit: the slot's own number."""
+    keys = KeyTable(2, limit=10, ttl=10.0)
+    return Placement(
+        slots,
+        policy,
+        keys,
+        remembers=True,
+        named=lambda key: int(key) if key.isdigit() else None,
+    )
+
+
+def test_key_that_names_a_slot_needs_no_table(named, slots, policy):
+    """The slot is the owner at once, and nothing is remembered."""
+    assert named.owner(b"0", 0.0) is slots[0]
+    assert named.owner(b"1", 1e9) is slots[1]
+    assert len(named.keys) == 0
+    assert policy.asked == []
+
+
+def test_slot_that_is_named_keeps_its_clients_while_it_is_empty(named, slots):
+    """Its next worker is waited for: the client belongs to the slot."""
+    slots[1].ready = False
+    assert named.owner(b"1", 0.0) is slots[1]
+
+
+def test_named_slot_that_is_not_there_has_no_owner(named, slots, policy):
+    """Whoever says so is placed by the policy, and not remembered."""
+    policy.answer = slots[0]
+    assert named.owner(b"2", 0.0) is None
+    assert named.choose(b"2", learned=True, now=0.0) is slots[0]
+    assert len(named.keys) == 0
+
+
+def test_other_keys_stand_in_the_table_beside(named, slots):
+    """A key that names no slot is looked up as ever."""
+    named.claim(b"a", 1, 0.0, ttl=10.0)
+    assert named.owner(b"a", 1.0) is slots[1]
+    assert named.owner(b"b", 1.0) is None

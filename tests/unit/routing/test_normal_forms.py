@@ -26,8 +26,10 @@ def get(target):
     ("spellings", "expected"),
     [
         (
-            [b"example.org", b"EXAMPLE.Org", b"example.org.", b"example.org:80"]
-            + [b"Example.ORG.:8443", b"example.org:"],
+            [
+                *(b"example.org", b"EXAMPLE.Org", b"example.org.", b"example.org:80"),
+                *(b"Example.ORG.:8443", b"example.org:"),
+            ],
             b"host=example.org",
         ),
         ([b"[::1]", b"[::1]:80"], b"host=[::1]"),

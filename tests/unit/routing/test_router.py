@@ -1,7 +1,16 @@
 """The router: affinities in order, and who makes the key."""
 
 from heads import request
-from maitred.routing import HEAD_LIMIT, NEED_MORE, Match, NoMatch, Router, affinities
+from maitred.routing import (
+    HEAD_LIMIT,
+    NEED_MORE,
+    Affinity,
+    Match,
+    NoMatch,
+    Router,
+    affinities,
+)
+from maitred.routing.affinity import header
 
 BOTH = Router(affinities(["header:x,learn", "cookie:sid", "path:2"]))
 
@@ -52,3 +61,27 @@ def test_limit_is_the_routers():
     assert Router([]).limit == HEAD_LIMIT
     assert Router([], limit=20).limit == 20
     assert Router([], limit=20).sniff(request()) == NoMatch(431, "head_too_large")
+
+
+def test_ambiguous_session_is_refused():
+    """Where an affinity says that a request names two sessions, nothing is guessed."""
+    doubtful = Affinity(
+        name="x",
+        find=header("x"),
+        ambiguous=lambda head: len(head.values(b"x")) > 1,
+    )
+    router = Router([doubtful, *affinities(["cookie:sid"])])
+    line, cookie = b"GET / HTTP/1.1", b"Cookie: sid=1"
+    assert router.sniff(request(line, b"X: 1", b"X: 2", cookie)) == NoMatch(
+        400, "ambiguous_session"
+    )
+    assert router.sniff(request(line, cookie)) == Match(b"cookie:sid=1")
+
+
+def test_key_of_an_affinity_whose_names_hold_slots_is_marked():
+    """What its names do not say is not remembered either."""
+    slots = Affinity(name="x", find=header("x"), slot={b"one": 1}.get)
+    router = Router([slots])
+    line = b"GET / HTTP/1.1"
+    assert router.sniff(request(line, b"X: one")) == Match(b"slot:1", learned=True)
+    assert router.sniff(request(line, b"X: two")) == Match(b"x=two", learned=True)

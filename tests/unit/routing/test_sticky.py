@@ -45,10 +45,12 @@ def test_cookie_is_found_in_any_line():
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"x", b"2", b"slot:2", TOKEN[:-1], TOKEN + b"A", b'"%b"' % TOKEN]
-    + [Seal({"k": b"x" * KEY_SIZE}, 4).token(2, bytes(NONCE))]
-    + [Seal({"j": b"k" * KEY_SIZE}, 4).token(2, bytes(NONCE))]
-    + [Seal({"k": b"k" * KEY_SIZE}, 9).token(4, bytes(NONCE))],
+    [
+        *(b"", b"x", b"2", b"slot:2", TOKEN[:-1], TOKEN + b"A", b'"%b"' % TOKEN),
+        Seal({"k": b"x" * KEY_SIZE}, 4).token(2, bytes(NONCE)),
+        Seal({"j": b"k" * KEY_SIZE}, 4).token(2, bytes(NONCE)),
+        Seal({"k": b"k" * KEY_SIZE}, 9).token(4, bytes(NONCE)),
+    ],
 )
 def test_forged_stale_or_malformed_cookie_counts_as_none(value):
     """The client is placed as if it had none, and told nothing."""
