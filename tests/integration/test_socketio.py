@@ -74,6 +74,23 @@ def test_every_client_stays_in_its_process(serve, transports):
     assert len({a[0][0] for a in answers}) >= 3
 
 
+@pytest.mark.parametrize(
+    "transports", [["polling"], ["polling", "websocket"]], ids=["polling", "upgraded"]
+)
+def test_stamped_ids_need_no_table(serve, transports):
+    """The same where the master may remember one key, and remembers none."""
+    server = serve(
+        *("socketio_app:app", "--affinity", "socketio", "--no-access-log"),
+        *("--max-keys", "1"),
+    )
+    answers = crowd(server.url, transports)
+    assert [a for a in answers if not kept(a)] == []
+    assert len({a[0][0] for a in answers}) >= 3
+    status = server.status()
+    assert status["keys"] == 0
+    assert status["connections"]["claims"] == 0
+
+
 def test_plain_workers_lose_clients(serve_plain):
     """The same clients lose their session where any worker may get any connection."""
     server = serve_plain("socketio_app:app")
