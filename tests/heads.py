@@ -11,6 +11,23 @@ MCP_SESSION = b"2dda5da0d11a4d64b165fa25dcec8d59"
 SSE_SESSION = b"b80e142e02b94954a33293457aa32287"
 SOCKETIO_SESSION = b"4NLXBjRSAFpyw8a0AAAA"
 
+STREAMLIT_TOKEN = b"09b17d11b79d5a6c72329789c64fab79"
+SHINY_SESSION = b"0419248233190c094c119bc436d17e7a8e01207b1aa8898653ec424a547e700d"
+BOKEH_SESSION = b"2VFShW2dVNnCsKbt5B0H7j63wGvWpoTNpTQKahBKnBNJ"
+
+# What headless Chromium 156 says in every request; in every one for a WebSocket.
+CHROMIUM = (
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like"
+    b" Gecko) HeadlessChrome/156.0.0.0 Safari/537.36\r\n"
+    b"Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\n"
+)
+CHROMIUM_WEBSOCKET = CHROMIUM + (
+    b"Connection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: sozMpXVyOZodn1Wr4ecV6g==\r\n"
+    b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+)
+
 REAL = {
     # The official MCP SDK 2.3.0, its client, streamable HTTP.
     "mcp initialize": (
@@ -66,6 +83,44 @@ REAL = {
         b"Host: 127.0.0.1:18203\r\nContent-Type: text/plain\r\nAccept: */*\r\n"
         b"Accept-Encoding: gzip, deflate\r\nUser-Agent: Python/3.11 aiohttp/3.14.5\r\n"
         b"Content-Length: 4\r\n\r\n" % SOCKETIO_SESSION
+    ),
+    # Streamlit 1.67.0 and Chromium 156.
+    "streamlit health": (
+        b"GET /_stcore/health HTTP/1.1\r\nHost: 127.0.0.1:45329\r\n%b\r\n" % CHROMIUM
+    ),
+    "streamlit websocket": (
+        b"GET /_stcore/stream HTTP/1.1\r\nHost: 127.0.0.1:45329\r\n%b"
+        b"Cookie: _streamlit_xsrf=2|a5511b89|ace0669812cc41e5d7638c00631eb0f0|17"
+        b"95385520\r\nSec-WebSocket-Protocol: streamlit, 2|a5511b89"
+        b"|ace0669812cc41e5d7638c00"
+        b"631eb0f0|1795385520\r\n\r\n" % CHROMIUM_WEBSOCKET
+    ),
+    "streamlit websocket again": (
+        b"GET /_stcore/stream HTTP/1.1\r\nHost: 127.0.0.1:45329\r\n%b"
+        b"Cookie: ajs_anonymous_id=961b8437-bc48-4554-b1b2-056ac21a6110; "
+        b"_streamlit_xsrf=2|f64b071b|fffa7a0a41d65d77847990923004ac62|1795385520\r\n"
+        b"Sec-WebSocket-Protocol: streamlit, 2|f64b071b|fffa7a0a41d65d7784799092"
+        b"3004ac62|1795385520, b20abf70-0b17-4217-9d4f-3f0cca4f7619\r\n\r\n"
+        % CHROMIUM_WEBSOCKET
+    ),
+    # Shiny for Python 1.8.0 and Chromium 156.
+    "shiny websocket": (
+        b"GET /websocket/ HTTP/1.1\r\nHost: 127.0.0.1:42423\r\n%b\r\n"
+        % CHROMIUM_WEBSOCKET
+    ),
+    "shiny upload": (
+        b"POST /session/%b/upload/b774df7299a79af224589d35?w= HTTP/1.1\r\n"
+        b"Host: 127.0.0.1:42423\r\nContent-Length: 1\r\n%b\r\n"
+        % (SHINY_SESSION, CHROMIUM)
+    ),
+    # Panel 1.9.4 and Chromium 156; the token's compressed payload is cut short.
+    "panel page": b"GET /counter HTTP/1.1\r\nHost: 127.0.0.1:40763\r\n\r\n",
+    "panel websocket": (
+        b"GET /counter/ws HTTP/1.1\r\nHost: 127.0.0.1:40763\r\n%b"
+        b"Sec-WebSocket-Protocol: bokeh, eyJzZXNzaW9uX2lkIjogIjJWRlNoVzJkVk5uQ3NLYnQ1"
+        b"QjBIN2o2M3dHdldwb1ROcFRRS2FoQktuQk5KIiwgInNlc3Npb25fZXhwaXJ5IjogMTc5NTM4NTg0MSwgIl"
+        b"9fYmtfX3psaWJfIjogImVOcGRVbDF2MmpBVV9TdVduOW91SnNrb2cifQ\r\n\r\n"
+        % CHROMIUM_WEBSOCKET
     ),
 }
 

@@ -25,7 +25,8 @@ class Response(Protocol):
     """
     What ``learn`` may look at, before any of it leaves the worker.
 
-    ``body`` is what has been produced so far, up to a few KiB.
+    ``body`` is what has been produced so far, up to a few KiB; where ``status`` is
+    101, what was said over the WebSocket.
     """
 
     status: int
@@ -42,6 +43,7 @@ NamedSlot = Callable[[bytes], int | None]
 
 OK: Final = range(200, 300)
 NOT_FOUND: Final = 404
+SWITCHED: Final = 101
 
 LONGEST_VALUE: Final = 128
 "Bytes of a value that stand in a key as they are; a longer one is hashed."
@@ -234,7 +236,7 @@ def in_body(pattern: bytes, content_type: bytes = b"") -> Learn:
     search = re.compile(pattern).search
 
     def learn(response: Response) -> bytes | None:
-        if not response.body:
+        if not response.body or response.status == SWITCHED:
             return None
         media_type = only(response.values(b"content-type")) or b""
         match = search(response.body) if media_type.startswith(content_type) else None

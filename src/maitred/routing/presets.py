@@ -3,7 +3,7 @@ The affinities of known frameworks, one value each. Pure.
 
 Each says where the framework puts the name of a session in its requests, and in
 which response it first appears. To add one, add a value and a test that drives the
-real framework with its own client: a preset nobody has tried is not listed.
+real framework with its own client: docs/reference/frameworks.md says which were tried.
 """
 
 from __future__ import annotations
@@ -14,12 +14,30 @@ from typing import Final
 
 from .affinity import (
     Affinity,
+    cookie,
     deleted,
     header,
     in_body,
     query,
     response_header,
     where_path,
+)
+from .places import (
+    first_of,
+    in_messages,
+    in_path,
+    nowhere,
+    session_of_token,
+    subprotocol,
+    through,
+    unmasked,
+)
+
+_BOKEH_SESSION: Final = first_of(
+    through(subprotocol(2), session_of_token),
+    query("bokeh-session-id"),
+    header("bokeh-session-id"),
+    through(query("bokeh-token"), session_of_token),
 )
 
 _ALL: Final = (
@@ -46,6 +64,90 @@ _ALL: Final = (
         learn=in_body(rb'\A0\{"sid":"([A-Za-z0-9_-]+)"'),
         stampable=True,
         about="Socket.IO and Engine.IO: query sid, made by the server in the handshake",
+    ),
+    Affinity(
+        name="streamlit",
+        # The browser and not the session: the path /media/ names no session.
+        find=through(cookie("_streamlit_xsrf"), unmasked),
+        about="Streamlit: the token in cookie _streamlit_xsrf, one for each browser",
+    ),
+    Affinity(
+        name="shiny",
+        find=in_path(rb"/session/([0-9a-f]{64})/"),
+        learn=in_messages(rb'"sessionId": ?"([0-9a-f]{64})"'),
+        about="Shiny for Python: path /session/NAME/, made by the server in the first"
+        " message of its WebSocket",
+    ),
+    Affinity(
+        name="bokeh",
+        find=_BOKEH_SESSION,
+        learn=nowhere,
+        about="Bokeh: the session in the token of its WebSocket, or bokeh-session-id in"
+        " query or header; made by the server, which the worker hears of from Bokeh",
+    ),
+    Affinity(
+        name="panel",
+        find=_BOKEH_SESSION,
+        learn=nowhere,
+        about="Panel: the same as bokeh",
+    ),
+    Affinity(
+        name="marimo",
+        find=first_of(
+            header("marimo-session-id"), where_path(rb"/ws\Z", query("session_id"))
+        ),
+        about="marimo: header Marimo-Session-Id, or query session_id of its WebSocket;"
+        " made by the browser",
+    ),
+    Affinity(
+        name="rooms",
+        find=first_of(in_path(rb"/(?:rooms?|docs?|games?)/([^/]+)"), query("room")),
+        about="Rooms, documents, games: what follows /room/, /doc/ or /game/ (or their"
+        " plural) in the path, or query room; made by the client",
+    ),
+    Affinity(
+        name="llm",
+        find=first_of(
+            header("x-session-id"),
+            header("x-session-affinity"),
+            header("x-claude-code-session-id"),
+            header("session-id"),
+            header("session_id"),
+            header("x-dynamo-session-id"),
+        ),
+        about="LLM inference: header X-Session-Id, X-Session-Affinity,"
+        " X-Claude-Code-Session-Id, Session-Id, session_id or X-Dynamo-Session-ID;"
+        " made by the client",
+    ),
+    Affinity(
+        name="mcp-modern",
+        find=header("mcp-param-session"),
+        about="MCP without sessions: header Mcp-Param-Session, of an argument that the"
+        ' tool\'s schema marks "x-mcp-header": "Session"; made by the application',
+    ),
+    Affinity(
+        name="graphql-sse",
+        find=first_of(header("x-graphql-event-stream-token"), query("token")),
+        about="GraphQL over SSE, single connection mode: header"
+        " X-GraphQL-Event-Stream-Token or query token, made by the server for a PUT",
+    ),
+    Affinity(
+        name="reflex",
+        find=first_of(
+            where_path(rb"/_event\b", query("token")), header("reflex-client-token")
+        ),
+        about="Reflex: query token of /_event/, or header Reflex-Client-Token; made by"
+        " the browser",
+    ),
+    Affinity(
+        name="solara",
+        find=cookie("solara-session-id"),
+        about="Solara: cookie solara-session-id, one for each browser",
+    ),
+    Affinity(
+        name="chainlit",
+        find=cookie("X-Chainlit-Session-id"),
+        about="Chainlit: cookie X-Chainlit-Session-id, which it sets for this purpose",
     ),
 )
 

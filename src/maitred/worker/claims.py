@@ -27,7 +27,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT: Final = 4096
-"Bytes of a response in which a session's name is looked for."
+"Bytes of a response, or said over a WebSocket, in which a name is looked for."
 STARTS: Final = ("http.response.start", "websocket.accept")
 
 
@@ -71,10 +71,16 @@ class Reply:
             self.status = message.get("status", 101)
             self._headers = list(message.get("headers") or ())
             return True
-        if message["type"] == "http.response.body" and len(self.body) < BODY_LIMIT:
-            self.body += message.get("body", b"")[: BODY_LIMIT - len(self.body)]
-            return True
-        return False
+        if len(self.body) >= BODY_LIMIT:
+            return False
+        if message["type"] == "http.response.body":
+            said = message.get("body") or b""
+        elif message["type"] == "websocket.send":
+            said = message.get("bytes") or (message.get("text") or "").encode()
+        else:
+            return False
+        self.body += said[: BODY_LIMIT - len(self.body)]
+        return True
 
     def values(self, name: bytes) -> list[bytes]:
         """Give the value of every header line called *name* (lower case), in order."""

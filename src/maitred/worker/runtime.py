@@ -50,7 +50,7 @@ from maitred.wire.messages import (
 )
 from maitred.wire.scoreboard import Scoreboard
 
-from . import target
+from . import hooks, target
 from .claims import Claims
 from .gate import Elsewhere
 from .keys import OwnKeys
@@ -113,6 +113,7 @@ class Worker:
         self.router = Router(affinities(settings.affinity, self.seal))
         if self.seal.signs and any(a.stampable for a in self.router.affinities):
             stamp_ids(self.seal, slot)
+        hooks.install(self.router.affinities, self.keys)
         self.serving = Serving(
             app,
             board,

@@ -2,7 +2,16 @@
 
 import pytest
 
-from heads import MCP_SESSION, REAL, SOCKETIO_SESSION, SSE_SESSION, request
+from heads import (
+    BOKEH_SESSION,
+    MCP_SESSION,
+    REAL,
+    SHINY_SESSION,
+    SOCKETIO_SESSION,
+    SSE_SESSION,
+    STREAMLIT_TOKEN,
+    request,
+)
 from maitred.routing import PRESETS
 from maitred.routing.http1 import sniff_head
 
@@ -65,6 +74,14 @@ SOCKETIO_OPENED = Answer(
         ("socketio", "socketio handshake", None),
         ("socketio", "socketio poll", b"socketio=" + SOCKETIO_SESSION),
         ("socketio", "socketio send", b"socketio=" + SOCKETIO_SESSION),
+        ("streamlit", "streamlit health", None),
+        ("streamlit", "streamlit websocket", b"streamlit=" + STREAMLIT_TOKEN),
+        ("streamlit", "streamlit websocket again", b"streamlit=" + STREAMLIT_TOKEN),
+        ("shiny", "shiny websocket", None),
+        ("shiny", "shiny upload", b"shiny=" + SHINY_SESSION),
+        ("panel", "panel page", None),
+        ("panel", "panel websocket", b"panel=" + BOKEH_SESSION),
+        ("bokeh", "panel websocket", b"bokeh=" + BOKEH_SESSION),
     ],
 )
 def test_preset_finds_the_session_of_a_real_request(preset, recorded, key):
@@ -72,9 +89,18 @@ def test_preset_finds_the_session_of_a_real_request(preset, recorded, key):
     assert PRESETS[preset].key(sniff_head(REAL[recorded])) == key
 
 
+# The first message of Shiny's WebSocket.
+SHINY_BEGUN = Answer(
+    101,
+    [],
+    b'{"config": {"workerId": "", "sessionId": "%b", "user": null}}' % SHINY_SESSION,
+)
+
+
 @pytest.mark.parametrize(
     ("preset", "answer", "session"),
     [
+        ("shiny", SHINY_BEGUN, SHINY_SESSION),
         ("mcp", MCP_INITIALIZED, MCP_SESSION),
         ("mcp-sse", SSE_BEGUN, SSE_SESSION),
         ("socketio", SOCKETIO_OPENED, SOCKETIO_SESSION),
@@ -151,10 +177,57 @@ def test_mcp_session_ends_with_its_delete():
     assert not ends(sniff_head(REAL["mcp call"]), 404)
 
 
+@pytest.mark.parametrize(
+    ("preset", "line", "headers", "found"),
+    [
+        ("bokeh", b"/app?bokeh-session-id=s1", (), b"s1"),
+        ("bokeh", b"/app", (b"Bokeh-Session-Id: s1",), b"s1"),
+        ("bokeh", b"/?bokeh-token=eyJzZXNzaW9uX2lkIjogInMxIn0.sig", (), b"s1"),
+        ("bokeh", b"/?bokeh-token=eyJ9", (), None),
+        ("marimo", b"/ws?session_id=s_1&file=a", (), b"s_1"),
+        ("marimo", b"/n/ws?session_id=s_1", (), b"s_1"),
+        ("marimo", b"/n/api/kernel/run", (b"Marimo-Session-Id: s_1",), b"s_1"),
+        ("marimo", b"/n?session_id=s_1", (), None),
+        ("rooms", b"/room/7", (), b"7"),
+        ("rooms", b"/api/docs/a%20b/edit", (), b"a b"),
+        ("rooms", b"/ws?room=7", (), b"7"),
+        ("rooms", b"/bathroom/7", (), None),
+        ("llm", b"/v1/chat", (b"X-Session-Id: s1",), b"s1"),
+        ("llm", b"/v1/chat", (b"session_id: s1",), b"s1"),
+        ("llm", b"/v1/chat", (b"X-Dynamo-Session-ID: s1",), b"s1"),
+        ("mcp-modern", b"/mcp", (b"Mcp-Param-Session: s1",), b"s1"),
+        ("graphql-sse", b"/g", (b"X-GraphQL-Event-Stream-Token: s1",), b"s1"),
+        ("graphql-sse", b"/g?token=s1", (), b"s1"),
+        ("reflex", b"/_event/?token=s1&EIO=4", (), b"s1"),
+        ("reflex", b"/_upload", (b"Reflex-Client-Token: s1",), b"s1"),
+        ("reflex", b"/login?token=s1", (), None),
+        ("solara", b"/", (b"Cookie: solara-session-id=s1",), b"s1"),
+        ("chainlit", b"/ws/", (b"Cookie: X-Chainlit-Session-id=s1",), b"s1"),
+    ],
+)
+def test_preset_finds_what_its_framework_documents(preset, line, headers, found):
+    """Each place is looked at, and nothing like it elsewhere."""
+    head = sniff_head(request(b"GET %b HTTP/1.1" % line, *headers))
+    assert PRESETS[preset].find(head) == found
+
+
+def test_websocket_teaches_no_preset_that_reads_bodies():
+    """What is said over a WebSocket is no body, and no body is said over one."""
+    said = Answer(101, [], SOCKETIO_OPENED.body)
+    assert PRESETS["socketio"].learn(said) is None
+    assert PRESETS["shiny"].learn(Answer(200, [], SHINY_BEGUN.body)) is None
+
+
 def test_table_is_keyed_by_name():
-    """Every preset learns, says what it is about, and stands under its own name."""
+    """Every preset says what it is about, and stands under its own name."""
     for name, preset in PRESETS.items():
         assert preset.name == name
-        assert preset.learn is not None
         assert preset.about
-    assert list(PRESETS) == ["mcp", "mcp-sse", "socketio"]
+
+
+@pytest.mark.parametrize(
+    "preset", ["mcp", "mcp-sse", "socketio", "shiny", "bokeh", "panel"]
+)
+def test_names_that_the_server_makes_are_learned(preset):
+    """A name that the master has not heard of is not remembered."""
+    assert PRESETS[preset].learn is not None

@@ -7,7 +7,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from heads import GOOD, request
-from maitred.routing import PRESETS, Affinity, affinities
+from maitred.routing import Affinity, affinities
 from maitred.routing.affinity import ip
 from maitred.routing.http1 import sniff_head
 from maitred.worker.claims import BODY_LIMIT, Claims, Reply, ScopeHead
@@ -377,6 +377,13 @@ def test_reply_of_a_websocket_has_a_status():
     assert reply.status == 101
 
 
-def test_presets_that_learn_are_what_claims_are_for():
-    """Every preset works through this wrapper."""
-    assert all(preset.learn for preset in PRESETS.values())
+def test_reply_keeps_what_is_said_over_a_websocket():
+    """Text and bytes alike, up to the limit."""
+    reply = Reply()
+    assert reply.add({"type": "websocket.send", "text": "a", "bytes": None})
+    assert reply.add({"type": "websocket.send", "bytes": b"b"})
+    assert reply.body == b"ab"
+    assert reply.add({"type": "websocket.send", "text": "c" * BODY_LIMIT})
+    assert len(reply.body) == BODY_LIMIT
+    assert not reply.add({"type": "websocket.send", "bytes": b"d"})
+    assert not Reply().add({"type": "websocket.close"})

@@ -1,0 +1,109 @@
+"""
+Further places where frameworks put the name of a session. Pure.
+
+Each is a ``find`` or a ``learn`` for an Affinity, as those in ``affinity``, or makes
+one out of others.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import re
+from collections.abc import Callable
+from typing import Final
+
+from .affinity import SWITCHED, Find, Learn, Response, decoded, only
+from .http1 import Head
+
+SESSION_ID: Final = re.compile(rb'"session_id": *"([^"\\]+)"')
+
+
+def first_of(*finds: Find) -> Find:
+    """Look with each of *finds* in order, until one finds a name."""
+
+    def find(head: Head) -> bytes | None:
+        return next(filter(None, (find(head) for find in finds)), None)
+
+    return find
+
+
+def nowhere(_: object) -> None:
+    """Learn from no response: the worker is told by a hook in the framework."""
+
+
+def in_path(pattern: bytes) -> Find:
+    """Look at the path: the first group of the regular expression *pattern*."""
+    search = re.compile(pattern).search
+
+    def find(head: Head) -> bytes | None:
+        match = search(head.path)
+        return decoded(match[1]) if match else None
+
+    return find
+
+
+def subprotocol(number: int) -> Find:
+    """Look at entry *number*, from 1, of what a WebSocket client says it speaks."""
+
+    def find(head: Head) -> bytes | None:
+        line = only(head.values(b"sec-websocket-protocol"))
+        entries = [] if line is None else line.split(b",")
+        return entries[number - 1].strip() if len(entries) >= number else None
+
+    return find
+
+
+def through(find: Find, read: Callable[[bytes], bytes | None]) -> Find:
+    """Look with *find*, and take what *read* makes of it."""
+
+    def found(head: Head) -> bytes | None:
+        value = find(head)
+        return read(value) if value else None
+
+    return found
+
+
+def unmasked(value: bytes) -> bytes | None:
+    """
+    Give the token in *value*, ``2|mask|masked token|time``, all but the time in hex.
+
+    The mask changes with every response, the token does not.
+    """
+    parts = value.strip(b"\"'").split(b"|")
+    if len(parts) != len(("2", "mask", "masked", "time")) or parts[0] != b"2":
+        return None
+    try:
+        mask, masked = binascii.unhexlify(parts[1]), binascii.unhexlify(parts[2])
+    except binascii.Error:
+        return None
+    token = bytes(a ^ b for a, b in zip(masked, itertools.cycle(mask), strict=False))
+    return binascii.hexlify(token)
+
+
+def session_of_token(token: bytes) -> bytes | None:
+    """Give ``session_id`` of a base64url JSON object, before the dot of a signature."""
+    text, _, _ = token.partition(b".")
+    try:
+        decoded_text = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+    except binascii.Error:
+        return None
+    match = SESSION_ID.search(decoded_text)
+    return match[1] if match else None
+
+
+def in_messages(pattern: bytes) -> Learn:
+    """
+    Learn from the first bytes that the application says over a WebSocket.
+
+    Args:
+        pattern: A regular expression; its first group is the session's name.
+    """
+    search = re.compile(pattern, re.DOTALL).search
+
+    def learn(response: Response) -> bytes | None:
+        match = search(response.body) if response.status == SWITCHED else None
+        return match[1] if match else None
+
+    return learn
