@@ -11,6 +11,7 @@ To add a part, write a function that gives Markdown and enter it in PARTS.
 
 import ast
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -83,6 +84,18 @@ def exit_codes():
 def presets():
     rows = [("preset", "where the session's name stands, and who makes it")]
     rows += [(f"`{preset.name}`", preset.about) for preset in PRESETS.values()]
+    return table(*rows)
+
+
+def frameworks():
+    results = json.loads((DOCS.parent / "frameworks" / "results.json").read_text())
+    rows = [("framework", "served with", "of 8 users kept their state", "on uvicorn")]
+    for name, result in results.items():
+        kept = f"{result['maitred']}, in {result['processes']} processes"
+        options = f"`{' '.join(result['options'])}`"
+        rows.append(
+            (f"{name} {result['version']}", options, kept, str(result["uvicorn"]))
+        )
     return table(*rows)
 
 
@@ -187,6 +200,7 @@ PARTS = {
     "status-options": lambda: options_of(status),
     "exit-codes": exit_codes,
     "presets": presets,
+    "frameworks": frameworks,
     "policies": policies,
     "refusals": refusals,
     "status-fields": status_fields,

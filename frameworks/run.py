@@ -44,7 +44,7 @@ PATIENCE = {"maitred": 15.0, "uvicorn": 4.0}
 OPTIONS = {
     "streamlit": ["--affinity", "streamlit"],
     "gradio": ["--affinity", "sticky"],
-    "nicegui": ["--affinity", "nicegui"],
+    "nicegui": ["--affinity", "sticky"],
     "shiny": ["--affinity", "shiny"],
     "panel": ["--affinity", "panel"],
     "marimo": ["--affinity", "marimo"],

@@ -14,9 +14,10 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .affinity import SWITCHED, Find, Learn, Response, decoded, only
+from .affinity import SWITCHED, Find, Learn, Response, decoded, in_body, only
 from .http1 import Head
 
+CREATED: Final = 201
 SESSION_ID: Final = re.compile(rb'"session_id": *"([^"\\]+)"')
 
 
@@ -91,6 +92,12 @@ def session_of_token(token: bytes) -> bytes | None:
         return None
     match = SESSION_ID.search(decoded_text)
     return match[1] if match else None
+
+
+def created(pattern: bytes, content_type: bytes) -> Learn:
+    """Learn from the start of a body as ``in_body`` does, where the status is 201."""
+    read = in_body(pattern, content_type)
+    return lambda response: read(response) if response.status == CREATED else None
 
 
 def in_messages(pattern: bytes) -> Learn:

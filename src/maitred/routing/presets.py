@@ -23,6 +23,7 @@ from .affinity import (
     where_path,
 )
 from .places import (
+    created,
     first_of,
     in_messages,
     in_path,
@@ -123,13 +124,14 @@ _ALL: Final = (
         name="mcp-modern",
         find=header("mcp-param-session"),
         about="MCP without sessions: header Mcp-Param-Session, of an argument that the"
-        ' tool\'s schema marks "x-mcp-header": "Session"; made by the application',
+        ' tool\'s schema marks "x-mcp-header": "Session"; made by the client',
     ),
     Affinity(
         name="graphql-sse",
         find=first_of(header("x-graphql-event-stream-token"), query("token")),
+        learn=created(rb"\A([0-9A-Za-z_.-]{16,128})\Z", content_type=b"text/plain"),
         about="GraphQL over SSE, single connection mode: header"
-        " X-GraphQL-Event-Stream-Token or query token, made by the server for a PUT",
+        " X-GraphQL-Event-Stream-Token or query token, made by the server in its answer to a PUT",
     ),
     Affinity(
         name="reflex",

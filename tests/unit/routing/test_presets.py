@@ -211,6 +211,21 @@ def test_preset_finds_what_its_framework_documents(preset, line, headers, found)
     assert PRESETS[preset].find(head) == found
 
 
+@pytest.mark.parametrize(
+    ("status", "media_type", "body", "found"),
+    [
+        (201, b"text/plain; charset=utf-8", SSE_SESSION, SSE_SESSION),
+        (200, b"text/plain; charset=utf-8", SSE_SESSION, None),
+        (201, b"application/json", SSE_SESSION, None),
+        (201, b"text/plain", b"{}", None),
+    ],
+)
+def test_graphql_stream_is_learned_when_it_is_created(status, media_type, body, found):
+    """The answer to the PUT that reserves a stream is its token and nothing else."""
+    answer = Answer(status, [(b"content-type", media_type)], body)
+    assert PRESETS["graphql-sse"].learn(answer) == found
+
+
 def test_websocket_teaches_no_preset_that_reads_bodies():
     """What is said over a WebSocket is no body, and no body is said over one."""
     said = Answer(101, [], SOCKETIO_OPENED.body)
@@ -226,7 +241,8 @@ def test_table_is_keyed_by_name():
 
 
 @pytest.mark.parametrize(
-    "preset", ["mcp", "mcp-sse", "socketio", "shiny", "bokeh", "panel"]
+    "preset",
+    ["mcp", "mcp-sse", "socketio", "shiny", "bokeh", "panel", "graphql-sse"],
 )
 def test_names_that_the_server_makes_are_learned(preset):
     """A name that the master has not heard of is not remembered."""
