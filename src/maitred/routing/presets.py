@@ -131,7 +131,8 @@ _ALL: Final = (
         find=first_of(header("x-graphql-event-stream-token"), query("token")),
         learn=created(rb"\A([0-9A-Za-z_.-]{16,128})\Z", content_type=b"text/plain"),
         about="GraphQL over SSE, single connection mode: header"
-        " X-GraphQL-Event-Stream-Token or query token, made by the server in its answer to a PUT",
+        " X-GraphQL-Event-Stream-Token or query token; made by the server in its answer"
+        " to a PUT",
     ),
     Affinity(
         name="reflex",
