@@ -49,16 +49,19 @@ async def echo(scope, receive, send):
         await send({"type": "websocket.send", "text": f"{os.getpid()} {said}"})
 
 
-async def answer(scope, receive, send):
-    """Answer one request."""
+async def whole_body(receive):
+    """Read a request's body to its end."""
     body = b""
-    while (
-        scope["path"] != "/early"
-        and (event := await receive())["type"] == "http.request"
-    ):
+    while (event := await receive())["type"] == "http.request":
         body += event.get("body", b"")
         if not event.get("more_body"):
             break
+    return body
+
+
+async def answer(scope, receive, send):
+    """Answer one request."""
+    body = b"" if scope["path"] == "/early" else await whole_body(receive)
     query = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
     headers = {k.decode(): v.decode("latin1") for k, v in scope["headers"]}
     extra: list[tuple[bytes, bytes]] = []

@@ -1,4 +1,4 @@
-"""Connections that workers give back: taken for what they are, never for what is said."""
+"""Connections that workers give back are taken for what they are."""
 
 from __future__ import annotations
 

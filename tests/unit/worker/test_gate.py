@@ -265,7 +265,8 @@ def test_bad_body_after_the_answer_is_not_answered_twice(server):
 
 def test_upgrade_is_a_request_like_any_other(server):
     """Until the server has made a WebSocket of it, the next one is checked."""
-    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    wanted = b"Connection: upgrade\r\nUpgrade: websocket"
+    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % wanted
     server.hears(upgrade + b"frames")
     assert server.passed == [upgrade]
     assert server.gate.take_all() == b"frames"
