@@ -116,6 +116,10 @@ class RawHead:
         self._lines = lines
         self._lower = lines.lower()
 
+    def has(self, text: bytes) -> bool:
+        """Say whether *text* (lower case) stands in the header lines, cheaply."""
+        return text in self._lower
+
     def values(self, name: bytes) -> list[bytes]:
         """Give the value of every header line called *name* (lower case), in order."""
         mark = b"\n%b:" % name
@@ -191,6 +195,8 @@ def _settle_end(head: RawHead, minor: bytes) -> bool:
     the encoding to a length; httptools takes more encodings than "chunked"; both take
     one in HTTP/1.0.
     """
+    if not head.has(b"\ncontent-length:") and not head.has(b"\ntransfer-encoding:"):
+        return True
     lengths = head.values(b"content-length")
     encodings = head.values(b"transfer-encoding")
     if encodings:

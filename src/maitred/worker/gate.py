@@ -79,6 +79,9 @@ class Gate:
         self._give_back = give_back
         self._refuse = refuse
         self._drop = drop
+        # The last head: clients on kept connections often repeat it byte by byte.
+        self._head: RawHead | None = None
+        self._head_bytes = b""
         self._body: Body
         self._answered = False
 
@@ -123,13 +126,18 @@ class Gate:
 
     def _begin(self) -> bool:
         """Look at the next head; say whether a request has begun."""
-        head = sniff_head(self.pending, self._peer, self._limit)
-        if isinstance(head, NeedMore):
-            return False
-        if isinstance(head, NoMatch):
-            self.take_all()
-            self._refuse(head.status, head.cause)
-            return False
+        if self._head is not None and self.pending.startswith(self._head_bytes):
+            head = self._head
+        else:
+            verdict = sniff_head(self.pending, self._peer, self._limit)
+            if isinstance(verdict, NeedMore):
+                return False
+            if isinstance(verdict, NoMatch):
+                self.take_all()
+                self._refuse(verdict.status, verdict.cause)
+                return False
+            self._head = head = verdict
+            self._head_bytes = self.pending[: head.size]
         elsewhere = self._belongs(head)
         if isinstance(elsewhere, NoMatch):
             self.take_all()

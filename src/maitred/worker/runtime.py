@@ -26,7 +26,7 @@ from maitred.errors import (
     ExitCode,
     PeerMisbehaved,
 )
-from maitred.routing import NoMatch, Router, Seal, affinities
+from maitred.routing import Match, NoMatch, Router, Seal, affinities
 from maitred.routing.affinity import named_slot
 from maitred.routing.http1 import RawHead
 from maitred.routing.seal import parse_keys
@@ -198,7 +198,7 @@ class Worker:
                 if sock is not None:
                     sock.close()
                 continue
-            if handoff.key and not handoff.once:
+            if handoff.key and not handoff.once and named_slot(handoff.key) is None:
                 self.keys.grant(handoff.key)
             visit = Visit(self, handoff)
             adoption = self._loop.create_task(self.serving.adopt(sock, visit))
@@ -286,7 +286,9 @@ class Visit:
     """One connection's stay in this worker (``uvicorn_seam.Visit``)."""
 
     __slots__ = (
+        "_found",
         "_handoff",
+        "_head",
         "_once",
         "_worker",
         "client",
@@ -299,6 +301,9 @@ class Visit:
         """Stay with *worker*, who was handed *handoff*."""
         self._worker = worker
         self._handoff = handoff
+        # The last head that was looked at, and its key; the gate knows repeated ones.
+        self._head: RawHead | None = None
+        self._found: Match | NoMatch = Match(None)
         # A key nobody claimed: the master sent it here for one request.
         self._once = handoff.key if handoff.once else b""
         self.client = (
@@ -319,11 +324,13 @@ class Visit:
     def belongs(self, head: RawHead) -> Elsewhere | NoMatch | None:
         """Say where a request belongs: here, if its key is ours or it has none."""
         worker = self._worker
-        match = worker.router.place(head)
-        if isinstance(match, NoMatch):
-            return match
-        key, learned = match
-        if key is None or worker.keys.has(key) or named_slot(key) == worker.slot:
+        if head is not self._head:
+            self._head, self._found = head, worker.router.place(head)
+        found = self._found
+        if isinstance(found, NoMatch):
+            return found
+        key, learned = found
+        if key is None or named_slot(key) == worker.slot or worker.keys.has(key):
             return None
         if key == self._once:
             self._once = b""

@@ -265,8 +265,7 @@ def test_bad_body_after_the_answer_is_not_answered_twice(server):
 
 def test_upgrade_is_a_request_like_any_other(server):
     """Until the server has made a WebSocket of it, the next one is checked."""
-    wanted = b"Connection: upgrade\r\nUpgrade: websocket"
-    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % wanted
+    upgrade = GET[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     server.hears(upgrade + b"frames")
     assert server.passed == [upgrade]
     assert server.gate.take_all() == b"frames"
@@ -359,3 +358,25 @@ def test_server_holds_one_request_at_a_time(requests, data):
         server.passed.clear()
         server.answers()
     assert server.gate.idle
+
+
+def test_repeated_head_is_read_once(server, monkeypatch):
+    """Equal bytes are an equal head; where it belongs is asked each time."""
+    server.hears(GET).answers()
+
+    def fail(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("maitred.worker.gate.sniff_head", fail)
+    server.hears(GET + GET).answers().answers()
+    assert server.passed == [GET] * 3
+    assert len(server.heads) == 3
+    assert server.heads[0] is server.heads[2]
+
+
+def test_head_that_was_refused_or_is_longer_is_read_anew(server):
+    """Only a whole head that was read counts as known."""
+    server.hears(GET).answers().hears(GET[:-2] + b"X: 1\r\n\r\n").answers()
+    assert server.heads[1].values(b"x") == [b"1"]
+    server.hears(GET)
+    assert server.heads[2].values(b"x") == []
