@@ -1,4 +1,4 @@
-"""Connections that workers give back are taken for what they are."""
+"""Connections that workers give back: taken for what they are, not what is said."""
 
 from __future__ import annotations
 

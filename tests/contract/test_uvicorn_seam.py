@@ -25,7 +25,14 @@ from heads import GOOD
 from maitred.routing.http1 import sniff_head
 from maitred.wire.scoreboard import Scoreboard
 from maitred.worker.claims import ScopeHead
-from maitred.worker.uvicorn_seam import PROTOCOLS, Serving, StartupFailed
+from maitred.worker.gate import Elsewhere
+from maitred.worker.uvicorn_seam import (
+    MOST_UNREAD,
+    PROTOCOLS,
+    READ_SIZE,
+    Serving,
+    StartupFailed,
+)
 
 DEADLINE = 10.0
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -744,6 +751,188 @@ def test_loop_is_the_one_asked_for(board, loop, module):
         assert type(made).__module__.startswith(module)
     finally:
         made.close()
+
+
+# Requests that belong elsewhere.
+
+ELSEWHERE = Elsewhere(b"key", learned=False)
+AWAY = b"GET /there HTTP/1.1\r\nHost: a\r\n\r\n"
+GREETING = b"HTTP/1.1 200 OK\r\n\r\nfrom elsewhere"
+
+
+async def returned(client):
+    """Wait until the connection is given back; give it, and what was unread."""
+    await until(lambda: client.visit.back)
+    sock, to, unread = client.visit.back
+    assert to == ELSEWHERE
+    return sock, unread
+
+
+@on_every_loop
+async def test_connection_is_returned_alive(http, board):
+    """Whoever gets it reads on where the gate stopped, and can answer."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            client.visit.elsewhere[b"/there"] = ELSEWHERE
+            await client.send(GET)
+            await client.receive()
+            await client.send(AWAY)
+            sock, unread = await returned(client)
+            with sock:
+                assert unread == AWAY
+                await until(lambda: not serving.open)
+                await client.send(b"more")
+                loop = asyncio.get_running_loop()
+                assert await loop.sock_recv(sock, 100) == b"more"
+                await loop.sock_sendall(sock, GREETING)
+                assert await client.receive(GREETING) == GREETING
+            assert await client.receive(b"never") == b""
+        assert client.visit.said == ["taken", "returned"]
+        assert (board.connections, serving.untaken) == (0, 0)
+
+
+@on_every_loop
+async def test_connection_can_be_returned_before_it_begins(http, board):
+    """The bytes it was handed over with may belong elsewhere already."""
+    app = App()
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client() as client:
+            client.visit.elsewhere[b"/there"] = ELSEWHERE
+            visit = Visit(prefix=AWAY)
+            visit.elsewhere[b"/there"] = ELSEWHERE
+            client.visit = visit
+            await serving.adopt(client.theirs, visit)
+            sock, unread = await returned(client)
+            with sock:
+                assert unread == AWAY
+    assert "http" not in app.events
+    assert client.visit.said == ["taken", "returned"]
+
+
+@on_every_loop
+async def test_connection_is_returned_after_the_last_answer(http, board):
+    """As long as the client has not read it, it is ours."""
+    app = App()
+    size = 8_000_000
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            client.visit.elsewhere[b"/there"] = ELSEWHERE
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+            await client.send(head + b"x" * size + AWAY)
+            await until(lambda: "answered" in app.events)
+            assert client.visit.back is None
+            data = b""
+            while len(data.partition(b"\r\n\r\n")[2]) < size:
+                data += await asyncio.get_running_loop().sock_recv(client.sock, 1 << 20)
+            sock, unread = await returned(client)
+            with sock:
+                assert unread == AWAY
+
+
+@on_every_loop
+async def test_answer_that_nobody_reads_cannot_travel(http, board):
+    """After the time for a head, the request is misdirected: the connection ends."""
+    app = App()
+    size = 8_000_000
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving, head_timeout=0.05)
+            client.visit.elsewhere[b"/there"] = ELSEWHERE
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+            await client.send(head + b"x" * size + AWAY)
+            await until(lambda: "answered" in app.events)
+            await asyncio.sleep(0.1)
+            data = await client.receive(b"never")
+            assert b"x" * 100 + b"HTTP/1.1 421 Misdirected Request\r\n" in data
+            assert client.visit.back is None
+        await until(lambda: not serving.open)
+        assert client.visit.said == ["taken", "closed"]
+
+
+@on_every_loop
+async def test_connection_on_its_way_out_is_not_shut_down(board):
+    """A worker that leaves lets a return finish."""
+    app = App()
+    size = 8_000_000
+    serving = make(app, board)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            client.visit.elsewhere[b"/there"] = ELSEWHERE
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+            await client.send(head + b"x" * size + AWAY)
+            await until(lambda: "answered" in app.events)
+            serving.finish(DEADLINE)
+            read = 0
+            while client.visit.back is None:
+                with contextlib.suppress(BlockingIOError):
+                    read += len(client.sock.recv(1 << 20))
+                await asyncio.sleep(0)
+            sock, _ = client.visit.back[:2]
+            with sock:
+                assert client.visit.said == ["taken", "returned"]
+
+
+async def eager(_scope, receive, send):
+    """Ask again and again whether the client has left; answer after a while."""
+    await receive()
+    for _ in range(200):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(receive(), 0.0001)
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@on_every_loop
+async def test_what_waits_for_an_answer_is_bounded(http, board):
+    """However often the application listens, a client cannot fill our memory."""
+    serving = make(eager, board, http, lifespan="off")
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            loop = asyncio.get_running_loop()
+            ahead = GET * 100_000
+            sending = asyncio.ensure_future(loop.sock_sendall(client.sock, ahead))
+            [connection] = serving._server.server_state.connections
+            most = 0
+
+            async def watch():
+                """Note how much waits."""
+                nonlocal most
+                while True:
+                    most = max(most, len(connection._gate.pending))
+                    await asyncio.sleep(0)
+
+            watching = asyncio.ensure_future(watch())
+            await client.receive(b"\r\n\r\n")
+            for task in (sending, watching):
+                task.cancel()
+            assert 0 < most <= MOST_UNREAD
+
+
+@on_every_loop
+async def test_no_more_is_read_at_once_than_can_be_returned(http, board):
+    """Both loops let the reading side say how much comes in one piece."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            head = b"POST /there HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n"
+            sending = asyncio.ensure_future(client.send(head + b"x" * 900_000))
+            await asyncio.sleep(0.01)
+            visit = client.visit = Visit()
+            visit.elsewhere[b"/there"] = ELSEWHERE
+            await serving.adopt(client.theirs, visit)
+            sock, unread = await returned(client)
+            with sock:
+                assert len(unread) <= READ_SIZE
+            sending.cancel()
+            await asyncio.wait([sending])
 
 
 # What the application is told, and what the master saw.
