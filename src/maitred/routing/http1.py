@@ -136,6 +136,7 @@ class RawHead:
 
 BAD_REQUEST: Final = NoMatch(400, "bad_request")
 BAD_HOST: Final = NoMatch(400, "bad_host")
+AMBIGUOUS: Final = NoMatch(400, "ambiguous_session")
 TLS: Final = NoMatch(400, "tls")
 BAD_VERSION: Final = NoMatch(505, "bad_version")
 TOO_LARGE: Final = NoMatch(431, "head_too_large")

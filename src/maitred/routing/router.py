@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .affinity import Affinity
-from .http1 import HEAD_LIMIT, Head, RawHead, sniff_head
+from .http1 import AMBIGUOUS, HEAD_LIMIT, Head, RawHead, sniff_head
 from .verdict import Match, NoMatch, Verdict
 
 KEYLESS = Match(None)
-AMBIGUOUS = NoMatch(400, "ambiguous_session")
 
 
 class Router:
