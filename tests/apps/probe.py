@@ -113,16 +113,6 @@ async def answer(scope, receive, send):
     await send({"type": "http.response.body", "body": content})
 
 
-async def whole_body(receive):
-    """Receive a request's body to its end."""
-    body = b""
-    while (event := await receive())["type"] == "http.request":
-        body += event.get("body", b"")
-        if not event.get("more_body"):
-            break
-    return body
-
-
 async def stream(send, chunks):
     """Send *chunks* chunks of a response."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
