@@ -22,7 +22,6 @@ from maitred.routing.http1 import RawHead, sniff_head
 from maitred.routing.proxy_protocol import ProxyHeader, sniff_proxy
 from maitred.wire.codec import HEADER, Codec
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER
-from maitred.worker.gate import Stage
 
 LIMIT = 4096
 
@@ -56,7 +55,7 @@ def head(data: bytes) -> None:
 
     one_verdict(sniff, data)
     found = sniff_head(data, b"", LIMIT)
-    if isinstance(found, RawHead) and found.length == 0 and not found.upgrade:
+    if isinstance(found, RawHead) and found.length == 0:
         agree(data[: found.size], 1)
 
 
@@ -71,8 +70,7 @@ def gate(data: bytes) -> None:
     assert whole.requests == pieces.requests
     assert whole.refusal == pieces.refusal
     assert whole.gate.stage is pieces.gate.stage
-    if whole.gate.stage is not Stage.OPEN:
-        agree(b"".join(whole.requests), len(whole.requests))
+    agree(b"".join(whole.requests), len(whole.requests))
 
 
 def agree(data: bytes, requests: int) -> None:

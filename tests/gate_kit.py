@@ -52,6 +52,7 @@ class Gated:
             pass_on=self._pass_on,
             give_back=lambda to, unread: setattr(self, "given_back", (to, unread)),
             refuse=lambda status, cause: setattr(self, "refusal", (status, cause)),
+            drop=lambda: setattr(self, "refusal", (0, "answered before")),
         )
 
     @property

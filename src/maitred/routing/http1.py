@@ -182,7 +182,7 @@ def _settle(head: RawHead, target: bytes, minor: bytes) -> NoMatch | None:
     """Find out where *head*'s request goes and ends; say what is in doubt."""
     if target == b"*" and head.method != b"OPTIONS":
         return BAD_REQUEST
-    if not _settle_end(head, minor) or not _settle_upgrade(head, minor):
+    if not _settle_end(head, minor):
         return BAD_REQUEST
     return None if _settle_host(head, target, minor) else BAD_HOST
 
@@ -209,28 +209,6 @@ def _settle_end(head: RawHead, minor: bytes) -> bool:
             return False
         head.length = int(lengths[0])
     return True
-
-
-def _settle_upgrade(head: RawHead, minor: bytes) -> bool:
-    """
-    Say whether it is beyond doubt that a WebSocket is asked for, or that none is.
-
-    After an upgrade nothing is checked any more, so whoever is asked must agree that
-    it is one. uvicorn lets the last Upgrade and the last Connection win, and takes
-    any method; a body may pass for what follows (RFC 9110 section 7.8, RFC 6455 4.1).
-    """
-    upgrades = head.values(b"upgrade")
-    if not any(b"websocket" in value.lower() for value in upgrades):
-        return True
-    connections = head.values(b"connection")
-    tokens = b",".join(connections).lower().split(b",")
-    if b"upgrade" not in [token.strip(b" \t") for token in tokens]:
-        return True
-    return (
-        [value.lower() for value in upgrades] == [b"websocket"]
-        and len(connections) == 1
-        and (head.method, minor, head.length) == (b"GET", b"1", 0)
-    )
 
 
 def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
