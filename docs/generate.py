@@ -23,9 +23,8 @@ import maitred.errors
 from maitred.cli.serve import serve
 from maitred.cli.status import status
 from maitred.placement import POLICIES
-from maitred.routing import PRESETS, http1
+from maitred.routing import PRESETS
 from maitred.routing.refusal import WHY
-from maitred.routing.verdict import NoMatch
 from maitred.supervision.lifecycle import IGNORED, TRANSITIONS
 
 DOCS = Path(__file__).parent
@@ -107,15 +106,14 @@ def policies():
 
 
 def refusals():
-    verdicts = [v for v in vars(http1).values() if isinstance(v, NoMatch)]
-    statuses = {v.cause: v.status for v in verdicts} | statuses_in_calls()
+    statuses = statuses_in_source()
     rows = [("status", "cause", "what the client reads")]
     rows += [(str(statuses[cause]), f"`{cause}`", text) for cause, text in WHY.items()]
     return table(*rows)
 
 
-def statuses_in_calls():
-    """Find the calls ``refuse(..., STATUS, CAUSE)`` in the source."""
+def statuses_in_source():
+    """Find ``NoMatch(STATUS, CAUSE)`` and ``refuse(..., STATUS, CAUSE)``."""
     found = {}
     for path in Path(inspect.getfile(maitred)).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

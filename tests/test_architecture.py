@@ -29,16 +29,18 @@ MAY_IMPORT = {
     "errors": set(),
     "logs": {"errors"},
     "config": {"errors"},
+    # What the master checks and the workers use.
+    "certificates": {"routing", "errors"},
     "wire": {"errors"},
     "routing": {"errors"},
     "placement": {"errors"},
     "supervision": {"errors"},
     "control": {"config", "logs", "errors"},
     "master": {
-        *("wire", "routing", "placement", "supervision", "control"),
+        *("wire", "routing", "placement", "supervision", "control", "certificates"),
         *("config", "logs", "errors"),
     },
-    "worker": {"wire", "routing", "config", "logs", "errors"},
+    "worker": {"wire", "routing", "certificates", "config", "logs", "errors"},
     # Not the worker: the command line must not be able to load the application.
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),

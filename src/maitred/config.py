@@ -36,6 +36,8 @@ class Settings:
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     workers: int = 1
     affinity: tuple[str, ...] = ()
+    certfile: tuple[str, ...] = ()
+    keyfile: tuple[str, ...] = ()
     policy: str = "least"
     app_dir: str = "."
     loop: str = "auto"
@@ -79,6 +81,7 @@ class Settings:
                 " as in 660"
             )
         self._check_proxy()
+        self._check_tls()
         for name in ("backlog", "window", "max_keys", "head_limit", "max_waiting"):
             if getattr(self, name) < 1:
                 raise UsageError(
@@ -135,6 +138,23 @@ class Settings:
             return NOWHERE
         return self.forwarded_allow_ips
 
+    def _check_tls(self) -> None:
+        """Refuse TLS that would not be what was meant."""
+        if len(self.certfile) != len(self.keyfile):
+            raise UsageError(
+                f"{len(self.certfile)} times --certfile and {len(self.keyfile)} times"
+                " --keyfile: each certificate needs its key, in the same order"
+            )
+        if "sni" in self.affinity and not self.certfile:
+            raise UsageError(
+                "--affinity sni looks at the TLS hello: give --certfile and --keyfile"
+            )
+        if self.exec and self.certfile:
+            raise UsageError(
+                "--certfile with --exec: a worker of your own cannot be told of it;"
+                " end TLS in front of maitred"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
@@ -143,6 +163,8 @@ class WorkerSettings:
     target: str
     workers: int
     affinity: tuple[str, ...]
+    certfile: tuple[str, ...]
+    keyfile: tuple[str, ...]
     app_dir: str
     loop: str
     http: str

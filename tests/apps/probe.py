@@ -103,6 +103,7 @@ async def answer(scope, receive, send):
                 "sessions": [
                     v.decode() for k, v in scope["headers"] if k == b"x-session"
                 ],
+                "scheme": scope["scheme"],
             }
     content = json.dumps(said).encode()
     extra += [

@@ -180,3 +180,27 @@ def test_settings_are_frozen(kind):
 def test_option_is_spelled_as_on_the_command_line():
     """Sentences name what the operator typed."""
     assert option("max_keys") == "--max-keys"
+
+
+def test_certificate_needs_its_key():
+    """As many of one as of the other."""
+    assert refusal(certfile=("a", "b"), keyfile=("c",)) == (
+        "2 times --certfile and 1 times --keyfile: each certificate needs its key, in"
+        " the same order"
+    )
+
+
+def test_name_in_the_hello_needs_tls():
+    """Without a certificate there is no hello."""
+    assert refusal(affinity=("sni",)) == (
+        "--affinity sni looks at the TLS hello: give --certfile and --keyfile"
+    )
+    Settings(target="a:a", affinity=("sni",), certfile=("c",), keyfile=("k",))
+
+
+def test_worker_of_ones_own_ends_no_tls():
+    """It could not know that it has to."""
+    assert refusal(target="./w", exec=True, certfile=("c",), keyfile=("k",)) == (
+        "--certfile with --exec: a worker of your own cannot be told of it; end TLS in"
+        " front of maitred"
+    )

@@ -42,7 +42,7 @@ PUBLIC = {
         *("HEAD_LIMIT", "Head", "Response"),
         *("NEED_MORE", "NeedMore", "Match", "NoMatch", "Verdict"),
         *("Affinity", "affinity", "affinities", "PRESETS", "PLACES"),
-        *("Router", "Seal"),
+        *("Router", "TlsRouter", "Seal"),
     },
     "maitred.placement": {"POLICIES", "Policy", "KeyTable", "Placement", "Slot"},
     "maitred.supervision": {

@@ -64,11 +64,26 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     metavar="SPEC",
     help="Where a request says which session it belongs to, so that all of a session"
     " reaches one worker: header:NAME, cookie:NAME, query:NAME, path:N (N-th segment,"
-    " from 1), host, ip, none; sticky, a cookie of our own (sticky:NAME: its name);"
-    " a preset"
+    " from 1), host, ip, sni (the name in the TLS hello), none; sticky, a cookie of our"
+    " own (sticky:NAME: its name); a preset"
     f" ({', '.join(PRESETS)}); or module:attribute, an Affinity of your own."
     " `,learn` after header:NAME or cookie:NAME says that the server makes the name."
     " Given several times, they are tried in order.  [default: none]",
+)
+@click.option(
+    "--certfile",
+    multiple=True,
+    metavar="PEM",
+    help="Serve TLS, on every listener, with this certificate and its chain. Given"
+    " several times, each client is shown the one that has the name it asks for, and"
+    " the first if none has.  [default: plain HTTP]",
+)
+@click.option(
+    "--keyfile",
+    multiple=True,
+    metavar="PEM",
+    help="The key of each --certfile, in the same order, without a password."
+    "  [default: none]",
 )
 @_setting(
     "policy",
@@ -162,6 +177,8 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
 @_setting("timeout_keep_alive", "Seconds an idle connection is kept open.", type=float)
 def serve(
     bind: tuple[str, ...],
+    certfile: tuple[str, ...],
+    keyfile: tuple[str, ...],
     workers: int | None,
     control: str | None,
     exec_: bool,
@@ -175,6 +192,8 @@ def serve(
     """
     settings = Settings(
         bind=bind or DEFAULTS["bind"],  # type: ignore[arg-type]
+        certfile=tuple(map(os.path.abspath, certfile)),
+        keyfile=tuple(map(os.path.abspath, keyfile)),
         workers=len(os.sched_getaffinity(0)) if workers is None else workers,
         control=control or default_path(),
         exec=exec_,

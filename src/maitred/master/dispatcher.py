@@ -29,6 +29,8 @@ from maitred import logs
 from maitred.errors import ChannelClosed, PeerMisbehaved
 from maitred.placement import Placement, Slot
 from maitred.wire.messages import (
+    Answer,
+    Ask,
     Claim,
     Closed,
     Drain,
@@ -99,6 +101,7 @@ class Dispatcher:
         self._queues: list[deque[Connection]] = [deque() for _ in placement.slots]
         self._resting = 0  # refused ones whose pause is running
         self._coming_back: deque[Connection] = deque()  # returned, not placed yet
+        self._asked: deque[tuple[Worker, Ask]] = deque()  # not answered yet
         self._closing = False
         self._sweeping: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -192,6 +195,8 @@ class Dispatcher:
         """Move what can move: from lobby and queues to outboxes, from there out."""
         while self._coming_back:
             self.dispatch(self._coming_back.popleft())
+        while self._asked:
+            self._decide(*self._asked.popleft())
         for slot, queue in zip(self._placement.slots, self._queues, strict=True):
             while queue and slot.has_room:
                 self._assign(queue.popleft(), slot)
@@ -204,10 +209,15 @@ class Dispatcher:
             loser = self._filling[index]
             if loser is not None:
                 loser.revoked.append(key)
-        for worker in self._filling:
-            if worker is not None and (worker.outbox or worker.revoked):
-                self._flush(worker)
+        self._flush_filling()
         self.on_settled()
+
+    def _flush_filling(self) -> None:
+        for worker in self._filling:
+            if worker is not None and (
+                worker.outbox or worker.answers or worker.revoked
+            ):
+                self._flush(worker)
 
     def refresh(self) -> None:
         """Read the scoreboards, so that placement sees who has how many."""
@@ -228,6 +238,21 @@ class Dispatcher:
             if slot is not None:
                 return slot
         return self._placement.choose(key, learned=connection.learned, now=now)
+
+    def _decide(self, worker: Worker, ask: Ask) -> None:
+        """Answer *worker*, who has a request it may have to turn away."""
+        now = self._loop.time()
+        key, learned = ask.key, bool(ask.learned)
+        if learned and self._placement.owner(key, now) is None:
+            self._listen_to_all()  # as in _place
+        if worker.id not in self._workers or worker.phase is not Phase.SERVING:
+            return  # it leaves, and answers itself
+        yes = self._filling[worker.slot] is worker and self._placement.concede(
+            key, worker.slot, now, learned=learned
+        )
+        worker.answers.append(Answer(int(yes), key))
+        if self._filling[worker.slot] is not worker:  # settle does the others
+            self._flush(worker)
 
     def _assign(self, connection: Connection, slot: Slot) -> None:
         worker = self._filling[slot.index]
@@ -288,7 +313,7 @@ class Dispatcher:
     def _flush_all(self) -> None:
         self._retry = None
         for worker in self._workers.values():
-            if worker.outbox or worker.revoked or worker.farewell:
+            if worker.outbox or worker.answers or worker.revoked or worker.farewell:
                 self._flush(worker)
 
     def _sweep(self) -> None:
@@ -349,6 +374,8 @@ class Dispatcher:
                 worker.cut = cut
             case Claim(ttl, made, key):
                 self._heed_claim(worker, key, ttl, made=bool(made))
+            case Ask():
+                self._asked.append((worker, message))
             case Release(key):
                 self._placement.keys.release(key, worker.slot)
             case _:

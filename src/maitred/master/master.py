@@ -23,11 +23,12 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from maitred import logs
+from maitred.certificates import server_context
 from maitred.config import LOOPBACK, Settings, WorkerSettings
 from maitred.control import ControlServer
 from maitred.errors import AppFailed, ExitCode, SystemRefused, UsageError
 from maitred.placement import POLICIES, KeyTable, Placement, Slot
-from maitred.routing import Router, Seal, affinities
+from maitred.routing import Affinity, Router, Seal, TlsRouter, affinities
 from maitred.routing.affinity import named_slot
 from maitred.supervision import (
     Action,
@@ -71,19 +72,23 @@ class Master:
         Acquire what can be refused: listeners and control socket.
 
         Raises:
-            UsageError: A bind, an affinity or the key file cannot be read.
+            UsageError: A bind, an affinity, a certificate or the key file cannot be
+                read.
             SystemRefused: Something is taken or forbidden. Nothing is left open.
         """
         self._settings = settings
         self._keys = load_keys(settings.sticky_key_file)
         seal = Seal(self._keys, settings.workers)
-        self._router = Router(affinities(settings.affinity, seal), settings.head_limit)
+        self._router = _router(settings, affinities(settings.affinity, seal))
         self._listeners = open_listeners(
             settings.bind,
             settings.backlog,
             uds_mode=int(settings.uds_permissions, 8),
             proxy=settings.proxy_protocol == "required",
         )
+        if settings.certfile:
+            for listener in self._listeners:
+                listener.name = listener.name.replace("http://", "https://", 1)
         try:
             self._control = ControlServer(settings.control, self._answer)
         except BaseException:
@@ -149,7 +154,9 @@ class Master:
         )
         # As many may be peeked at, as many may wait, and as many may linger.
         most = min(settings.max_waiting, _spare_descriptors(settings.workers) // 3)
-        self._refusals = Refusals(self._counters, most=most)
+        self._refusals = Refusals(
+            self._counters, most=most, tls=bool(settings.certfile)
+        )
         self._dispatcher = Dispatcher(
             self._placement,
             wait_timeout=settings.wait_timeout,
@@ -408,6 +415,21 @@ class Master:
             "requests": worker.board.requests,
             "claimed_keys": self._placement.keys.claimed_by(slot),
         }
+
+
+def _router(settings: Settings, found: Sequence[Affinity]) -> Router | TlsRouter:
+    """Make what sniffs connections, TLS or not, and places them by what is *found*."""
+    if not settings.certfile:
+        return Router(found, settings.head_limit)
+    # For its mistakes: the workers serve with it.
+    server_context(settings.certfile, settings.keyfile)
+    if hidden := [affinity.name for affinity in found if not affinity.of_connection]:
+        logs.master.warning(
+            "affinity %s is inside TLS: a connection is placed before it can be seen,"
+            " and a request on the wrong one is answered 421; see docs/howto/tls.md",
+            " ".join(hidden),
+        )
+    return TlsRouter(found)
 
 
 def _spare_descriptors(workers: int) -> int:

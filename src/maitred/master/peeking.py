@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Protocol
 
-from maitred.routing import NEED_MORE, Match, NeedMore, NoMatch, Router
+from maitred.routing import NEED_MORE, Match, NeedMore, NoMatch, Router, TlsRouter
 from maitred.routing.proxy_protocol import (
     LONGEST,
     BadProxyHeader,
@@ -45,7 +45,7 @@ class Peeker:
 
     def __init__(
         self,
-        router: Router,
+        router: Router | TlsRouter,
         *,
         trusted: Sequence[IPv4Network | IPv6Network] = (),
         timeout: float,

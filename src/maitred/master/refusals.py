@@ -16,7 +16,7 @@ import contextlib
 import socket
 from typing import Final
 
-from maitred.routing.refusal import answer
+from maitred.routing.refusal import alert, answer
 
 from .connection import Connection
 from .counters import Counters
@@ -31,16 +31,20 @@ CHUNKS_AT_ONCE: Final = 16
 class Refusals:
     """Answers, lingers, closes."""
 
-    def __init__(self, counters: Counters, *, most: int = MOST) -> None:
+    def __init__(
+        self, counters: Counters, *, most: int = MOST, tls: bool = False
+    ) -> None:
         """
         Begin with nobody lingering; needs a running loop.
 
         Args:
             counters: Where to count.
             most: How many may linger, if that is less than MOST.
+            tls: The clients speak TLS, and are answered with an alert.
         """
         self._counters = counters
         self._most = min(most, MOST)
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._lingering: dict[Connection, asyncio.TimerHandle] = {}
 
@@ -52,7 +56,12 @@ class Refusals:
         self._counters.refused[cause] += 1
         sock = connection.sock
         try:
-            sock.send(answer(status, cause), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            say = (
+                alert(cause)
+                if self._tls and cause != "not_tls"
+                else answer(status, cause)
+            )
+            sock.send(say, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             connection.close()

@@ -21,6 +21,7 @@ from maitred.wire.messages import (
     FROM_MASTER,
     FROM_WORKER,
     MAY_BE_SAID,
+    Answer,
     Drain,
     Handoff,
     Phase,
@@ -80,6 +81,8 @@ class Worker:
         self.in_flight: dict[int, Connection] = {}
         # Ids of what it has taken and neither closed nor given back.
         self.granted: set[int] = set()
+        # Answers to what it asked, said before it is told what it lost since.
+        self.answers: deque[Answer] = deque()
         # Keys that it has to be told it lost.
         self.revoked: deque[bytes] = deque()
         # What is said after all that, once.
@@ -138,6 +141,9 @@ class Worker:
                 self.outbox.popleft()
             self.handed_over += len(batch)
         try:
+            while self.answers:
+                self.channel.send_nowait(self.answers[0])
+                self.answers.popleft()
             while self.revoked:
                 self.channel.send_nowait(
                     *map(Revoke, itertools.islice(self.revoked, BATCH))

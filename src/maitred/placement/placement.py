@@ -73,6 +73,24 @@ class Placement:
             self.keys.own(key, slot, now)
         return owner in {None, slot}
 
+    def concede(self, key: bytes, slot: int, now: float, *, learned: bool) -> bool:
+        """
+        Say whether *slot*, where a request with *key* already is, may serve it.
+
+        Args:
+            key: The key.
+            slot: Owns it from now on if nobody did and the client makes such keys.
+            now: The time in seconds.
+            learned: The server makes keys of this kind.
+        """
+        owner = self.owner(key, now)
+        if owner is None and not learned:
+            if self._remembers:
+                self.keys.own(key, slot, now)
+            else:  # the key alone decides, so it may be decided elsewhere
+                owner = self._choose(self.slots, key)
+        return owner is None or owner.index == slot
+
     def choose(self, key: bytes | None, *, learned: bool, now: float) -> Slot | None:
         """
         Choose a slot for a connection whose key nobody owns.

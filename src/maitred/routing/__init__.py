@@ -2,13 +2,13 @@
 What a connection is and what it is placed by. Pure: bytes in, verdicts out.
 
 Read ``verdict``, ``http1`` (the sniffer), ``affinity`` (where a session's name
-stands), then ``router``.
+stands), then ``router``; ``tls`` is the sniffer of the other language.
 """
 
 from .affinity import Affinity, Response
 from .http1 import HEAD_LIMIT, Head
 from .presets import PRESETS
-from .router import Router
+from .router import Router, TlsRouter
 from .seal import Seal
 from .spec import PLACES, affinities, affinity
 from .verdict import NEED_MORE, Match, NeedMore, NoMatch, Verdict
@@ -26,6 +26,7 @@ __all__ = [
     "Response",
     "Router",
     "Seal",
+    "TlsRouter",
     "Verdict",
     "affinities",
     "affinity",

@@ -92,6 +92,8 @@ class Affinity:
         stampable: The names are made where a worker can put its slot in; ``slot`` is
             then set by ``affinities``.
         about: One line for the documentation.
+        of_connection: ``find`` looks at ``peer`` and ``sni`` only, which are known
+            before the first request can be read on a TLS connection.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Affinity:
     sets: bytes = b""
     stampable: bool = False
     about: str = ""
+    of_connection: bool = False
 
     @property
     def server_made(self) -> bool:
@@ -197,6 +200,11 @@ def host(head: Head) -> bytes | None:
 def ip(head: Head) -> bytes | None:
     """Look at the client's address."""
     return head.peer or None
+
+
+def sni(head: Head) -> bytes | None:
+    """Look at the name in the client's TLS hello."""
+    return head.sni or None
 
 
 def where_path(pattern: bytes, find: Find) -> Find:

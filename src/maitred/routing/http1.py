@@ -68,7 +68,8 @@ class Head(Protocol):
 
     The master builds it from peeked bytes, the worker from what its parser says.
     ``path`` is as the client sent it, ``query`` is what follows the "?", ``host`` is
-    without port and trailing dot and in lower case, ``peer`` is the client's address.
+    without port and trailing dot and in lower case, ``peer`` is the client's address,
+    ``sni`` is the name in its ClientHello, empty without TLS.
     """
 
     method: bytes
@@ -76,6 +77,7 @@ class Head(Protocol):
     query: bytes
     host: bytes
     peer: bytes
+    sni: bytes
 
     def values(self, name: bytes) -> list[bytes]:
         """Give the value of every header line called *name* (lower case), in order."""
@@ -94,6 +96,7 @@ class RawHead:
         "peer",
         "query",
         "size",
+        "sni",
     )
 
     def __init__(self, method: bytes, target: bytes, lines: bytes, peer: bytes) -> None:
@@ -110,6 +113,7 @@ class RawHead:
         self.path, _, self.query = target.partition(b"?")
         self.host = b""
         self.peer = peer
+        self.sni = b""
         # Bytes of the head, and of the body after it; None: the body is chunked.
         self.size = 0
         self.length: int | None = 0

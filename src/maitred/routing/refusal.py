@@ -16,6 +16,10 @@ WHY: Final = {
     "ambiguous_session": "The request names two sessions.",
     "bad_version": "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
     "tls": "This port speaks plain HTTP, not TLS.",
+    "not_tls": "This port speaks TLS: ask for https://, not http://.",
+    "bad_hello": "This is no TLS hello that can be read in one way only.",
+    "hello_too_large": "The TLS hello is too large.",
+    "no_protocol": "Only HTTP/1.1 is spoken here, and the client offers others.",
     "head_too_large": "The request's head is too large.",
     "head_timeout": "The request's head did not arrive in time.",
     "head_cut_short": "The request's head ended before it was complete.",
@@ -36,3 +40,19 @@ def answer(status: int, cause: str) -> bytes:
         f"content-length: {len(text)}\r\n"
         "connection: close\r\n\r\n"
     ).encode() + text
+
+
+ALERTS: Final = {
+    "bad_hello": 50,  # decode_error
+    "hello_too_large": 50,
+    "head_cut_short": 50,
+    "no_protocol": 120,  # no_application_protocol (RFC 7301 section 3.2)
+}
+"What a TLS client is told instead (RFC 8446 section 6.2); by default internal_error."
+INTERNAL_ERROR: Final = 80
+
+
+def alert(cause: str) -> bytes:
+    """Compose the TLS alert that explains *cause* to a client that said its hello."""
+    # Record type, version TLS 1.2, length; level fatal, description.
+    return bytes((21, 3, 3, 0, 2, 2, ALERTS.get(cause, INTERNAL_ERROR)))

@@ -1,14 +1,23 @@
-"""From peeked bytes to a key: the affinities, tried in order. Pure."""
+"""
+From peeked bytes to a key: the affinities, tried in order. Pure.
+
+A router per language: ``Router`` for HTTP/1, ``TlsRouter`` for TLS, where all that can
+be seen is the hello.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from .affinity import Affinity
 from .http1 import AMBIGUOUS, HEAD_LIMIT, Head, RawHead, sniff_head
+from .tls import HELLO_LIMIT, ClientHello, sniff_hello
 from .verdict import Match, NoMatch, Verdict
 
 KEYLESS = Match(None)
+HTTP1: Final = b"http/1."
+"What ALPN calls those that are spoken here begins with this."
 
 
 class Router:
@@ -44,5 +53,59 @@ class Router:
             if affinity.ambiguous(head):
                 return AMBIGUOUS
             if key := affinity.key(head):
+                return Match(key, affinity.server_made)
+        return KEYLESS
+
+
+class HelloHead:
+    """A head (``Head``) of which only the connection is known."""
+
+    method = path = query = host = b""
+
+    def __init__(self, peer: bytes, sni: bytes) -> None:
+        """Know the client's address and the name in its hello."""
+        self.peer = peer
+        self.sni = sni
+
+    def values(self, _name: bytes) -> list[bytes]:
+        """Give no header line: they are encrypted."""
+        return []
+
+
+NO_PROTOCOL: Final = NoMatch(505, "no_protocol")
+
+
+class TlsRouter:
+    """Sniffs a ClientHello, and looks for what is known of a session by then."""
+
+    def __init__(
+        self, affinities: Sequence[Affinity], limit: int = HELLO_LIMIT
+    ) -> None:
+        """
+        Try those of *affinities* that need no request, in order.
+
+        Args:
+            affinities: The others are for the worker, who can read requests.
+            limit: Bytes a hello may have.
+        """
+        self.affinities = tuple(affinities)
+        self.limit = limit
+
+    def sniff(self, data: bytes, peer: bytes = b"") -> Verdict:
+        """
+        Say where a connection belongs that starts with *data*.
+
+        Args:
+            data: All bytes peeked so far.
+            peer: The client's address as text.
+        """
+        hello = sniff_hello(data, self.limit)
+        if not isinstance(hello, ClientHello):
+            return hello
+        if hello.alpn and not any(p.startswith(HTTP1) for p in hello.alpn):
+            return NO_PROTOCOL
+        head = HelloHead(peer, hello.sni)
+        for affinity in self.affinities:
+            if affinity.of_connection and (key := affinity.key(head)):
                 return Match(key, affinity.server_made)
         return KEYLESS

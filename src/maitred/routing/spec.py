@@ -1,7 +1,7 @@
 """
 The text of ``--affinity`` and what it means.
 
-    header:NAME[,learn]  cookie:NAME[,learn]  query:NAME  path:N  host  ip  none
+    header:NAME[,learn]  cookie:NAME[,learn]  query:NAME  path:N  host  ip  sni  none
     sticky[:NAME]  a preset's name  module:attribute
 
 Invariant: an affinity that cannot be read is refused with a sentence that says
@@ -32,6 +32,7 @@ from .affinity import (
     query,
     response_header,
     set_cookie,
+    sni,
 )
 from .presets import PRESETS
 from .seal import NO_SEAL, Seal
@@ -50,12 +51,15 @@ LEARNED: Final[dict[str, Callable[[str], Learn]]] = {
 }
 "Those that a response has too, and how to learn the value there."
 
-PLAIN: Final[dict[str, Find]] = {"host": host, "ip": ip}
+PLAIN: Final[dict[str, Find]] = {"host": host, "ip": ip, "sni": sni}
 "Places that need nothing more."
+
+OF_CONNECTION: Final = frozenset({"ip", "sni"})
+"Those that are known before there is a request."
 
 FORMS: Final = (
     "header:NAME, cookie:NAME, query:NAME (,learn after header or cookie: the server"
-    " makes it), path:N, host, ip, none, sticky, a preset"
+    " makes it), path:N, host, ip, sni, none, sticky, a preset"
     f" ({', '.join(PRESETS)}), or module:attribute"
 )
 
@@ -67,6 +71,7 @@ PLACES: Final[Mapping[str, str]] = MappingProxyType(
         "path:N": "path segment N, from 1, percent-decoded once",
         "host": "the host name: lower case, without port and trailing dot",
         "ip": "the client's address",
+        "sni": "the host name in the TLS hello",
         "sticky[:NAME]": f"a cookie of our own, {STICKY} or NAME, that names the slot",
         "module:attribute": "an Affinity of your own",
         "none": "nothing: every connection is placed by the policy",
@@ -120,7 +125,9 @@ def _read(spec: str, seal: Seal) -> Affinity:
     if text in PRESETS:
         return PRESETS[text]
     if text in PLAIN:
-        return Affinity(name=text, find=PLAIN[text])
+        return Affinity(
+            name=text, find=PLAIN[text], of_connection=text in OF_CONNECTION
+        )
     if place in NAMED:
         return _named(spec, place, rest, learn=bool(option))
     if place == "path":

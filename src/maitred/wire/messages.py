@@ -162,6 +162,29 @@ class Revoke(NamedTuple):
     key: Blob
 
 
+class Ask(NamedTuple):
+    """
+    A request with ``key`` came on a connection that cannot be moved: is it mine?
+
+    ``learned`` is 1 if the server makes keys of this kind.
+    """
+
+    learned: U8
+    key: Blob
+
+
+class Answer(NamedTuple):
+    """
+    What you asked: ``yes`` is 1 if you may serve ``key``, 0 if it lives elsewhere.
+
+    As with HANDOFF, a key that the client makes is yours from now on, and one that the
+    server makes for one request.
+    """
+
+    yes: U8
+    key: Blob
+
+
 class Quit(NamedTuple):
     """Leave now."""
 
@@ -222,6 +245,8 @@ MESSAGES = (
     Entry(11, Failed, Side.WORKER, frozenset({Phase.STARTING})),
     Entry(12, Closed, Side.WORKER, AFTER_READY),
     Entry(13, Revoke, Side.MASTER, frozenset({Phase.SERVING})),
+    Entry(14, Ask, Side.WORKER, AFTER_READY),
+    Entry(15, Answer, Side.MASTER, frozenset({Phase.SERVING})),
 )
 
 

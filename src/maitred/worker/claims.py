@@ -43,6 +43,7 @@ class ScopeHead:
         self.path = absolute[2] if absolute else path
         self.query: bytes = scope["query_string"]
         self.peer: bytes = (scope.get("client") or ("",))[0].encode()
+        self.sni = b""  # nobody learns it
         self._headers = scope["headers"]
         name = (self.values(b"host") or [b""])[0].lower()
         self.host = (

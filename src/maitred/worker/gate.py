@@ -8,8 +8,10 @@ master uses, and decides:
     it belongs here         it passes, then its body, then the gate waits for the answer
     it belongs elsewhere    the connection is given back, with every byte not passed on
     it cannot be read       it is refused
+    that is not known       it waits for the master's answer
 
         between --head--> inside --end of body--> answering --answered--> between
+           `-> asking --told--> between
                   `-> closed (given back, refused or upgraded: nothing passes any more)
 
 Invariants: the server never holds more than one request of a connection, so between
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from maitred.routing import NeedMore, NoMatch
 from maitred.routing.body import Body, body_of
@@ -32,6 +34,7 @@ class Stage(Enum):
     """Where a connection stands."""
 
     BETWEEN = auto()
+    ASKING = auto()
     INSIDE = auto()
     ANSWERING = auto()
     CLOSED = auto()
@@ -44,6 +47,14 @@ class Elsewhere(NamedTuple):
     learned: bool
 
 
+class Asked(NamedTuple):
+    """Whether a request belongs here was asked; ``told`` comes with the answer."""
+
+
+MISDIRECTED: Final = NoMatch(421, "misdirected")
+"What belongs elsewhere, on a connection that cannot be given back."
+
+
 class Gate:
     """Lets requests through that belong here."""
 
@@ -52,7 +63,7 @@ class Gate:
         *,
         peer: bytes,
         limit: int,
-        belongs: Callable[[RawHead], Elsewhere | NoMatch | None],
+        belongs: Callable[[RawHead], Elsewhere | Asked | NoMatch | None],
         pass_on: Callable[[bytes], None],
         give_back: Callable[[Elsewhere, bytes], None],
         refuse: Callable[[int, str], None],
@@ -64,7 +75,8 @@ class Gate:
         Args:
             peer: The client's address as text.
             limit: Bytes a head may have.
-            belongs: Says where a request belongs, or why nowhere; None: here.
+            belongs: Says where a request belongs, or why nowhere; None: here. Asked
+                again for the same request after a yes.
             pass_on: Gives bytes to the server.
             give_back: Gives back the connection, with the bytes not passed on.
             refuse: Answers with a status and a cause, and closes.
@@ -110,6 +122,17 @@ class Gate:
             self.stage = Stage.BETWEEN
             self._advance()
 
+    def told(self, mine: bool) -> None:
+        """Learn whether the request that waits belongs here."""
+        if self.stage is not Stage.ASKING:
+            return
+        self.stage = Stage.BETWEEN
+        if mine:
+            self._advance()
+        else:
+            self.take_all()
+            self._refuse(MISDIRECTED.status, MISDIRECTED.cause)
+
     def take_all(self) -> bytes:
         """Close the gate and give what was not passed on."""
         self.stage = Stage.CLOSED
@@ -139,18 +162,24 @@ class Gate:
             self._head = head = verdict
             self._head_bytes = self.pending[: head.size]
         elsewhere = self._belongs(head)
-        if isinstance(elsewhere, NoMatch):
-            self.take_all()
-            self._refuse(elsewhere.status, elsewhere.cause)
-            return False
         if elsewhere is not None:
-            self._give_back(elsewhere, self.take_all())
+            self._turn_away(elsewhere)
             return False
         self._body = body_of(head)
         self._answered = False
         self.stage = Stage.INSIDE
         self._go_on(head.size)
         return True
+
+    def _turn_away(self, elsewhere: Elsewhere | Asked | NoMatch) -> None:
+        """Do with a request what must be done when it is not known to belong here."""
+        if isinstance(elsewhere, Asked):
+            self.stage = Stage.ASKING
+        elif isinstance(elsewhere, NoMatch):
+            self.take_all()
+            self._refuse(elsewhere.status, elsewhere.cause)
+        else:
+            self._give_back(elsewhere, self.take_all())
 
     def _go_on(self, start: int) -> None:
         """Pass on the request up to its end, or all there is of it."""

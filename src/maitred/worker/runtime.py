@@ -14,9 +14,11 @@ import math
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from maitred import logs
+from maitred.certificates import server_context
 from maitred.config import WorkerSettings
 from maitred.errors import (
     AppFailed,
@@ -30,9 +32,12 @@ from maitred.routing import Match, NoMatch, Router, Seal, affinities
 from maitred.routing.affinity import named_slot
 from maitred.routing.http1 import RawHead
 from maitred.routing.seal import parse_keys
+from maitred.routing.tls import may_ask_for
 from maitred.wire import Channel
 from maitred.wire.cookie import cookie
 from maitred.wire.messages import (
+    Answer,
+    Ask,
     Claim,
     Closed,
     Drain,
@@ -51,8 +56,9 @@ from maitred.wire.messages import (
 from maitred.wire.scoreboard import Scoreboard
 
 from . import hooks, target
+from .asking import Questions
 from .claims import Claims
-from .gate import Elsewhere
+from .gate import MISDIRECTED, Asked, Elsewhere
 from .keys import OwnKeys
 from .stamps import stamp_ids
 from .sticky import StickyCookie
@@ -88,6 +94,7 @@ class Worker:
 
         Raises:
             AppFailed: It cannot be loaded.
+            UsageError: A certificate cannot be used any more.
         """
         self._channel = channel
         self._draining = False
@@ -104,6 +111,7 @@ class Worker:
             ),
             release=lambda key: self._say(Release(key)),
         )
+        self.questions = Questions(lambda key, learned: self._say(Ask(learned, key)))
         self._leaving: asyncio.Task[None]
         self._adoptions: set[asyncio.Task[None]] = set()
         app = target.load(settings.target, settings.app_dir)
@@ -111,6 +119,7 @@ class Worker:
         self.seal = Seal(keys, settings.workers)
         # Affinities of the user's own may stand beside the application.
         self.router = Router(affinities(settings.affinity, self.seal))
+        self.by_sni = any(a.name == "sni" for a in self.router.affinities)
         if self.seal.signs and any(a.stampable for a in self.router.affinities):
             stamp_ids(self.seal, slot)
         hooks.install(self.router.affinities, self.keys)
@@ -125,6 +134,8 @@ class Worker:
             timeout_keep_alive=settings.timeout_keep_alive,
             forwarded_allow_ips=settings.forwarded_allow_ips,
         )
+        if settings.certfile:
+            self.serving.tls = server_context(settings.certfile, settings.keyfile)
 
     def _wrap(self, app: Any) -> Any:
         affinities = self.router.affinities
@@ -169,16 +180,7 @@ class Worker:
     def _on_channel(self) -> None:
         try:
             while messages := self._channel.receive_nowait():
-                match messages[0]:
-                    case Handoff():
-                        self._take_over(messages)
-                    case Drain(timeout_ms):
-                        self._drain(timeout_ms / 1000)
-                    case Revoke():
-                        for message in messages:
-                            self.keys.revoke(message.key)
-                    case Quit():
-                        self._drain(0)
+                self._heed(messages)
         except DescriptorsLost as exc:
             logs.worker.warning("connections were refused: %s", exc)
             self._say(*(Refused(m.id, Reason.NO_DESCRIPTOR) for m in exc.messages))
@@ -187,6 +189,21 @@ class Worker:
         except PeerMisbehaved as exc:
             logs.worker.error("leaving: %s", exc)
             self._on_master_gone()
+
+    def _heed(self, messages: list[Any]) -> None:
+        match messages[0]:
+            case Handoff():
+                self._take_over(messages)
+            case Drain(timeout_ms):
+                self._drain(timeout_ms / 1000)
+            case Revoke():
+                for message in messages:
+                    self.keys.revoke(message.key)
+            case Answer():
+                for message in messages:
+                    self.questions.answer(message.key, yes=bool(message.yes))
+            case Quit():
+                self._drain(0)
 
     def _take_over(self, handoffs: list[Handoff]) -> None:
         refused = []
@@ -208,6 +225,21 @@ class Worker:
             self._say(*refused)
 
     # What we say
+
+    def ask(self, key: bytes, visit: Visit, *, learned: bool) -> Asked | NoMatch:
+        """Ask for *visit* whether *key* is ours; who leaves asks no more."""
+        if self._draining:
+            return MISDIRECTED
+
+        def answered(yes: bool) -> None:
+            """Remember what we may serve, then go on."""
+            if yes:
+                visit.grant(key, learned=learned)
+            visit.told(yes)
+
+        self.questions.put(key, answered, learned=learned)
+        # Asking showed, perhaps, that the master is gone: then nobody answers.
+        return MISDIRECTED if self._master_gone else Asked()
 
     def say_taken(self, id_: int) -> None:
         """Tell the master, soon, that connection *id_* was read from."""
@@ -261,6 +293,7 @@ class Worker:
         """Take nothing more; finish what there is within *timeout* seconds; leave."""
         if not self._draining:
             self._draining = True
+            self.questions.give_up()
             self._leaving = self._loop.create_task(self._leave(timeout))
 
     async def _leave(self, timeout: float) -> None:
@@ -295,6 +328,8 @@ class Visit:
         "head_limit",
         "head_timeout",
         "prefix",
+        "sni",
+        "told",
     )
 
     def __init__(self, worker: Worker, handoff: Handoff) -> None:
@@ -312,6 +347,9 @@ class Visit:
         self.prefix = handoff.consumed
         self.head_limit = worker.settings.head_limit
         self.head_timeout = worker.settings.head_timeout
+        # The name in the ClientHello; None: a connection without TLS.
+        self.sni: bytes | None = None
+        self.told: Callable[[bool], None]
 
     def taken(self) -> None:
         """It was read from for the first time, or ended before."""
@@ -321,9 +359,20 @@ class Visit:
         """It is over."""
         self._worker.say_closed(self._handoff.id)
 
-    def belongs(self, head: RawHead) -> Elsewhere | NoMatch | None:
+    def grant(self, key: bytes, *, learned: bool) -> None:
+        """Note that a request with *key* may be served, or each of them."""
+        if learned:
+            self._once = key
+        else:
+            self._worker.keys.grant(key)
+
+    def belongs(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
         """Say where a request belongs: here, if its key is ours or it has none."""
         worker = self._worker
+        if self.sni is not None:
+            head.sni = self.sni
+            if worker.by_sni and not may_ask_for(self.sni, head.host):
+                return MISDIRECTED
         if head is not self._head:
             self._head, self._found = head, worker.router.place(head)
         found = self._found
@@ -335,6 +384,8 @@ class Visit:
         if key == self._once:
             self._once = b""
             return None
+        if self.sni is not None:
+            return worker.ask(key, self, learned=learned)
         return Elsewhere(key, learned)
 
     def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:

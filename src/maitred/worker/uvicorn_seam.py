@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -26,7 +27,7 @@ from maitred.routing.http1 import RawHead
 from maitred.routing.refusal import answer
 from maitred.wire.scoreboard import Scoreboard
 
-from .gate import Elsewhere, Gate, Stage
+from .gate import Asked, Elsewhere, Gate, Stage
 
 PROTOCOLS: Final = {
     "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
@@ -118,6 +119,8 @@ class Serving:
             forwarded_allow_ips: From where X-Forwarded-For and -Proto are believed;
                 "none": from nowhere; empty: as uvicorn does by itself.
         """
+        # What makes connections secure; None: they are plain.
+        self.tls: ssl.SSLContext | None = None
         self.config = Config(
             app,
             loop=loop,
@@ -186,14 +189,24 @@ class Serving:
         )
         self._untaken.add(visit)
         protocol.adopted(visit, self._untaken, self._websocket)
+        reader = Intake(protocol)
+        details: dict[str, Any] = {}
+        if self.tls is not None:
+            # The handshake reads, and cannot be taken back. What TLS has read is
+            # never given back either, so it may come in pieces of any size.
+            protocol.take()
+            reader = protocol
+            details = {
+                "ssl": self.tls,
+                "ssl_handshake_timeout": visit.head_timeout,
+                "ssl_shutdown_timeout": LINGER,
+            }
         try:
-            await loop.connect_accepted_socket(lambda: Intake(protocol), sock)
+            await loop.connect_accepted_socket(lambda: reader, sock, **details)
         except OSError:
-            # The client is gone already: an ordinary end.
+            # The client is gone already, or its handshake failed: an ordinary end.
             sock.close()
-            self._untaken.discard(visit)
-            visit.taken()
-            visit.closed()
+            protocol.never_began()
 
     @property
     def untaken(self) -> int:
@@ -232,6 +245,8 @@ class Visit(Protocol):
     prefix: bytes
     head_limit: int
     head_timeout: float
+    sni: bytes | None
+    told: Callable[[bool], None]
 
     def taken(self) -> None:
         """It was read from for the first time, or ended before; said once."""
@@ -239,8 +254,12 @@ class Visit(Protocol):
     def closed(self) -> None:
         """It is over; said once, unless it was returned."""
 
-    def belongs(self, head: RawHead) -> Elsewhere | NoMatch | None:
-        """Say where a request belongs, or why nowhere; None: here."""
+    def belongs(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
+        """
+        Say where a request belongs, or why nowhere; None: here.
+
+        After Asked, ``told`` is called with the answer.
+        """
 
     def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:
         """It belongs elsewhere: own *sock*, and the bytes that come first."""
@@ -281,6 +300,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._websocket = websocket
         self._untaken = untaken
         self._is_taken = False
+        self._is_heard = False
         self._is_leaving = False
         self._is_returned = False
         self._is_held = False
@@ -300,6 +320,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             refuse=self._refuse,
             drop=self._drop,
         )
+        visit.told = self._told
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin; what was read already comes before anything the socket gives."""
@@ -307,16 +328,21 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         # uvicorn asks the socket, which no longer knows once the client is gone.
         if self._visit.client is not None:
             self.client = self._visit.client
+        secured = transport.get_extra_info("ssl_object")
+        if secured is not None:
+            self._visit.sni = secured.sni
+            # A connection without TLS came with the first bytes of its request.
+            self._await_head()
         if self._visit.prefix:
-            self._take()
+            self._hear()
             self._gate.receive(self._visit.prefix)
             # Not at once: asyncio begins to read after this, paused or not.
             self.loop.call_soon(self._attend)
 
     def data_received(self, data: bytes) -> None:
         """Say TAKEN before the first bytes can reach the application."""
-        if not self._is_taken:
-            self._take()
+        if not self._is_heard:
+            self._hear()
         self._gate.receive(data)
         self._attend()
 
@@ -348,16 +374,34 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         for timer in (self._head_timer, self._end_timer):
             if timer is not None:
                 timer.cancel()
-        if not self._is_taken:
-            self._take()
+        if not self._is_heard:
+            self._hear()
         if not self._is_returned:
             self._visit.closed()
         super().connection_lost(exc)
 
-    def _take(self) -> None:
-        self._is_taken = True
+    def take(self) -> None:
+        """Say TAKEN, once."""
+        if not self._is_taken:
+            self._is_taken = True
+            self._visit.taken()
+
+    def never_began(self) -> None:
+        """End before ``connection_made``."""
+        self._hear()
+        self._visit.closed()
+
+    def _hear(self) -> None:
+        """Note that the first request begins, or that there will be none."""
+        self._is_heard = True
         self._untaken.discard(self._visit)
-        self._visit.taken()
+        self.take()
+
+    def _told(self, mine: bool) -> None:
+        """Go on with the request that waited for the master's answer."""
+        if not self.transport.is_closing():
+            self._gate.told(mine)
+            self._attend()
 
     def _attend(self) -> None:
         """See to it that what waits at the gate neither waits forever nor grows."""
@@ -370,10 +414,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             if self._head_timer is None:
                 # The keep-alive timer is for silence between two requests.
                 self._unset_keepalive_if_required()
-                self._head_timer = self.loop.call_later(
-                    self._visit.head_timeout, self._refuse, 408, "head_timeout"
-                )
+                self._await_head()
             return
+        elif gate.stage is Stage.ASKING:
+            self._unset_keepalive_if_required()
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -385,6 +429,19 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._is_held = False
             if not self._is_leaving and not self.flow.read_paused:
                 self.transport.resume_reading()
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(
+            self._visit.head_timeout, self._on_head_timeout
+        )
+
+    def _on_head_timeout(self) -> None:
+        """Part with a client who began a request, or with one who never said a word."""
+        if self._gate.pending:
+            self._refuse(408, "head_timeout")
+        else:
+            self._gate.take_all()
+            self._drop()
 
     def _make_websocket(self, **arguments: Any) -> Any:
         """Make the protocol that takes this connection over: it is upgraded."""
@@ -406,7 +463,9 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self.transport.write(answer(status, cause))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._end_timer = self.loop.call_later(LINGER, self.transport.close)
+            self._end_timer = self.loop.call_later(LINGER, self.transport.close)
+        else:  # TLS itself says goodbye, and hears the client out
+            self.transport.close()
 
     def _drop(self) -> None:
         """Close; what was written still leaves."""

@@ -20,6 +20,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 
 # These defaults depend on the machine, or cannot be written as one value of an option.
 COMPUTED = {"bind", "workers", "control", "affinity", "proxy_trust"}
+COMPUTED |= {"certfile", "keyfile"}
 
 
 def setting(option):

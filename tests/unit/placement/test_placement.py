@@ -191,3 +191,36 @@ def test_other_keys_stand_in_the_table_beside(named, slots):
     named.claim(b"a", 1, 0.0, ttl=10.0)
     assert named.owner(b"a", 1.0) is slots[1]
     assert named.owner(b"b", 1.0) is None
+
+
+def test_new_key_is_conceded_to_the_slot_that_has_it(placement):
+    """What cannot be moved makes its key the slot's, and nobody else's then."""
+    assert placement.concede(b"k", 1, 0.0, learned=False)
+    assert placement.owner(b"k", 1.0).index == 1
+    assert placement.concede(b"k", 1, 2.0, learned=False)
+    assert not placement.concede(b"k", 0, 3.0, learned=False)
+
+
+def test_learned_key_nobody_made_is_conceded_and_not_remembered(placement):
+    """The application says itself that there is no such session."""
+    assert placement.concede(b"k", 0, 0.0, learned=True)
+    assert placement.owner(b"k", 1.0) is None
+    placement.claim(b"k", 1, 2.0, 10.0)
+    assert not placement.concede(b"k", 0, 3.0, learned=True)
+
+
+def test_key_that_names_a_slot_is_conceded_to_that_slot(named):
+    """Nobody else may serve it, and nothing is remembered."""
+    assert named.concede(b"1", 1, 0.0, learned=True)
+    assert not named.concede(b"1", 0, 0.0, learned=True)
+    assert len(named.keys) == 0
+
+
+def test_key_that_decides_alone_is_conceded_where_it_decides(slots, policy):
+    """A policy that remembers nothing is asked."""
+    keys = KeyTable(2, limit=10, ttl=10.0)
+    placement = Placement(slots, policy, keys, remembers=False)
+    policy.answer = slots[1]
+    assert placement.concede(b"k", 1, 0.0, learned=False)
+    assert not placement.concede(b"k", 0, 0.0, learned=False)
+    assert len(keys) == 0

@@ -13,7 +13,7 @@ from maitred.routing.http1 import sniff_head
 
 KNOWN = (
     "known are: header:NAME, cookie:NAME, query:NAME (,learn after header or cookie:"
-    " the server makes it), path:N, host, ip, none, sticky, a preset"
+    " the server makes it), path:N, host, ip, sni, none, sticky, a preset"
     f" ({', '.join(PRESETS)}),"
     " or module:attribute"
 )

@@ -13,6 +13,8 @@ from maitred.wire.messages import (
     MAY_BE_SAID,
     MESSAGES,
     VERSION,
+    Answer,
+    Ask,
     Claim,
     Closed,
     Drain,
@@ -38,6 +40,7 @@ ANY_TIME_AFTER_READY = {
     Refused,
     Return,
     Claim,
+    Ask,
     Release,
     Drained,
 }
@@ -87,6 +90,8 @@ PINNED = [
     ),
     (Closed(0x1122), "01 0c 0000 0001 0000 00000008 0000000000001122"),
     (Revoke(b"sid"), "01 0d 0000 0001 0000 00000007 00000003 736964"),
+    (Ask(1, b"sid"), "01 0e 0000 0001 0000 00000008 01 00000003 736964"),
+    (Answer(1, b"sid"), "01 0f 0000 0001 0000 00000008 01 00000003 736964"),
 ]
 
 
@@ -154,7 +159,7 @@ def test_every_message_explains_itself():
 def test_sides_split_the_table():
     """What a master sends and what a worker sends are the whole table."""
     assert {e.number: e.message for e in MESSAGES} == {**FROM_MASTER, **FROM_WORKER}
-    assert set(FROM_MASTER.values()) == {Handoff, Drain, Revoke, Quit}
+    assert set(FROM_MASTER.values()) == {Handoff, Drain, Revoke, Answer, Quit}
     assert not set(FROM_MASTER) & set(FROM_WORKER)
 
 
@@ -177,7 +182,7 @@ def test_side_refuses_its_own_words(side, table):
         (Phase.STARTING, {Ready, Failed, Quit}),
         (
             Phase.SERVING,
-            {Handoff, Drain, Revoke, Quit} | ANY_TIME_AFTER_READY,
+            {Handoff, Drain, Revoke, Answer, Quit} | ANY_TIME_AFTER_READY,
         ),
         (Phase.DRAINING, {Quit} | ANY_TIME_AFTER_READY),
     ],

@@ -1,0 +1,50 @@
+"""
+Asking the master about a key, where a connection cannot be given back.
+
+Invariant: every question is answered exactly once: by the master, or with no when the
+worker leaves, for then the master answers no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Answered = Callable[[bool], None]
+
+
+class Questions:
+    """What was asked and is not answered yet."""
+
+    def __init__(self, ask: Callable[[bytes, bool], None]) -> None:
+        """
+        Begin with none.
+
+        Args:
+            ask: Asks the master about a key, and says whether the server makes such.
+        """
+        self._ask = ask
+        self._open: dict[bytes, list[Answered]] = {}
+
+    def put(self, key: bytes, answered: Answered, *, learned: bool) -> None:
+        """
+        Ask for *key*.
+
+        Args:
+            key: The key.
+            answered: Called once with the answer, and not before this returns.
+            learned: The server makes keys of this kind.
+        """
+        waiting = self._open.setdefault(key, [])
+        waiting.append(answered)
+        if len(waiting) == 1:
+            self._ask(key, learned)
+
+    def answer(self, key: bytes, *, yes: bool) -> None:
+        """Pass on what the master says of *key*."""
+        for answered in self._open.pop(key, ()):
+            answered(yes)
+
+    def give_up(self) -> None:
+        """Answer no to all that is open."""
+        for key in list(self._open):
+            self.answer(key, yes=False)
