@@ -425,6 +425,15 @@ def test_workers_finish_and_leave_when_the_master_is_killed(serve, gate):
     Path(server.control).unlink()  # by the one who killed: the next master would
 
 
+def test_thread_of_the_application_leaves_no_orphan(serve):
+    """A worker leaves although a thread of its application never ends."""
+    server = serve("threads:app", workers=2)
+    server.process.kill()
+    assert server.wait() == -signal.SIGKILL
+    wait_until("no process is left", lambda: not processes_of(server.run))
+    Path(server.control).unlink()
+
+
 # Two things at once
 
 

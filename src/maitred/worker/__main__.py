@@ -13,6 +13,9 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
+from typing import Final
 
 from maitred import logs
 from maitred.config import WorkerSettings
@@ -22,6 +25,9 @@ from maitred.wire.messages import FROM_MASTER, FROM_WORKER
 from maitred.wire.scoreboard import Scoreboard
 
 from .runtime import Worker, fail
+
+LAST_MOMENT: Final = 3.0
+"Seconds that the application's threads have to end after everything else has."
 
 
 def main() -> int:
@@ -58,5 +64,18 @@ def main() -> int:
     return 0
 
 
+def leave_at_last(code: int) -> None:
+    """
+    End the process in a while, whatever still runs in it.
+
+    Python waits at its end for every thread that the application began, for ever if one
+    does not end. Nobody would be left to kill such a worker once its master is dead.
+    """
+    time.sleep(LAST_MOMENT)
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    threading.Thread(target=leave_at_last, args=(exit_code,), daemon=True).start()
+    sys.exit(exit_code)
