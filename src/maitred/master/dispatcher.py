@@ -174,6 +174,8 @@ class Dispatcher:
         for timer in (self._sweeping, self._retry):
             if timer is not None:
                 timer.cancel()
+        # Farewells are still to be said, and a full channel wants another try.
+        self._sweeping = self._retry = None
 
     # The way of a connection
 
