@@ -147,6 +147,7 @@ CONNECTIONS = {
     "taken": "a worker has read from it, after a return too; then it is the worker's",
     "returned": "given back by a worker, because the next request belongs to another",
     "redispatched": "placed again, because the first worker died or refused",
+    "orphaned": "had been taken by a worker that died; each ends once more",
     "client_left": "the client closed before anything could be decided",
     "silent": "closed at the head timeout without having said a word",
     "lost": "a worker died with it, and it was no longer untouched",

@@ -24,7 +24,7 @@
 enum { HANDOFF = 1, READY, TAKEN, REFUSED, DRAIN = 8, QUIT, DRAINED,    /* types of messages */
        CLOSED = 12, REVOKE };
 enum { NO_DESCRIPTOR = 1, DRAINING, WRONG_DESCRIPTOR };                 /* reasons of REFUSED */
-enum { HEADER = 12, HANDOFF_RECORD = 29, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
+enum { VERSION = 2, HEADER = 12, HANDOFF_RECORD = 34, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
 
 static struct { uint64_t id; int taken; size_t have; char head[8192]; } table[1 + MAX_OPEN];
 static struct pollfd polled[1 + MAX_OPEN];  /* 0 is the channel, i belongs to table[i] */
@@ -39,11 +39,12 @@ static uint64_t get(const uint8_t *p, int size)
     return n;
 }
 
-/* Say one message: a number of `size` bytes, and REFUSED a reason of one byte after it. */
+/* Say one message: a number of `size` bytes, and after it a byte where there is one to say:
+ * the reason of REFUSED; for READY that we mark no connections. */
 static void say(uint8_t type, uint64_t number, uint8_t size, uint8_t reason)
 {
-    uint8_t length = size + (reason != 0);
-    uint8_t packet[HEADER + 9] = { 1, type, 0, 0, 0, 1, 0, 0, 0, 0, 0, length };
+    uint8_t length = size + (type == REFUSED || type == READY);
+    uint8_t packet[HEADER + 9] = { VERSION, type, 0, 0, 0, 1, 0, 0, 0, 0, 0, length };
     packet[HEADER + size] = reason;
     for (uint8_t *p = packet + HEADER + size; p-- > packet + HEADER; number >>= 8)
         *p = (uint8_t)number;
@@ -135,9 +136,9 @@ static int obey(void)
             memcpy(fds, CMSG_DATA(c), (size_t)came * sizeof(int));
         }
     int type = packet[1], descriptors = (int)get(packet + 2, 2), records = (int)get(packet + 4, 2);
-    size_t record = type == HANDOFF ? HANDOFF_RECORD : type == DRAIN || type == REVOKE ? 4 : 0;
+    size_t record = type == HANDOFF ? HANDOFF_RECORD : type == DRAIN ? 5 : type == REVOKE ? 4 : 0;
     size_t size = (size_t)got, end = HEADER + record * (size_t)records;
-    if (size < HEADER || packet[0] != 1 || (type != HANDOFF && type != DRAIN && type != QUIT && type != REVOKE)
+    if (size < HEADER || packet[0] != VERSION || (type != HANDOFF && type != DRAIN && type != QUIT && type != REVOKE)
         || msg.msg_flags & MSG_TRUNC || size != HEADER + get(packet + 8, 4) || size < end
         || records < 1 || descriptors != (type == HANDOFF ? records : 0) || descriptors > MAX_FDS
         || (came != descriptors && !(msg.msg_flags & MSG_CTRUNC)))

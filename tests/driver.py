@@ -32,10 +32,11 @@ RUN = "MAITRED_TEST_RUN"
 ALARM = re.compile(
     r" (WARNING|ERROR|CRITICAL) |Traceback|Error:|never retrieved|Exception ignored"
 )
+BEGINNINGS = ("accepted", "returned", "orphaned")
 ENDS = ("taken", "client_left", "silent", "lost")
 """
-The counters of which, with the refusals, each accepted connection ends in one; and each
-returned one, in one more.
+The counters that say that a connection has come to the master, and those that say, with
+the refusals, how each of them left it.
 """
 
 
@@ -284,7 +285,7 @@ class Maitred(Server):
             counts = state["connections"]
             ended = sum(counts[name] for name in ENDS) + sum(counts["refused"].values())
             return (
-                counts["accepted"] + counts["returned"] == ended
+                sum(counts[name] for name in BEGINNINGS) == ended
                 and counts["lost"] == self.expected_lost
                 and not state["waiting"]
                 and not state["peeking"]

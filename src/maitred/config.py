@@ -58,6 +58,7 @@ class Settings:
     head_timeout: float = 10.0
     head_limit: int = 16 * 1024
     max_waiting: int = 16_384
+    keep_copies: bool = True
     wait_timeout: float = 30.0
     ready_timeout: float = 60.0
     drain_timeout: float = 30.0

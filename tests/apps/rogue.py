@@ -38,7 +38,7 @@ def send_directory(sock, *, times=1):
 
 def send_descriptors_with_taken(sock):
     """Hide 200 descriptors behind a message that carries none."""
-    packet = struct.pack("!BBHHHIQ", 1, 3, 0, 1, 0, 8, 7)
+    packet = struct.pack("!BBHHHIQ", 2, 3, 0, 1, 0, 8, 7)
     fds = struct.pack("200i", *[sock.fileno()] * 200)
     sock.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
 
@@ -49,10 +49,10 @@ SINS = {
         struct.pack("!BBHHHI", 9, 2, 0, 1, 0, 4) + b"...."
     ),
     "before_ready": lambda sock: sock.send(
-        struct.pack("!BBHHHIQ", 1, 3, 0, 1, 0, 8, 7)
+        struct.pack("!BBHHHIQ", 2, 3, 0, 1, 0, 8, 7)
     ),
-    "unknown_id": lambda sock: sock.send(struct.pack("!BBHHHIQ", 1, 3, 0, 1, 0, 8, 7)),
-    "masters_words": lambda sock: sock.send(struct.pack("!BBHHHI", 1, 9, 0, 1, 0, 0)),
+    "unknown_id": lambda sock: sock.send(struct.pack("!BBHHHIQ", 2, 3, 0, 1, 0, 8, 7)),
+    "masters_words": lambda sock: sock.send(struct.pack("!BBHHHI", 2, 9, 0, 1, 0, 0)),
     "oversize": lambda sock: sock.send(bytes(140_000)),
     "directory": send_directory,
     "flood": lambda sock: send_directory(sock, times=250),
@@ -66,7 +66,7 @@ SAYS_READY_FIRST = {"unknown_id", "directory", "flood", "stowaways"}
 def sin(sock, name):
     """Commit sin *name*, then wait for the end."""
     if name in SAYS_READY_FIRST:
-        sock.send(struct.pack("!BBHHHII", 1, 2, 0, 1, 0, 4, os.getpid()))
+        sock.send(struct.pack("!BBHHHIIB", 2, 2, 0, 1, 0, 5, os.getpid(), 0))
     SINS[name](sock)
     while True:
         select.select([], [], [])

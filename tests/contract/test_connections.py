@@ -47,7 +47,8 @@ def test_returned_connection_is_as_it_was_handed_over(pair):
     assert (connection.key, connection.learned) == (b"key", True)
     out = handoff(connection)
     assert out[1:] == (
-        cookie(accepted), b"192.0.2.7", 50123, b"198.51.100.1", 443, b"key", 0, b"GET",
+        cookie(accepted), b"192.0.2.7", 50123, b"198.51.100.1", 443,
+        b"key", 0, b"GET", 0, 0,
     )  # fmt: skip
     connection.once = True
     assert handoff(connection).once == 1

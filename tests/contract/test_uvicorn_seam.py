@@ -26,10 +26,10 @@ from maitred.routing.http1 import sniff_head
 from maitred.wire.scoreboard import Scoreboard
 from maitred.worker.claims import ScopeHead
 from maitred.worker.gate import Elsewhere
+from maitred.worker.marks import READ_SIZE, UNMARKED
 from maitred.worker.uvicorn_seam import (
     MOST_UNREAD,
     PROTOCOLS,
-    READ_SIZE,
     Serving,
     StartupFailed,
 )
@@ -186,6 +186,8 @@ class Visit:
     """A stay in which every request belongs here, but those in ``elsewhere``."""
 
     head_limit = 1000
+    idle = False
+    mark = UNMARKED
 
     def __init__(self, *, client=None, prefix=b"", head_timeout=DEADLINE):
         self.client, self.prefix, self.head_timeout = client, prefix, head_timeout

@@ -280,7 +280,7 @@ def test_clients_cannot_use_up_the_descriptors(serve):
 
 def test_master_survives_its_descriptor_limit(serve):
     """With no descriptor left it does not die or spin, and serves again later."""
-    server = serve("probe:app", "--no-access-log", workers=1, nofile=40)
+    server = serve("probe:app", "--no-access-log", workers=1, nofile=24)
     server.expect_log("not accepting for a moment: Too many open files")
     with half_hearted_clients(server):
         server.wait_for_log("not accepting for a moment")

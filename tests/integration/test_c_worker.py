@@ -373,7 +373,7 @@ def test_packet_that_cannot_be_ends_the_worker(program):
                 stderr=subprocess.PIPE,
                 text=True,
             )
-        raw_send(ours, bytes([2, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
+        raw_send(ours, bytes([1, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
         _, said = worker.communicate(timeout=DEADLINE)
     assert worker.returncode == 1
     assert said == "worker: the master sent a packet that cannot be\n"

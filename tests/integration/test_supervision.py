@@ -103,7 +103,8 @@ def test_killed_worker_is_replaced_and_others_do_not_notice(serve):
     os.kill(pids[1], signal.SIGKILL)
     for slot in (0, 2):
         assert clients[slot].ask(get()).json["pid"] == pids[slot]
-    assert clients[1].at_end()
+    # Its client asked nothing, and does not notice either.
+    assert clients[1].ask(get("/", f"x-session: {names[1]}")).json["pid"] not in pids
     said = ask(server.port, "/", f"x-session: {names[1]}").json
     assert said["slot"] == "1"
     assert said["pid"] not in pids
@@ -368,6 +369,7 @@ def test_second_signal_stops_now(serve, gate):
         server.wait_for_log("stopping: draining 2 workers")
         server.tell(signal.SIGTERM)
         assert server.wait() == 5
+        assert client.answer().status == 502
         assert client.at_end()
 
 
@@ -498,4 +500,5 @@ def test_death_while_stopping_is_told_by_the_exit_code(serve, gate):
         assert left in pids
         os.kill(left, signal.SIGKILL)
         assert server.wait() == 5
+        assert client.answer().status == 502
         assert client.at_end()

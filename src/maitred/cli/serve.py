@@ -158,6 +158,12 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
 @_setting(
     "max_waiting", "Connections that may wait to be decided or for room.", type=int
 )
+@click.option(
+    "--keep-copies/--no-keep-copies",
+    default=True,
+    help="Keep a descriptor of every connection that a worker serves, so that those it"
+    " has not begun to answer outlive it when it is killed.",
+)
 @_setting(
     "wait_timeout",
     "Seconds a connection waits for its worker before it gets 503.",

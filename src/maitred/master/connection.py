@@ -32,13 +32,17 @@ class Connection:
         "attempts",
         "consumed",
         "deadline",
+        "home",
         "id",
+        "idle",
         "key",
         "learned",
         "local",
+        "mark",
         "once",
         "peer",
         "peer_port",
+        "position",
         "proxy",
         "seen",
         "sock",
@@ -71,9 +75,17 @@ class Connection:
         self.once = False
         # Bytes that a worker read and gave back; they come before what is to be read.
         self.consumed = b""
+        # Bytes that were read from it before those, since it was opened.
+        self.position = 0
+        # Its client waits for nothing: it is between two requests.
+        self.idle = False
+        # The slot it comes from, where its next request may well belong; None: unknown.
+        self.home: int | None = None
+        # Its mark on the scoreboard of the worker it is handed to; 0: none.
+        self.mark = 0
         # It begins with a PROXY header, which has not been consumed yet.
         self.proxy = False
-        # Bytes that were there at the last peek: fewer later means somebody read.
+        # Bytes that were in the kernel at the last peek; fewer later: somebody read.
         self.seen = 0
         # How often it was handed over in vain.
         self.attempts = 0
@@ -135,4 +147,5 @@ def returned(message: Return) -> Connection:
     connection.key = message.key or None
     connection.learned = bool(message.learned)
     connection.consumed = message.unread
+    connection.idle = not message.key and not message.unread
     return connection

@@ -2,7 +2,8 @@
 What happened to connections, in numbers.
 
 Every accepted connection ends in exactly one of: taken, client_left, silent,
-refused (by cause), lost. ``statistics`` is what status shows.
+refused (by cause), lost. One that was returned, or orphaned (its worker died, and we
+have a copy), does so once more. ``statistics`` is what status shows.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Counters:
     redispatched: int = 0
     client_left: int = 0
     silent: int = 0
+    orphaned: int = 0
     lost: int = 0
     claims: int = 0
     accept_pauses: int = 0

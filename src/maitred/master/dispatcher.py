@@ -21,6 +21,7 @@ which moves what can move; nothing else sends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -48,7 +49,8 @@ from maitred.wire.messages import (
 
 from .connection import Connection, returned
 from .counters import Counters
-from .peeking import Refuse
+from .peeking import Refuse, untouched
+from .rescue import Left, bytes_read, rescue
 from .workers import Worker
 
 MOST_ATTEMPTS: Final = 4
@@ -71,7 +73,8 @@ class Dispatcher:
         wait_timeout: float,
         most: int,
         refuse: Refuse,
-        untouched: Callable[[Connection], bool],
+        look_again: Callable[[Connection], None],
+        most_copies: int,
         on_ready: Callable[[Worker], None],
         counters: Counters,
     ) -> None:
@@ -83,7 +86,8 @@ class Dispatcher:
             wait_timeout: Seconds a decided connection waits for room.
             most: How many may wait.
             refuse: Takes a connection that is to be answered here.
-            untouched: Says whether nobody has read from a connection.
+            look_again: Takes a connection whose next head has to be looked at.
+            most_copies: Descriptors for copies of what workers serve; 0: keep none.
             on_ready: Called when a worker said READY.
             counters: Where to count.
         """
@@ -91,7 +95,9 @@ class Dispatcher:
         self._wait_timeout = wait_timeout
         self._most = most
         self._refuse = refuse
-        self._untouched = untouched
+        self._look_again = look_again
+        self._most_copies = most_copies
+        self._copies = 0
         self._on_ready = on_ready
         self._counters = counters
         self._loop = asyncio.get_running_loop()
@@ -160,8 +166,13 @@ class Dispatcher:
         self._listen(worker)
         self._loop.remove_reader(worker.channel.fileno())
         del self._workers[worker.id]
+        self._copies -= worker.copies
+        self._counters.orphaned += worker.copies
         for connection in worker.left_over():
-            self._again(connection)
+            if connection.mark:
+                self._rescue(connection, worker)
+            else:
+                self._again(connection)
         worker.close()
         self.settle()
 
@@ -170,7 +181,7 @@ class Dispatcher:
         self._closing = True
         for waiting in (self._lobby, *self._queues, self._coming_back):
             while waiting:
-                self._refuse(waiting.popleft(), 503, "stopping")
+                self._turn_away(waiting.popleft(), 503, "stopping")
         for timer in (self._sweeping, self._retry):
             if timer is not None:
                 timer.cancel()
@@ -186,7 +197,9 @@ class Dispatcher:
             self._assign(connection, slot)
             return
         if self.waiting >= self._most or self._closing:
-            self._refuse(connection, 503, "stopping" if self._closing else "no_worker")
+            self._turn_away(
+                connection, 503, "stopping" if self._closing else "no_worker"
+            )
             return
         connection.deadline = self._loop.time() + self._wait_timeout
         (self._lobby if slot is None else self._queues[slot.index]).append(connection)
@@ -196,7 +209,7 @@ class Dispatcher:
     def settle(self) -> None:
         """Move what can move: from lobby and queues to outboxes, from there out."""
         while self._coming_back:
-            self.dispatch(self._coming_back.popleft())
+            self._come_back(self._coming_back.popleft())
         while self._asked:
             self._decide(*self._asked.popleft())
         for slot, queue in zip(self._placement.slots, self._queues, strict=True):
@@ -229,7 +242,9 @@ class Dispatcher:
 
     def _place(self, connection: Connection) -> Slot | None:
         now = self._loop.time()
-        key = connection.key
+        key, home = connection.key, connection.home
+        if key is None and home is not None and self._placement.slots[home].has_room:
+            return self._placement.slots[home]
         if key is not None:
             slot = self._placement.owner(key, now)
             if slot is None and connection.learned:
@@ -268,14 +283,48 @@ class Dispatcher:
         slot.in_flight += 1
         worker.outbox.append(connection)
 
-    def _again(self, connection: Connection) -> None:
-        """Place *connection*, which no worker has any more, once more."""
-        connection.attempts += 1
-        if not self._untouched(connection):
+    def _come_back(self, connection: Connection) -> None:
+        """Place *connection*, whose worker is dead or gave it back."""
+        if connection.key is None and connection.consumed and not self._closing:
+            self._look_again(connection)
+        else:
+            self.dispatch(connection)
+
+    def _rescue(self, connection: Connection, worker: Worker) -> None:
+        """Do what can be done with *connection*, whose *worker* is dead."""
+        left = rescue(connection, worker.board)
+        if left is Left.STARTED:
+            self._refuse(connection, 502, "worker_died")
+        elif left is Left.LOST:
             self._counters.lost += 1
             connection.close()
         elif connection.attempts >= MOST_ATTEMPTS:
-            self._refuse(connection, 503, "no_worker")
+            self._turn_away(connection, 503, "no_worker")
+        else:
+            self._counters.redispatched += 1
+            if connection.idle or connection.consumed:
+                # Whatever it was handed over for was served; what comes is not known.
+                connection.key, connection.learned = None, False
+            if not connection.idle:
+                connection.attempts += 1
+            self._come_back(connection)
+
+    def _turn_away(self, connection: Connection, status: int, cause: str) -> None:
+        """Part with *connection*, which nobody can take; an idle one asked nothing."""
+        if connection.idle:
+            self._counters.silent += 1
+            connection.close()
+        else:
+            self._refuse(connection, status, cause)
+
+    def _again(self, connection: Connection) -> None:
+        """Place *connection*, which no worker has any more, once more."""
+        connection.attempts += 1
+        if not untouched(connection):
+            self._counters.lost += 1
+            connection.close()
+        elif connection.attempts >= MOST_ATTEMPTS:
+            self._turn_away(connection, 503, "no_worker")
         else:
             self._counters.redispatched += 1
             self.dispatch(connection)
@@ -284,6 +333,7 @@ class Dispatcher:
         outbox = list(worker.outbox)
         worker.outbox.clear()
         for connection in outbox:
+            worker.unmark(connection)
             self.dispatch(connection)
 
     def _vacate(self, worker: Worker) -> None:
@@ -324,7 +374,7 @@ class Dispatcher:
         now = self._loop.time()
         for waiting in (self._lobby, *self._queues):
             while waiting and waiting[0].deadline <= now:
-                self._refuse(waiting.popleft(), 503, "no_worker")
+                self._turn_away(waiting.popleft(), 503, "no_worker")
         if self.waiting:
             self._sweeping = self._loop.call_later(SWEEP, self._sweep)
         self.settle()
@@ -364,8 +414,9 @@ class Dispatcher:
     def _heed(self, worker: Worker, message: Any) -> None:
         """Note what *worker* said. Places nothing: placing may lead to listening."""
         match message:
-            case Ready():
+            case Ready(_, marks):
                 worker.phase = Phase.SERVING
+                worker.marks = bool(marks) and self._most_copies > 0
                 self._loop.call_soon(self._on_ready, worker)
             case Failed(why, traceback):
                 worker.failure = (
@@ -386,15 +437,19 @@ class Dispatcher:
     def _heed_connection(self, worker: Worker, message: Any) -> None:
         match message:
             case Taken(id_):
-                self._answered(worker, id_).close()
-                worker.granted.add(id_)
+                connection = self._answered(worker, id_)
                 self._counters.taken += 1
+                if worker.grant(connection):
+                    self._copies += 1
+                    if self._copies > self._most_copies:
+                        self.spare_copy()
             case Closed(id_):
-                worker.granted.discard(id_)
+                self._forget(worker, id_)
             case Return():
                 self._take_back(worker, message)
             case Refused(id_, reason):
                 connection = self._answered(worker, id_)
+                worker.unmark(connection)
                 if reason == Reason.DRAINING:  # asked to leave by somebody else
                     self._vacate(worker)
                 self._rest(connection, reason)
@@ -418,9 +473,36 @@ class Dispatcher:
             raise PeerMisbehaved(
                 f"RETURN of connection {connection.id}, which it does not have"
             )
-        worker.granted.remove(connection.id)
+        copy = self._forget(worker, connection.id)
+        if copy is not None:
+            connection.position = copy.position - len(connection.consumed)
+            connection.attempts = copy.attempts
+        else:
+            # Where that cannot be known, nothing can be proved later.
+            with contextlib.suppress(OSError):
+                read = bytes_read(connection.sock)
+                connection.position = (read or 0) - len(connection.consumed)
+        if connection.idle:
+            connection.home = worker.slot
         self._counters.returned += 1
         self._coming_back.append(connection)
+
+    def _forget(self, worker: Worker, id_: int) -> Connection | None:
+        """Forget a connection that *worker* has no more, and close our copy."""
+        if id_ not in worker.granted:
+            return None
+        before = worker.copies
+        copy = worker.forget(id_)
+        self._copies += worker.copies - before
+        return copy
+
+    def spare_copy(self) -> bool:
+        """Close one copy that may be missed the least; say whether there was one."""
+        worker = max(self._workers.values(), key=lambda w: w.copies, default=None)
+        if worker is None or not worker.spare():
+            return False
+        self._copies -= 1
+        return True
 
     def _answered(self, worker: Worker, id_: int) -> Connection:
         connection = worker.in_flight.pop(id_, None)

@@ -49,10 +49,11 @@ from maitred.supervision import (
 from maitred.wire import messages
 
 from .accepting import Acceptor
+from .connection import Connection
 from .counters import Counters
 from .dispatcher import Dispatcher
 from .listeners import open_listeners
-from .peeking import Peeker, untouched
+from .peeking import Peeker
 from .processes import how_it_ended
 from .refusals import Refusals
 from .secret import load_keys
@@ -152,8 +153,9 @@ class Master:
             remembers=policy.remembers,
             named=named_slot,
         )
-        # As many may be peeked at, as many may wait, and as many may linger.
-        most = min(settings.max_waiting, _spare_descriptors(settings.workers) // 3)
+        # Half for copies; of the rest, as many may be peeked at as may wait and linger.
+        spare = _spare_descriptors(settings.workers)
+        most = min(settings.max_waiting, spare // 6)
         self._refusals = Refusals(
             self._counters, most=most, tls=bool(settings.certfile)
         )
@@ -162,7 +164,8 @@ class Master:
             wait_timeout=settings.wait_timeout,
             most=most,
             refuse=self._refusals.refuse,
-            untouched=untouched,
+            look_again=self._look_again,
+            most_copies=spare // 2 if settings.keep_copies else 0,
             on_ready=self._on_ready,
             counters=self._counters,
         )
@@ -184,6 +187,10 @@ class Master:
             counters=self._counters,
         )
         self._dispatcher.on_settled = self._on_settled
+
+    def _look_again(self, connection: Connection) -> None:
+        """Have a connection peeked at whose next head did not come in one piece."""
+        self._peeker.begin(connection)
 
     def _close(self) -> None:
         for worker in list(self._workers.values()):  # only when we end by an exception
@@ -220,7 +227,9 @@ class Master:
             case Promote():
                 self._dispatcher.promote(worker)
             case Drain(_, timeout):
-                self._dispatcher.dismiss(worker, messages.Drain(int(timeout * 1000)))
+                # While we stop nobody is there to give anything to.
+                drain = messages.Drain(int(timeout * 1000), int(not self._stopping))
+                self._dispatcher.dismiss(worker, drain)
             case Stop():
                 self._dispatcher.dismiss(worker, messages.Quit())
                 worker.process.stop()

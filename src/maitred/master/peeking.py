@@ -12,6 +12,7 @@ PROXY header, where the listener demands one, and exactly its bytes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from .connection import Connection
 from .counters import Counters
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 NO_MORE_WILL_COME = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
@@ -131,7 +133,7 @@ class Peeker:
             self._counters.client_left += 1
             connection.close()
             return True
-        connection.seen = len(data)
+        connection.seen = len(data) - len(connection.consumed)
         verdict = self._router.sniff(data, connection.peer)
         if isinstance(verdict, Match):
             self._part(connection)
@@ -160,6 +162,7 @@ class Peeker:
             data, verdict = b"", NEED_MORE
         if isinstance(verdict, ProxyHeader):
             connection.proxy = False
+            connection.position = verdict.size
             if verdict.client is not None:
                 connection.peer, connection.peer_port = verdict.client
             return None
@@ -236,19 +239,28 @@ class Peeker:
 
 def peek(connection: Connection, most: int) -> bytes:
     """
-    Give up to *most* of the bytes that wait to be read, and leave them there.
+    Give up to *most* of the bytes that come next, and leave them where they are.
+
+    Those that were consumed come first, then those that wait in the kernel.
 
     Raises:
         BlockingIOError: There are none yet.
         OSError: The connection is broken.
     """
-    return connection.sock.recv(most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    consumed = connection.consumed
+    if not consumed:
+        return connection.sock.recv(most, PEEK)
+    with contextlib.suppress(BlockingIOError):
+        consumed += connection.sock.recv(max(most - len(consumed), 1), PEEK)
+    return consumed
 
 
 def untouched(connection: Connection) -> bool:
     """Say whether all that was seen of *connection* is still there to be read."""
     try:
-        return len(peek(connection, max(connection.seen, 1))) >= connection.seen
+        return (
+            len(connection.sock.recv(max(connection.seen, 1), PEEK)) >= connection.seen
+        )
     except BlockingIOError:
         return not connection.seen
     except OSError:

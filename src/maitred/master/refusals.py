@@ -1,5 +1,5 @@
 """
-Answering a connection in a worker's place: 400, 408, 431, 503, 505.
+Answering a connection in a worker's place: 400, 408, 431, 502, 503, 505.
 
 Only a connection that no worker has is answered here, so the master may speak and shut
 down. Bytes that lie unread when a socket is closed make the kernel send RST,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -29,7 +30,7 @@ from maitred.wire.messages import (
     Return,
     Revoke,
 )
-from maitred.wire.scoreboard import Scoreboard
+from maitred.wire.scoreboard import ENTRIES, Scoreboard
 
 from .connection import Connection
 from .processes import Process
@@ -44,6 +45,9 @@ PACKETS_AT_ONCE: Final = 512
 Packets read from one worker before the others have their turn: more than a channel
 can hold (278 with Linux's default buffer), so one round hears all that was said.
 """
+
+FEW: Final = 32
+"Copies that are looked at when one has to go."
 
 PYTHON_WORKER: Final = (sys.executable, "-P", "-m", "maitred.worker")
 
@@ -79,8 +83,14 @@ class Worker:
         # Placed here and not yet sent; sent and not yet answered.
         self.outbox: deque[Connection] = deque()
         self.in_flight: dict[int, Connection] = {}
-        # Ids of what it has taken and neither closed nor given back.
-        self.granted: set[int] = set()
+        # What it has taken and neither closed nor given back, by id: our copy, or None
+        # where we keep none.
+        self.granted: dict[int, Connection | None] = {}
+        self.copies = 0
+        # Whether it marks its connections, and which marks are nobody's.
+        self.marks = False
+        self._free_marks: list[int] = []
+        self._unused_mark = 1
         # Answers to what it asked, said before it is told what it lost since.
         self.answers: deque[Answer] = deque()
         # Keys that it has to be told it lost.
@@ -132,6 +142,8 @@ class Worker:
         """
         while self.outbox:
             batch = self._batch()
+            if self.marks:
+                self._mark(batch)
             try:
                 self.channel.send_nowait(*map(handoff, batch))
             except ChannelFull:
@@ -167,6 +179,75 @@ class Worker:
                 return batch[:count]
         return batch
 
+    def _mark(self, batch: Sequence[Connection]) -> None:
+        """Give each of *batch* a mark, so that its copy can be kept."""
+        now = time.monotonic_ns()
+        for connection in batch:
+            if connection.mark:  # the channel was full the last time
+                continue
+            if self._free_marks:
+                connection.mark = self._free_marks.pop()
+            elif self._unused_mark < ENTRIES:
+                connection.mark = self._unused_mark
+                self._unused_mark += 1
+            else:
+                continue
+            self.board.reset(connection.mark, connection.position, now)
+
+    def unmark(self, connection: Connection) -> None:
+        """Take the mark of *connection*, which this worker does not have."""
+        if connection.mark:
+            self._free_marks.append(connection.mark)
+            connection.mark = 0
+
+    def grant(self, connection: Connection) -> bool:
+        """Note that *connection* was taken; say whether we keep our copy of it."""
+        if connection.mark:
+            self.granted[connection.id] = connection
+            self.copies += 1
+            return True
+        self.granted[connection.id] = None
+        connection.close()
+        return False
+
+    def forget(self, id_: int) -> Connection | None:
+        """
+        Forget connection *id_*, which this worker has no more; close our copy.
+
+        Returns:
+            What we knew of it, with how much was read of it; None: we had no copy.
+
+        Raises:
+            KeyError: It does not have it.
+        """
+        connection = self.granted.pop(id_)
+        if connection is not None:
+            connection.position = self.board.mark(connection.mark).position
+            self.unmark(connection)
+            if connection.sock.fileno() >= 0:
+                self.copies -= 1
+            connection.close()
+        return connection
+
+    def spare(self) -> bool:
+        """
+        Close one copy: of a few, the one whose connection was idle the longest.
+
+        It dies with the worker then. Returns whether there was one.
+        """
+        copies = (
+            c for c in self.granted.values() if c is not None and c.sock.fileno() >= 0
+        )
+        few = list(itertools.islice(copies, FEW))
+        if not few:
+            return False
+        oldest = min(few, key=lambda c: self.board.mark(c.mark).since)
+        oldest.close()
+        self.copies -= 1
+        # To the end, so that the next one is found at the beginning.
+        self.granted[oldest.id] = self.granted.pop(oldest.id)
+        return True
+
     def messages(self) -> Iterator[Any]:
         """
         Give what the worker has said, as long as there is something and it is fair.
@@ -200,11 +281,12 @@ class Worker:
         self.farewell = farewell
 
     def left_over(self) -> list[Connection]:
-        """Give up everything it was handed and never took; the caller owns it."""
-        connections = [*self.in_flight.values(), *self.outbox]
-        self.in_flight.clear()
-        self.outbox.clear()
-        return connections
+        """Give up everything that it had and we have; the caller owns it."""
+        copies = [c for c in self.granted.values() if c is not None]
+        connections = [*copies, *self.in_flight.values(), *self.outbox]
+        for each in (self.granted, self.in_flight, self.outbox):
+            each.clear()
+        return [c for c in connections if c.sock.fileno() >= 0]
 
     def close(self) -> None:
         """Close our end of the channel and unmap the scoreboard."""
@@ -224,4 +306,6 @@ def handoff(connection: Connection) -> Handoff:
         connection.key or b"",
         int(connection.once),
         connection.consumed,
+        connection.mark,
+        int(connection.idle),
     )

@@ -14,7 +14,7 @@ import enum
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple, Protocol
 
-VERSION = 1
+VERSION = 2
 "The version of the protocol; a peer that speaks another is refused."
 
 
@@ -72,7 +72,10 @@ class Handoff(NamedTuple):
     (empty if nothing), ``once`` is 1 if the server makes keys of this kind and nobody
     has claimed this one, ``consumed`` bytes that were read from it already and come
     before any byte that you read. The key is yours until it is revoked; with ``once``
-    for one request.
+    for one request. ``mark`` is the connection's mark on the scoreboard, which you keep
+    true from TAKEN to CLOSED or RETURN; the master keeps its copy that long, so that
+    you have to shut the connection down before you close it. 0: it has none. ``idle``
+    is 1 if its client waits for nothing: it is taken without having been read from.
     """
 
     connection: Passed
@@ -84,16 +87,27 @@ class Handoff(NamedTuple):
     key: Blob
     once: U8
     consumed: Blob
+    mark: U32 = 0
+    idle: U8 = 0
 
 
 class Ready(NamedTuple):
-    """I can serve. ``pid`` is the worker's process."""
+    """
+    I can serve. ``pid`` is the worker's process.
+
+    ``marks`` is 1 if it marks its connections on the scoreboard.
+    """
 
     pid: U32
+    marks: U8 = 0
 
 
 class Taken(NamedTuple):
-    """I have read from connection ``id``: close your copy."""
+    """
+    Connection ``id`` is mine: I have read from it, or keep its mark true from now on.
+
+    The master closes its copy of a connection that has no mark.
+    """
 
     id: U64
 
@@ -109,9 +123,10 @@ class Return(NamedTuple):
     """
     Connection ``id`` is the master's again: its next request belongs elsewhere.
 
-    ``unread`` was read from it and belongs before what is still in the kernel,
-    ``key`` is what the request is placed by, ``learned`` is 1 if the server makes
-    keys of this kind. The addresses are those of the HANDOFF.
+    Or I am leaving; then there is no key. ``unread`` was read from it and belongs
+    before what is still in the kernel, ``key`` is what the request is placed by,
+    ``learned`` is 1 if the server makes keys of this kind. The addresses are those of
+    the HANDOFF.
     """
 
     connection: Passed
@@ -151,9 +166,15 @@ class Release(NamedTuple):
 
 
 class Drain(NamedTuple):
-    """Nothing new comes. Finish within ``timeout_ms``, say DRAINED, and leave."""
+    """
+    Nothing new comes. Finish within ``timeout_ms``, say DRAINED, and leave.
+
+    With ``give_back`` 1 there is a successor: give back every connection that is
+    between two requests, without a key, instead of closing it.
+    """
 
     timeout_ms: U32
+    give_back: U8 = 0
 
 
 class Revoke(NamedTuple):

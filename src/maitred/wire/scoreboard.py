@@ -1,35 +1,89 @@
 """
-The scoreboard: one page of shared memory that a worker writes and the master reads.
+The scoreboard: shared memory that a worker writes and the master reads.
 
-    offset 0   u64, machine byte order: connections the worker serves now
-    offset 8   u64, machine byte order: requests it has answered
+    offset 0      u64: connections the worker serves now
+    offset 8      u64: requests it has answered
+    offset 16     u64: when its event loop was last heard of, CLOCK_MONOTONIC in ns;
+                  0: it does not say
+    MARKS         ENTRIES marks of 32 bytes: one for each connection that is kept
+    JOURNAL       REGIONS regions of REGION bytes: what was read and not begun
 
-No message and no system call: a number is written in place and read when somebody
-wants it. A worker that has no use for it may leave it alone.
+All numbers are in the machine's byte order. No message and no system call: a number is
+written in place and read when somebody wants it. A worker that has no use for the page
+may leave it alone.
 
-Invariant: the worker is the only writer; an aligned 8-byte number is never seen torn.
+A mark is four u64:
+
+    stage         where the connection stands (Stage), and from bit 8 on its region
+    position      bytes read from the connection since it was opened
+    start         the position at which the region's bytes begin
+    since         when it last was between two requests, CLOCK_MONOTONIC in ns
+
+Invariant: while the worker lives it is the only writer, but for the mark of what it has
+not been handed yet. An aligned 8-byte number is never seen torn.
 """
 
 from __future__ import annotations
 
+import enum
 import mmap
 import os
-from typing import Final
+from typing import Final, NamedTuple
 
-SIZE: Final = mmap.PAGESIZE
+PAGE: Final = 4096
+ENTRIES: Final = 16 * 1024
+"Marks; number 0 is nobody's."
+WORDS: Final = 4
+"Numbers in a mark."
+MARKS: Final = PAGE
+REGIONS: Final = 128
+REGION: Final = 64 * 1024
+JOURNAL: Final = MARKS + ENTRIES * WORDS * 8
+SIZE: Final = JOURNAL + REGIONS * REGION
+"Bytes in all; most are never touched, and those take no memory."
+
+
+class Stage(enum.IntEnum):
+    """Where a connection stands in the worker that has it."""
+
+    FRESH = 0
+    "handed over; the worker has not said anything of it"
+    IDLE = 1
+    "between two requests: all that was read is answered, and the answer is written"
+    READING = 2
+    "a request is being read, and all that was read of it stands in the journal"
+    STARTED = 3
+    "the application has begun with a request; nothing of an answer is written"
+    ANSWERING = 4
+    "an answer is being written, or nothing can be said"
+
+
+class Mark(NamedTuple):
+    """One mark as it was when it was read."""
+
+    stage: int
+    region: int
+    position: int
+    start: int
+    since: int
 
 
 class Scoreboard:
-    """One worker's page, mapped by either side."""
+    """One worker's scoreboard, mapped by either side."""
 
     def __init__(self, fd: int) -> None:
-        """Map *fd*, a memfd of one page; the descriptor stays the caller's."""
+        """Map *fd*, a memfd of SIZE bytes; the descriptor stays the caller's."""
         self._map = mmap.mmap(fd, SIZE)
-        self._numbers = memoryview(self._map).cast("Q")
+        self._bytes = memoryview(self._map)
+        self._numbers = self._bytes[:PAGE].cast("Q")
+        self.words = self._bytes[MARKS:JOURNAL].cast("Q")
+        "The marks: mark n is words[n * WORDS:(n + 1) * WORDS]."
+        self.journal = self._bytes[JOURNAL:]
+        "The regions, one after the other."
 
     @staticmethod
     def create() -> int:
-        """Make the page; the caller owns the descriptor (memfd_create(2))."""
+        """Make the memory; the caller owns the descriptor (memfd_create(2))."""
         fd = os.memfd_create("maitred-scoreboard", os.MFD_CLOEXEC)
         os.ftruncate(fd, SIZE)
         return fd
@@ -52,7 +106,34 @@ class Scoreboard:
     def requests(self, value: int) -> None:
         self._numbers[1] = value
 
+    def mark(self, number: int) -> Mark:
+        """Read mark *number*."""
+        at = number * WORDS
+        stage, position, start, since = self.words[at : at + WORDS]
+        return Mark(stage & 0xFF, stage >> 8, position, start, since)
+
+    def reset(self, number: int, position: int, now_ns: int) -> None:
+        """
+        Prepare mark *number* for a connection that is about to be handed over.
+
+        Args:
+            number: Of the mark.
+            position: Bytes of the connection that were dealt with before.
+            now_ns: CLOCK_MONOTONIC.
+        """
+        at = number * WORDS
+        self.words[at] = Stage.FRESH
+        self.words[at + 1] = self.words[at + 2] = position
+        self.words[at + 3] = now_ns
+
+    def read_journal(self, region: int, size: int) -> bytes:
+        """Give the first *size* bytes of *region*; empty if there is no such region."""
+        if region >= REGIONS or size > REGION:
+            return b""
+        return bytes(self.journal[region * REGION : region * REGION + size])
+
     def close(self) -> None:
-        """Unmap the page."""
-        self._numbers.release()
+        """Unmap the memory."""
+        for view in (self._numbers, self.words, self.journal, self._bytes):
+            view.release()
         self._map.close()

@@ -60,6 +60,7 @@ from .asking import Questions
 from .claims import Claims
 from .gate import MISDIRECTED, Asked, Elsewhere
 from .keys import OwnKeys
+from .marks import Marks
 from .stamps import stamp_ids
 from .sticky import StickyCookie
 from .uvicorn_seam import Serving, StartupFailed
@@ -67,6 +68,8 @@ from .uvicorn_seam import Serving, StartupFailed
 SAY_TIMEOUT: Final = 10.0
 "Seconds to wait for room in the channel; the master reads all the time, or is ill."
 SETTLE: Final = 0.02
+LAST_WORDS: Final = 2.0
+"Seconds for a WebSocket to be closed when the time to drain is over."
 LONGEST_TRACEBACK: Final = 32 * 1024
 
 
@@ -104,6 +107,7 @@ class Worker:
         self._closed: list[int] = []
         self.slot = slot
         self.settings = settings
+        self.marks = Marks(board)
         self.keys = OwnKeys(
             ttl=settings.key_ttl,
             claim=lambda key, made: self._say(
@@ -164,7 +168,8 @@ class Worker:
             started.cancel()
             self._explain(running)
         self._loop.add_reader(self._channel.fileno(), self._on_channel)
-        self._say(Ready(os.getpid()))
+        # What TLS knows of a connection cannot be left to anybody.
+        self._say(Ready(os.getpid(), marks=int(self.serving.tls is None)))
         await running
         await self._leaving
 
@@ -194,8 +199,8 @@ class Worker:
         match messages[0]:
             case Handoff():
                 self._take_over(messages)
-            case Drain(timeout_ms):
-                self._drain(timeout_ms / 1000)
+            case Drain(timeout_ms, give_back):
+                self._drain(timeout_ms / 1000, give_back=bool(give_back))
             case Revoke():
                 for message in messages:
                     self.keys.revoke(message.key)
@@ -289,16 +294,24 @@ class Worker:
             self._loop.remove_reader(self._channel.fileno())
             self._drain(self.settings.drain_timeout)
 
-    def _drain(self, timeout: float) -> None:
+    def _drain(self, timeout: float, *, give_back: bool = False) -> None:
         """Take nothing more; finish what there is within *timeout* seconds; leave."""
         if not self._draining:
             self._draining = True
             self.questions.give_up()
-            self._leaving = self._loop.create_task(self._leave(timeout))
+            self._leaving = self._loop.create_task(self._leave(timeout, give_back))
 
-    async def _leave(self, timeout: float) -> None:
+    async def _leave(self, timeout: float, give_back: bool) -> None:
         deadline = self._loop.time() + timeout
         cut = 0
+        if give_back:
+            self.serving.hand_back()
+            # What stays is being answered, a stream or a WebSocket.
+            while self._loop.time() < deadline and not self._master_gone:
+                if not self._adoptions and not self.serving.open:
+                    break
+                await asyncio.sleep(SETTLE)
+            deadline = max(deadline, self._loop.time() + LAST_WORDS)
         try:
             async with asyncio.timeout_at(deadline):
                 # uvicorn would close a connection that it has not read from. Its
@@ -327,6 +340,8 @@ class Visit:
         "client",
         "head_limit",
         "head_timeout",
+        "idle",
+        "mark",
         "prefix",
         "sni",
         "told",
@@ -345,6 +360,8 @@ class Visit:
             (handoff.peer.decode(), handoff.peer_port) if handoff.peer else None
         )
         self.prefix = handoff.consumed
+        self.idle = bool(handoff.idle)
+        self.mark = worker.marks.of(handoff.mark)
         self.head_limit = worker.settings.head_limit
         self.head_timeout = worker.settings.head_timeout
         # The name in the ClientHello; None: a connection without TLS.
@@ -352,7 +369,7 @@ class Visit:
         self.told: Callable[[bool], None]
 
     def taken(self) -> None:
-        """It was read from for the first time, or ended before."""
+        """It is marked or idle, was read from, or ended before."""
         self._worker.say_taken(self._handoff.id)
 
     def closed(self) -> None:

@@ -12,6 +12,7 @@ Invariant: nothing of uvicorn is patched; its classes are extended and its hooks
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -28,6 +29,7 @@ from maitred.routing.refusal import answer
 from maitred.wire.scoreboard import Scoreboard
 
 from .gate import Asked, Elsewhere, Gate, Stage
+from .marks import READ_SIZE, Mark, Unmarked
 
 PROTOCOLS: Final = {
     "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
@@ -144,6 +146,7 @@ class Serving:
             "AdoptedWebSocket", (WatchedWebSocket, self.config.ws_protocol_class), {}
         )
         self._untaken: set[Any] = set()
+        self._is_handing_back = False
         self._startup_errors = Kept()
 
     def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -187,9 +190,10 @@ class Serving:
             app_state=self._server.lifespan.state,
             _loop=loop,
         )
-        self._untaken.add(visit)
-        protocol.adopted(visit, self._untaken, self._websocket)
-        reader = Intake(protocol)
+        if not visit.idle:
+            self._untaken.add(visit)
+        protocol.adopted(visit, sock, self._untaken, self._websocket)
+        reader = Intake(protocol, visit.mark)
         details: dict[str, Any] = {}
         if self.tls is not None:
             # The handshake reads, and cannot be taken back. What TLS has read is
@@ -205,8 +209,10 @@ class Serving:
             await loop.connect_accepted_socket(lambda: reader, sock, **details)
         except OSError:
             # The client is gone already, or its handshake failed: an ordinary end.
-            sock.close()
             protocol.never_began()
+            sock.close()
+        if self._is_handing_back:
+            protocol.hand_back()
 
     @property
     def untaken(self) -> int:
@@ -217,6 +223,13 @@ class Serving:
     def open(self) -> int:
         """How many connections are open."""
         return len(self._server.server_state.connections)
+
+    def hand_back(self) -> None:
+        """Give back every connection that can be, at the latest when it is answered."""
+        self._is_handing_back = True
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, GatedConnection):
+                connection.hand_back()
 
     def finish(self, timeout: float) -> None:
         """
@@ -243,13 +256,15 @@ class Visit(Protocol):
 
     client: tuple[str, int] | None
     prefix: bytes
+    idle: bool
+    mark: Mark | Unmarked
     head_limit: int
     head_timeout: float
     sni: bytes | None
     told: Callable[[bool], None]
 
     def taken(self) -> None:
-        """It was read from for the first time, or ended before; said once."""
+        """It is marked or idle, was read from, or ended before; said once."""
 
     def closed(self) -> None:
         """It is over; said once, unless it was returned."""
@@ -269,20 +284,19 @@ class Visit(Protocol):
 AnyConnection: Any = asyncio.Protocol
 AnyWebSocket: Any = asyncio.Protocol
 
-READ_SIZE: Final = 48 * 1024
 MOST_PENDING: Final = 16 * 1024
 """
-Bytes that are read at once, and that may wait for an answer before reading pauses.
-uvicorn may undo the pause once, when a large body was heard; so no more than these and
-two reads wait, and what a connection is returned with fits one packet of the channel.
+Bytes that may wait for an answer before reading pauses. uvicorn may undo the pause
+once, when a large body was heard; so no more than these and two reads wait, and what a
+connection is returned with fits one packet of the channel.
 """
 MOST_UNREAD: Final = MOST_PENDING + 2 * READ_SIZE
 LINGER: Final = 2.0
 FLUSH: Final = 0.005
-
-# All connections of the process read into the same memory, one after the other: what
-# arrives is copied out before anybody else can read.
-_buffer = bytearray(READ_SIZE)
+MOST_FLUSH: Final = 0.5
+"Seconds between two looks whether an answer is written, at first and at most."
+ANYWHERE: Final = Elsewhere(b"", learned=False)
+"Where a connection goes whose worker leaves."
 
 
 class GatedConnection(AnyConnection):  # type: ignore[misc]
@@ -292,11 +306,17 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     Mixed into whichever HTTP protocol class of uvicorn is in use.
     """
 
-    ws_protocol_class: Any  # uvicorn's own, as is whatever else is not defined here
+    # uvicorn's own, as is whatever else is not defined here.
+    ws_protocol_class: Any
+    app: Any
 
-    def adopted(self, visit: Visit, untaken: set[Any], websocket: Any) -> None:
+    def adopted(
+        self, visit: Visit, sock: socket.socket, untaken: set[Any], websocket: Any
+    ) -> None:
         """Remember whose connection this is; before ``connection_made``."""
         self._visit = visit
+        self._sock = sock
+        self._mark = visit.mark
         self._websocket = websocket
         self._untaken = untaken
         self._is_taken = False
@@ -304,11 +324,13 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._is_leaving = False
         self._is_returned = False
         self._is_held = False
+        self._is_wanted_back = False
         # Who has this connection since it was upgraded.
         self._successor: Any = None
         # For the rest of a head; for what is done before the connection ends here.
         self._head_timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
+        self._settle_timer: asyncio.Handle | None = None
         if websocket is not None:
             self.ws_protocol_class = self._make_websocket
         self._gate = Gate(
@@ -321,6 +343,26 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             drop=self._drop,
         )
         visit.told = self._told
+        if self._mark.kept:
+            self._application: Any = self.app
+            self.app = self._begin
+            self._mark.put(visit.prefix)
+        if self._mark.kept or visit.idle:
+            self.take()
+
+    async def _begin(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the application, and mark how far it is."""
+        mark = self._mark
+
+        def answer_with(message: Any) -> Any:
+            mark.answering()
+            return send(message)
+
+        mark.started()
+        try:
+            await self._application(scope, receive, answer_with)
+        finally:
+            mark.ended()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin; what was read already comes before anything the socket gives."""
@@ -338,6 +380,11 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._gate.receive(self._visit.prefix)
             # Not at once: asyncio begins to read after this, paused or not.
             self.loop.call_soon(self._attend)
+        elif self._visit.idle:
+            self._is_heard = True
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def data_received(self, data: bytes) -> None:
         """Say TAKEN before the first bytes can reach the application."""
@@ -359,9 +406,16 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def on_response_complete(self) -> None:
         """Let the next request through, if the answer leaves the way open."""
         super().on_response_complete()
-        if not self.transport.is_closing():
-            self._gate.answered()
-            self._attend()
+        gate = self._gate
+        if self.transport.is_closing():
+            return
+        if gate.stage is Stage.ANSWERING:
+            if self._is_wanted_back:
+                self._give_back(ANYWHERE, gate.take_all())
+                return
+            self._settle()
+        gate.answered()
+        self._attend()
 
     def shutdown(self) -> None:
         """Finish as uvicorn does, unless the connection is on its way out."""
@@ -371,12 +425,13 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what was never read from is answered for all the same."""
         self._gate.take_all()
-        for timer in (self._head_timer, self._end_timer):
+        for timer in (self._head_timer, self._end_timer, self._settle_timer):
             if timer is not None:
                 timer.cancel()
         if not self._is_heard:
             self._hear()
         if not self._is_returned:
+            shut(self._sock, self._mark)
             self._visit.closed()
         super().connection_lost(exc)
 
@@ -389,7 +444,19 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def never_began(self) -> None:
         """End before ``connection_made``."""
         self._hear()
+        shut(self._sock, self._mark)
         self._visit.closed()
+
+    def hand_back(self) -> None:
+        """Give this connection back as soon as it is between two requests."""
+        if self.transport is None or self.transport.is_closing() or self._is_leaving:
+            return
+        if self.transport.get_extra_info("ssl_object") is not None:
+            self.shutdown()
+            return
+        self._is_wanted_back = True
+        if self._successor is None and self._gate.stage is Stage.BETWEEN:
+            self._give_back(ANYWHERE, self._gate.take_all())
 
     def _hear(self) -> None:
         """Note that the first request begins, or that there will be none."""
@@ -404,6 +471,16 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._attend()
 
     def _attend(self) -> None:
+        """See to what is between two requests, and to what waits at the gate."""
+        gate = self._gate
+        if gate.stage is Stage.BETWEEN:
+            if self._is_wanted_back:
+                self._give_back(ANYWHERE, gate.take_all())
+            elif self._mark.busy:
+                self._settle()
+        self._hold_back()
+
+    def _hold_back(self) -> None:
         """See to it that what waits at the gate neither waits forever nor grows."""
         gate = self._gate
         if self._successor is not None:
@@ -445,12 +522,15 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def _make_websocket(self, **arguments: Any) -> Any:
         """Make the protocol that takes this connection over: it is upgraded."""
+        self._mark.answering()
         self._successor = self._websocket(**arguments)
         self._successor.visit = self._visit
+        self._successor.sock = self._sock
         return self._successor
 
     def _refuse(self, status: int, cause: str) -> None:
         """Answer in the application's place; hear the client out for a moment."""
+        self._mark.answering()
         self._gate.take_all()
         self._unset_keepalive_if_required()
         self._is_leaving = True
@@ -467,8 +547,33 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         else:  # TLS itself says goodbye, and hears the client out
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser does not take, though the gate let it pass."""
+        self._mark.answering()
+        super().send_400_response(msg)
+
+    def _settle(self) -> None:
+        """Mark that all is answered but what is pending, once the answer is written."""
+        if not self.transport.get_write_buffer_size():
+            self._mark.settled(self._gate.pending)
+        elif self._settle_timer is None:
+            # uvloop writes at the end of its turn; later it is the client who is slow.
+            self._settle_timer = self.loop.call_soon(self._settle_again, FLUSH)
+
+    def _settle_again(self, pause: float) -> None:
+        self._settle_timer = None
+        if self._gate.stage is not Stage.BETWEEN or not self._mark.busy:
+            return
+        self._settle()
+        if self._settle_timer is not None:
+            self._settle_timer.cancel()
+            self._settle_timer = self.loop.call_later(
+                pause, self._settle_again, min(2 * pause, MOST_FLUSH)
+            )
+
     def _drop(self) -> None:
         """Close; what was written still leaves."""
+        self._mark.answering()
         self._is_leaving = True
         self._unset_keepalive_if_required()
         self.transport.close()
@@ -517,19 +622,20 @@ class Intake(asyncio.BufferedProtocol):
     uvloop takes nothing for one that is a Protocol too, as uvicorn's classes are.
     """
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_mark")
 
-    def __init__(self, connection: Any) -> None:
-        """Read for *connection*."""
+    def __init__(self, connection: Any, mark: Mark | Unmarked) -> None:
+        """Read for *connection*, to where its *mark* says."""
         self._connection = connection
+        self._mark = mark
 
-    def get_buffer(self, _size_hint: int) -> bytearray:
+    def get_buffer(self, _size_hint: int) -> memoryview:
         """Say where to read to: so that no more than READ_SIZE comes at once."""
-        return _buffer
+        return self._mark.room()
 
     def buffer_updated(self, count: int) -> None:
         """Pass on what was read."""
-        self._connection.data_received(bytes(memoryview(_buffer)[:count]))
+        self._connection.data_received(self._mark.read(count))
 
     def connection_made(self, transport: Any) -> None:
         """Pass it on."""
@@ -560,6 +666,7 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
     """
 
     visit: Visit
+    sock: socket.socket
 
     def connection_made(self, transport: Any) -> None:
         """Begin, knowing the client even if it has left."""
@@ -569,8 +676,17 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and say so."""
+        shut(self.sock, self.visit.mark)
         self.visit.closed()
         super().connection_lost(exc)
+
+
+def shut(sock: socket.socket, mark: Mark | Unmarked) -> None:
+    """Say FIN: to close *sock* says nothing while the master has a copy of it."""
+    mark.leave()
+    if mark.kept:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 class Kept(logging.Filter):

@@ -22,7 +22,13 @@ from maitred import (
     PeerMisbehaved,
 )
 from maitred.wire.codec import HEADER, MAX_RECORDS, Codec, layout
-from maitred.wire.messages import DESCRIPTOR, FROM_MASTER, FROM_WORKER, MESSAGES
+from maitred.wire.messages import (
+    DESCRIPTOR,
+    FROM_MASTER,
+    FROM_WORKER,
+    MESSAGES,
+    VERSION,
+)
 
 NOBODY = Descriptor(-1)
 
@@ -132,7 +138,7 @@ def test_packet_is_header_records_blobs(codec):
     )
     assert owners == []
     assert data == (
-        struct.pack("!BBHHHI", 1, 4, 0, 2, 0, 2 * 13 + 7)
+        struct.pack("!BBHHHI", VERSION, 4, 0, 2, 0, 2 * 13 + 7)
         + struct.pack("!BIII", 1, 2, 2, 1)
         + struct.pack("!BIII", 3, 0, 4, 4)
         + b"abcdefg"
@@ -220,7 +226,7 @@ def test_most_records_are_encoded_and_one_more_is_not(codec):
     [
         (b"", "0 bytes are no header"),
         (packet(3)[:11], "11 bytes are no header"),
-        (packet(3, version=2), "version 2, we speak 1"),
+        (packet(3, version=1), "version 1, we speak 2"),
         (packet(5), "type 5 is not for it to send"),
         (packet(3, records=0), "Bye without a record"),
         (packet(3, descriptors=1), "Bye with 1 descriptors for 1 records"),

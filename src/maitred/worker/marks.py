@@ -1,0 +1,180 @@
+"""
+Marks: what this worker writes on the scoreboard of each connection that is kept.
+
+When a worker is killed, its marks say which of its connections nobody has begun to
+serve: those live on in another worker. What was read of a request before the
+application began with it would be gone; so it is read into the journal, which is shared
+memory too, and stays there until the application begins.
+
+Invariants: READING is written before anything is read, STARTED before the application
+begins, ANSWERING before anything is written, IDLE after all is written. Where that
+cannot be kept, the mark says ANSWERING, and the connection dies with the worker.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from maitred.wire.scoreboard import REGION, REGIONS, WORDS, Scoreboard, Stage
+
+READ_SIZE: Final = 48 * 1024
+"Bytes that are read at once."
+
+# What needs no journal is read into the same memory, one connection after the other:
+# it is copied out before anybody else can read.
+_buffer = memoryview(bytearray(READ_SIZE))
+
+
+class Unmarked:
+    """The mark of a connection that is not kept: none."""
+
+    __slots__ = ()
+
+    kept = False
+    busy = False
+
+    def room(self) -> memoryview:
+        """Say where to read to."""
+        return _buffer
+
+    def read(self, count: int) -> bytes:
+        """Give the *count* bytes that were read to where ``room`` said."""
+        return bytes(_buffer[:count])
+
+    def put(self, data: bytes) -> None:
+        """Note that *data*, which was read before, has not been begun."""
+
+    def started(self) -> None:
+        """Note that the application begins."""
+
+    def answering(self) -> None:
+        """Note that an answer is written from now on."""
+
+    def ended(self) -> None:
+        """Note that the application has ended."""
+
+    def settled(self, pending: bytes) -> None:
+        """Note that all is answered but *pending*."""
+
+    def leave(self) -> None:
+        """Note that the connection is over, here."""
+
+
+UNMARKED: Final = Unmarked()
+
+
+class Marks:
+    """All marks of this worker."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        """Write on *board*."""
+        self.words = board.words
+        self.journal = board.journal
+        # The last one freed is the next one taken: its memory is warm.
+        self.free = list(range(REGIONS))
+
+    def of(self, number: int) -> Mark | Unmarked:
+        """Give the mark with *number*; 0: none."""
+        return Mark(self, number) if number else UNMARKED
+
+
+class Mark:
+    """One connection's mark."""
+
+    __slots__ = ("_at", "_fill", "_marks", "_position", "_region", "_stage", "_view")
+
+    kept = True
+
+    def __init__(self, marks: Marks, number: int) -> None:
+        """Go on where the master began mark *number*."""
+        self._marks = marks
+        self._at = number * WORDS
+        self._stage = Stage.FRESH
+        self._position = marks.words[self._at + 1]
+        # Where in the journal this connection's bytes are; None: nowhere.
+        self._region: int | None = None
+        self._fill = 0
+        self._view = _buffer
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served, as far as the mark says."""
+        return self._stage >= Stage.STARTED
+
+    def room(self) -> memoryview:
+        """Say where to read to."""
+        self._view = _buffer
+        if self._region is None and self._stage < Stage.STARTED:
+            self._open(self._position, b"")
+        if self._region is not None:
+            end = (self._region + 1) * REGION
+            start = end - REGION + self._fill
+            if start < end:
+                self._view = self._marks.journal[start : min(start + READ_SIZE, end)]
+            else:
+                self.answering()
+        return self._view
+
+    def read(self, count: int) -> bytes:
+        """Give the *count* bytes that were read to where ``room`` said."""
+        self._position += count
+        self._marks.words[self._at + 1] = self._position
+        if self._region is not None:
+            self._fill += count
+        return bytes(self._view[:count])
+
+    def put(self, data: bytes) -> None:
+        """Note that *data*, read by somebody else, comes first and is not begun."""
+        if data:
+            self._open(self._position, data)
+            self._position += len(data)
+            self._marks.words[self._at + 1] = self._position
+
+    def started(self) -> None:
+        """Note that the application begins; not while an answer is being written."""
+        if self._stage < Stage.STARTED:
+            self._enter(Stage.STARTED)
+
+    def answering(self) -> None:
+        """Note that an answer is written from now on."""
+        if self._stage is not Stage.ANSWERING:
+            self._enter(Stage.ANSWERING)
+
+    def ended(self) -> None:
+        """Note that the application has ended; who has not answered yet, may now."""
+        if self._stage is Stage.STARTED:
+            self._enter(Stage.ANSWERING)
+
+    def settled(self, pending: bytes) -> None:
+        """Note that all is answered and written but *pending*, which is not begun."""
+        self._marks.words[self._at + 3] = time.monotonic_ns()
+        if not pending:
+            self._enter(Stage.IDLE)
+        else:
+            self._open(self._position - len(pending), pending)
+
+    def leave(self) -> None:
+        """Note that the connection is over, here."""
+        self._enter(Stage.ANSWERING)
+
+    def _enter(self, stage: Stage) -> None:
+        """Write *stage*, which has nothing in the journal."""
+        self._stage = stage
+        self._marks.words[self._at] = stage
+        if self._region is not None:
+            self._marks.free.append(self._region)
+            self._region = None
+
+    def _open(self, start: int, data: bytes) -> None:
+        """Write READING with *data*, read from position *start* on, in the journal."""
+        if not self._marks.free or len(data) > REGION:
+            self.answering()
+            return
+        self._region = region = self._marks.free.pop()
+        self._fill = len(data)
+        # What stage and start speak of has to be there before they are.
+        self._marks.journal[region * REGION : region * REGION + len(data)] = data
+        self._marks.words[self._at + 2] = start
+        self._stage = Stage.READING
+        self._marks.words[self._at] = Stage.READING | region << 8
