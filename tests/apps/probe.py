@@ -4,7 +4,8 @@ The probe: an application that says which process answers, and what it sees.
     /...         pid, slot, client and server address, method, path, query, body length
     /session     counts requests by header ``x-session`` in this process's memory
     /learn       makes a session: response header ``x-session`` and a cookie
-    /wait?for=F  answers when the file F exists
+    /wait?for=F  makes the file F.begun, answers when F exists
+    /drip?for=F  begins an answer, ends it when the file F exists
     /stream?n=N  sends N chunks
     /early       answers before it has heard the body
     /hash        says the SHA-256 of the body
@@ -81,8 +82,16 @@ async def answer(scope, receive, send):
             ]
             said["name"] = name
         case "/wait":
-            while not os.path.exists(query["for"]):
-                await asyncio.sleep(0.01)
+            Path(query["for"] + ".begun").touch()
+            await existence(query["for"])
+        case "/drip":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send(
+                {"type": "http.response.body", "body": b"drip", "more_body": True}
+            )
+            await existence(query["for"])
+            await send({"type": "http.response.body", "body": b"drop"})
+            return
         case "/stream":
             await stream(send, int(query["n"]))
             return
@@ -112,6 +121,12 @@ async def answer(scope, receive, send):
     ]
     await send({"type": "http.response.start", "status": 200, "headers": extra})
     await send({"type": "http.response.body", "body": content})
+
+
+async def existence(path):
+    """Wait until there is a file at *path*."""
+    while not os.path.exists(path):
+        await asyncio.sleep(0.01)
 
 
 async def stream(send, chunks):

@@ -57,13 +57,11 @@ def gate(tmp_path: Path) -> Path:
 @contextlib.contextmanager
 def waiting_request(server: Maitred, gate: Path, *lines: str) -> Iterator[Connection]:
     """Have a request in progress that is answered when *gate* exists."""
-    before = server.status()["connections"]["taken"]
+    begun = gate.with_name(gate.name + ".begun")
+    begun.unlink(missing_ok=True)
     with connect(server.port) as client:
         client.send(get(f"/wait?for={gate}", *lines))
-        wait_until(
-            "the request is taken",
-            lambda: server.status()["connections"]["taken"] > before,
-        )
+        wait_until("the request has begun", begun.exists)
         yield client
 
 

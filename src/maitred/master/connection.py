@@ -46,6 +46,7 @@ class Connection:
         "proxy",
         "seen",
         "sock",
+        "written",
     )
 
     def __init__(
@@ -77,6 +78,8 @@ class Connection:
         self.consumed = b""
         # Bytes that were read from it before those, since it was opened.
         self.position = 0
+        # Bytes that were written to it since then.
+        self.written = 0
         # Its client waits for nothing: it is between two requests.
         self.idle = False
         # The slot it comes from, where its next request may well belong; None: unknown.

@@ -50,7 +50,7 @@ from maitred.wire.messages import (
 from .connection import Connection, returned
 from .counters import Counters
 from .peeking import Refuse, untouched
-from .rescue import Left, bytes_read, rescue
+from .rescue import Left, Traffic, rescue, traffic
 from .workers import Worker
 
 MOST_ATTEMPTS: Final = 4
@@ -196,7 +196,9 @@ class Dispatcher:
         if slot is not None and slot.has_room:
             self._assign(connection, slot)
             return
-        if self.waiting >= self._most or self._closing:
+        # An idle one has its descriptor already: those of a dead worker all find room.
+        full = self.waiting >= self._most and not connection.idle
+        if full or self._closing:
             self._turn_away(
                 connection, 503, "stopping" if self._closing else "no_worker"
             )
@@ -474,27 +476,27 @@ class Dispatcher:
                 f"RETURN of connection {connection.id}, which it does not have"
             )
         copy = self._forget(worker, connection.id)
-        if copy is not None:
-            connection.position = copy.position - len(connection.consumed)
-            connection.attempts = copy.attempts
-        else:
-            # Where that cannot be known, nothing can be proved later.
-            with contextlib.suppress(OSError):
-                read = bytes_read(connection.sock)
-                connection.position = (read or 0) - len(connection.consumed)
+        # Where that cannot be known, nothing will be proved by it.
+        with contextlib.suppress(OSError):
+            read, connection.written = copy or traffic(connection.sock)
+            connection.position = read - len(connection.consumed)
         if connection.idle:
             connection.home = worker.slot
         self._counters.returned += 1
         self._coming_back.append(connection)
 
-    def _forget(self, worker: Worker, id_: int) -> Connection | None:
-        """Forget a connection that *worker* has no more, and close our copy."""
+    def _forget(self, worker: Worker, id_: int) -> Traffic | None:
+        """
+        Forget a connection that *worker* has no more, and close our copy.
+
+        Returns how much went through it, if it was marked.
+        """
         if id_ not in worker.granted:
             return None
         before = worker.copies
-        copy = worker.forget(id_)
+        known = worker.forget(id_)
         self._copies += worker.copies - before
-        return copy
+        return None if known is None else Traffic(known.position, known.written)
 
     def spare_copy(self) -> bool:
         """Close one copy that may be missed the least; say whether there was one."""

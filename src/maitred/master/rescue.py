@@ -2,8 +2,9 @@
 What a dead worker left of a connection that we have a copy of.
 
 The worker's mark says where the connection stood, and the kernel how many bytes were
-ever read from it: together they prove whether a request was begun. What was read and
-not begun stands in the journal; nothing of it is lost and nothing is served twice.
+ever read from it and written to it: together they prove whether a request was begun,
+and whether the answers before it are out. What was read and not begun stands in the
+journal; nothing of it is lost and nothing is served twice.
 
 Invariant: only for a worker that is certainly dead. In doubt the connection is lost.
 """
@@ -14,20 +15,21 @@ import enum
 import fcntl
 import socket
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from maitred.wire.scoreboard import Scoreboard, Stage
 
 from .connection import Connection
 
-BYTES_RECEIVED: Final = 128
-"Offset of tcpi_bytes_received in struct tcp_info (linux/tcp.h, since Linux 4.1)."
-TCP_INFO_SIZE: Final = 136
+BYTES: Final = struct.Struct("=QQ")
+BYTES_AT: Final = 120
+"tcpi_bytes_acked and _received in struct tcp_info (linux/tcp.h, since Linux 4.1)."
 ESTABLISHED: Final = 1
 CLOSE_WAIT: Final = 8
 "States of TCP as tcpi_state has them (net/tcp_states.h)."
 SIOCINQ: Final = 0x541B
-"Bytes that wait to be read (tcp(7)); the same number as FIONREAD."
+SIOCOUTQ: Final = 0x5411
+"Bytes not read yet, and bytes not acknowledged yet (tcp(7))."
 
 
 class Left(enum.Enum):
@@ -38,29 +40,36 @@ class Left(enum.Enum):
     STARTED = enum.auto()
     "a request was begun and nothing answered"
     LOST = enum.auto()
-    "some of an answer may be out, or nothing is certain"
+    "some of an answer is out, or nothing is certain"
 
 
-def bytes_read(sock: socket.socket) -> int | None:
+class Traffic(NamedTuple):
+    """Bytes since a connection was opened: read from it here, written to it here."""
+
+    read: int
+    written: int
+
+
+def traffic(sock: socket.socket) -> Traffic:
     """
-    Say how many bytes were read from *sock* since it was opened.
-
-    Returns:
-        The number; None if the kernel does not count them, as for a Unix socket.
+    Ask the kernel how much was read from *sock* and written to it.
 
     Raises:
-        OSError: The connection is broken.
+        OSError: The connection is broken, or no TCP.
     """
-    if sock.family == socket.AF_UNIX:
-        return None
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
+    size = BYTES_AT + BYTES.size
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
     state = info[0]
     if state not in (ESTABLISHED, CLOSE_WAIT):
         raise ConnectionResetError("the client is gone")
-    (received,) = struct.unpack_from("=Q", info, BYTES_RECEIVED)
-    (waiting,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), SIOCINQ, b"\0\0\0\0"))
+    acknowledged, received = BYTES.unpack_from(info, BYTES_AT)
     # A FIN takes a number in the sequence, like a byte (RFC 9293 section 3.4).
-    return int(received) - int(waiting) - (state == CLOSE_WAIT)
+    read = received - _queued(sock, SIOCINQ) - (state == CLOSE_WAIT)
+    return Traffic(read, acknowledged + _queued(sock, SIOCOUTQ))
+
+
+def _queued(sock: socket.socket, which: int) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), which, bytes(4)))[0])
 
 
 def rescue(connection: Connection, board: Scoreboard) -> Left:
@@ -73,29 +82,26 @@ def rescue(connection: Connection, board: Scoreboard) -> Left:
         board: The dead worker's scoreboard.
     """
     mark = board.mark(connection.mark)
-    if mark.stage == Stage.STARTED:
-        return Left.STARTED
-    if mark.stage not in (Stage.FRESH, Stage.IDLE, Stage.READING):
-        return Left.LOST
     try:
-        read = bytes_read(connection.sock)
+        read, written = traffic(connection.sock)
     except OSError:
         return Left.LOST
+    if written != mark.written:
+        return Left.LOST
     if mark.stage == Stage.READING:
-        if read is None:  # it may have read more than it could say
-            return Left.LOST
         size = read - mark.start
         connection.consumed = board.read_journal(mark.region, size)
-        connection.idle = False
-        if size <= 0 or len(connection.consumed) != size:
+        if len(connection.consumed) != size:
             return Left.LOST
-    else:
-        if mark.stage == Stage.IDLE:
-            connection.consumed = b""
-            connection.idle = True
-        if read not in (None, mark.position + len(connection.consumed)):
-            return Left.LOST
+    elif mark.stage == Stage.IDLE:
+        connection.consumed = b""
+    elif mark.stage != Stage.FRESH:
+        return Left.STARTED
+    if mark.stage != Stage.READING and read != mark.position + len(connection.consumed):
+        return Left.LOST
+    if mark.stage != Stage.FRESH:
+        connection.idle = not connection.consumed
     connection.mark = 0
-    connection.position = mark.position if read is None else read
-    connection.position -= len(connection.consumed)
+    connection.position = read - len(connection.consumed)
+    connection.written = written
     return Left.UNTOUCHED

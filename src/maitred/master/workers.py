@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import sys
 import time
 from collections import deque
@@ -183,7 +184,9 @@ class Worker:
         """Give each of *batch* a mark, so that its copy can be kept."""
         now = time.monotonic_ns()
         for connection in batch:
-            if connection.mark:  # the channel was full the last time
+            # The channel was full the last time; or it is no TCP, of which the kernel
+            # could say what became of it.
+            if connection.mark or connection.sock.family == socket.AF_UNIX:
                 continue
             if self._free_marks:
                 connection.mark = self._free_marks.pop()
@@ -192,7 +195,9 @@ class Worker:
                 self._unused_mark += 1
             else:
                 continue
-            self.board.reset(connection.mark, connection.position, now)
+            self.board.reset(
+                connection.mark, connection.position, connection.written, now
+            )
 
     def unmark(self, connection: Connection) -> None:
         """Take the mark of *connection*, which this worker does not have."""
@@ -222,7 +227,8 @@ class Worker:
         """
         connection = self.granted.pop(id_)
         if connection is not None:
-            connection.position = self.board.mark(connection.mark).position
+            mark = self.board.mark(connection.mark)
+            connection.position, connection.written = mark.position, mark.written
             self.unmark(connection)
             if connection.sock.fileno() >= 0:
                 self.copies -= 1

@@ -5,18 +5,19 @@ The scoreboard: shared memory that a worker writes and the master reads.
     offset 8      u64: requests it has answered
     offset 16     u64: when its event loop was last heard of, CLOCK_MONOTONIC in ns;
                   0: it does not say
-    MARKS         ENTRIES marks of 32 bytes: one for each connection that is kept
+    MARKS         ENTRIES marks of 64 bytes: one for each connection that is kept
     JOURNAL       REGIONS regions of REGION bytes: what was read and not begun
 
 All numbers are in the machine's byte order. No message and no system call: a number is
 written in place and read when somebody wants it. A worker that has no use for the page
 may leave it alone.
 
-A mark is four u64:
+A mark is eight u64, of which five are in use:
 
     stage         where the connection stands (Stage), and from bit 8 on its region
     position      bytes read from the connection since it was opened
     start         the position at which the region's bytes begin
+    written       bytes of all answers to what was begun before
     since         when it last was between two requests, CLOCK_MONOTONIC in ns
 
 Invariant: while the worker lives it is the only writer, but for the mark of what it has
@@ -33,7 +34,7 @@ from typing import Final, NamedTuple
 PAGE: Final = 4096
 ENTRIES: Final = 16 * 1024
 "Marks; number 0 is nobody's."
-WORDS: Final = 4
+WORDS: Final = 8
 "Numbers in a mark."
 MARKS: Final = PAGE
 REGIONS: Final = 128
@@ -49,13 +50,11 @@ class Stage(enum.IntEnum):
     FRESH = 0
     "handed over; the worker has not said anything of it"
     IDLE = 1
-    "between two requests: all that was read is answered, and the answer is written"
+    "between two requests: all that was read is answered, if perhaps not written yet"
     READING = 2
-    "a request is being read, and all that was read of it stands in the journal"
+    "the same, and what was read since stands in the journal"
     STARTED = 3
-    "the application has begun with a request; nothing of an answer is written"
-    ANSWERING = 4
-    "an answer is being written, or nothing can be said"
+    "the application may have begun with what was read"
 
 
 class Mark(NamedTuple):
@@ -65,6 +64,7 @@ class Mark(NamedTuple):
     region: int
     position: int
     start: int
+    written: int
     since: int
 
 
@@ -109,22 +109,24 @@ class Scoreboard:
     def mark(self, number: int) -> Mark:
         """Read mark *number*."""
         at = number * WORDS
-        stage, position, start, since = self.words[at : at + WORDS]
-        return Mark(stage & 0xFF, stage >> 8, position, start, since)
+        stage, *rest = self.words[at : at + len(Mark._fields) - 1]
+        return Mark(stage & 0xFF, stage >> 8, *rest)
 
-    def reset(self, number: int, position: int, now_ns: int) -> None:
+    def reset(self, number: int, position: int, written: int, now_ns: int) -> None:
         """
         Prepare mark *number* for a connection that is about to be handed over.
 
         Args:
             number: Of the mark.
             position: Bytes of the connection that were dealt with before.
+            written: Bytes that were written to it before.
             now_ns: CLOCK_MONOTONIC.
         """
         at = number * WORDS
         self.words[at] = Stage.FRESH
         self.words[at + 1] = self.words[at + 2] = position
-        self.words[at + 3] = now_ns
+        self.words[at + 3] = written
+        self.words[at + 4] = now_ns
 
     def read_journal(self, region: int, size: int) -> bytes:
         """Give the first *size* bytes of *region*; empty if there is no such region."""

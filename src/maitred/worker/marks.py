@@ -7,8 +7,8 @@ application began with it would be gone; so it is read into the journal, which i
 memory too, and stays there until the application begins.
 
 Invariants: READING is written before anything is read, STARTED before the application
-begins, ANSWERING before anything is written, IDLE after all is written. Where that
-cannot be kept, the mark says ANSWERING, and the connection dies with the worker.
+begins, IDLE after it has answered. Whether the answer is out the kernel knows: the mark
+says how many bytes there were. Where the journal has no room, the mark says STARTED.
 """
 
 from __future__ import annotations
@@ -48,14 +48,8 @@ class Unmarked:
     def started(self) -> None:
         """Note that the application begins."""
 
-    def answering(self) -> None:
-        """Note that an answer is written from now on."""
-
-    def ended(self) -> None:
-        """Note that the application has ended."""
-
-    def settled(self, pending: bytes) -> None:
-        """Note that all is answered but *pending*."""
+    def settled(self, pending: bytes, written: int) -> None:
+        """Note that all is answered but *pending*, with *written* bytes."""
 
     def leave(self) -> None:
         """Note that the connection is over, here."""
@@ -82,7 +76,16 @@ class Marks:
 class Mark:
     """One connection's mark."""
 
-    __slots__ = ("_at", "_fill", "_marks", "_position", "_region", "_stage", "_view")
+    __slots__ = (
+        "_at",
+        "_before",
+        "_fill",
+        "_marks",
+        "_position",
+        "_region",
+        "_stage",
+        "_view",
+    )
 
     kept = True
 
@@ -92,6 +95,8 @@ class Mark:
         self._at = number * WORDS
         self._stage = Stage.FRESH
         self._position = marks.words[self._at + 1]
+        # Bytes that others had written to the connection before us.
+        self._before = marks.words[self._at + 3]
         # Where in the journal this connection's bytes are; None: nowhere.
         self._region: int | None = None
         self._fill = 0
@@ -100,12 +105,12 @@ class Mark:
     @property
     def busy(self) -> bool:
         """Whether a request is being served, as far as the mark says."""
-        return self._stage >= Stage.STARTED
+        return self._stage is Stage.STARTED
 
     def room(self) -> memoryview:
         """Say where to read to."""
         self._view = _buffer
-        if self._region is None and self._stage < Stage.STARTED:
+        if self._region is None and self._stage is not Stage.STARTED:
             self._open(self._position, b"")
         if self._region is not None:
             end = (self._region + 1) * REGION
@@ -113,7 +118,7 @@ class Mark:
             if start < end:
                 self._view = self._marks.journal[start : min(start + READ_SIZE, end)]
             else:
-                self.answering()
+                self.started()
         return self._view
 
     def read(self, count: int) -> bytes:
@@ -132,31 +137,28 @@ class Mark:
             self._marks.words[self._at + 1] = self._position
 
     def started(self) -> None:
-        """Note that the application begins; not while an answer is being written."""
-        if self._stage < Stage.STARTED:
-            self._enter(Stage.STARTED)
+        """Note that the application begins, or may have."""
+        self._enter(Stage.STARTED)
 
-    def answering(self) -> None:
-        """Note that an answer is written from now on."""
-        if self._stage is not Stage.ANSWERING:
-            self._enter(Stage.ANSWERING)
+    def settled(self, pending: bytes, written: int) -> None:
+        """
+        Note that all is answered but *pending*.
 
-    def ended(self) -> None:
-        """Note that the application has ended; who has not answered yet, may now."""
-        if self._stage is Stage.STARTED:
-            self._enter(Stage.ANSWERING)
-
-    def settled(self, pending: bytes) -> None:
-        """Note that all is answered and written but *pending*, which is not begun."""
-        self._marks.words[self._at + 3] = time.monotonic_ns()
-        if not pending:
-            self._enter(Stage.IDLE)
-        else:
+        Args:
+            pending: What was read and not begun.
+            written: Bytes of all our answers.
+        """
+        words = self._marks.words
+        words[self._at + 3] = self._before + written
+        words[self._at + 4] = time.monotonic_ns()
+        if pending:
             self._open(self._position - len(pending), pending)
+        else:
+            self._enter(Stage.IDLE)
 
     def leave(self) -> None:
         """Note that the connection is over, here."""
-        self._enter(Stage.ANSWERING)
+        self._enter(Stage.STARTED)
 
     def _enter(self, stage: Stage) -> None:
         """Write *stage*, which has nothing in the journal."""
@@ -169,7 +171,7 @@ class Mark:
     def _open(self, start: int, data: bytes) -> None:
         """Write READING with *data*, read from position *start* on, in the journal."""
         if not self._marks.free or len(data) > REGION:
-            self.answering()
+            self.started()
             return
         self._region = region = self._marks.free.pop()
         self._fill = len(data)

@@ -293,8 +293,6 @@ connection is returned with fits one packet of the channel.
 MOST_UNREAD: Final = MOST_PENDING + 2 * READ_SIZE
 LINGER: Final = 2.0
 FLUSH: Final = 0.005
-MOST_FLUSH: Final = 0.5
-"Seconds between two looks whether an answer is written, at first and at most."
 ANYWHERE: Final = Elsewhere(b"", learned=False)
 "Where a connection goes whose worker leaves."
 
@@ -330,7 +328,6 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         # For the rest of a head; for what is done before the connection ends here.
         self._head_timer: asyncio.TimerHandle | None = None
         self._end_timer: asyncio.TimerHandle | None = None
-        self._settle_timer: asyncio.Handle | None = None
         if websocket is not None:
             self.ws_protocol_class = self._make_websocket
         self._gate = Gate(
@@ -350,23 +347,16 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if self._mark.kept or visit.idle:
             self.take()
 
-    async def _begin(self, scope: Any, receive: Any, send: Any) -> None:
-        """Run the application, and mark how far it is."""
-        mark = self._mark
-
-        def answer_with(message: Any) -> Any:
-            mark.answering()
-            return send(message)
-
-        mark.started()
-        try:
-            await self._application(scope, receive, answer_with)
-        finally:
-            mark.ended()
+    def _begin(self, scope: Any, receive: Any, send: Any) -> Any:
+        """Run the application, and mark that it begins."""
+        self._mark.started()
+        return self._application(scope, receive, send)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin; what was read already comes before anything the socket gives."""
-        super().connection_made(transport)
+        if self._mark.kept:
+            self._counted = Counted(transport)
+        super().connection_made(self._counted if self._mark.kept else transport)
         # uvicorn asks the socket, which no longer knows once the client is gone.
         if self._visit.client is not None:
             self.client = self._visit.client
@@ -410,10 +400,11 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if self.transport.is_closing():
             return
         if gate.stage is Stage.ANSWERING:
+            if self._mark.kept:
+                self._mark.settled(gate.pending, self._counted.count)
             if self._is_wanted_back:
                 self._give_back(ANYWHERE, gate.take_all())
                 return
-            self._settle()
         gate.answered()
         self._attend()
 
@@ -425,7 +416,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what was never read from is answered for all the same."""
         self._gate.take_all()
-        for timer in (self._head_timer, self._end_timer, self._settle_timer):
+        for timer in (self._head_timer, self._end_timer):
             if timer is not None:
                 timer.cancel()
         if not self._is_heard:
@@ -474,10 +465,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         """See to what is between two requests, and to what waits at the gate."""
         gate = self._gate
         if gate.stage is Stage.BETWEEN:
+            if self._mark.busy:
+                self._mark.settled(gate.pending, self._counted.count)
             if self._is_wanted_back:
                 self._give_back(ANYWHERE, gate.take_all())
-            elif self._mark.busy:
-                self._settle()
         self._hold_back()
 
     def _hold_back(self) -> None:
@@ -522,7 +513,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def _make_websocket(self, **arguments: Any) -> Any:
         """Make the protocol that takes this connection over: it is upgraded."""
-        self._mark.answering()
+        self._mark.started()
         self._successor = self._websocket(**arguments)
         self._successor.visit = self._visit
         self._successor.sock = self._sock
@@ -530,7 +521,6 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def _refuse(self, status: int, cause: str) -> None:
         """Answer in the application's place; hear the client out for a moment."""
-        self._mark.answering()
         self._gate.take_all()
         self._unset_keepalive_if_required()
         self._is_leaving = True
@@ -547,33 +537,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         else:  # TLS itself says goodbye, and hears the client out
             self.transport.close()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what the parser does not take, though the gate let it pass."""
-        self._mark.answering()
-        super().send_400_response(msg)
-
-    def _settle(self) -> None:
-        """Mark that all is answered but what is pending, once the answer is written."""
-        if not self.transport.get_write_buffer_size():
-            self._mark.settled(self._gate.pending)
-        elif self._settle_timer is None:
-            # uvloop writes at the end of its turn; later it is the client who is slow.
-            self._settle_timer = self.loop.call_soon(self._settle_again, FLUSH)
-
-    def _settle_again(self, pause: float) -> None:
-        self._settle_timer = None
-        if self._gate.stage is not Stage.BETWEEN or not self._mark.busy:
-            return
-        self._settle()
-        if self._settle_timer is not None:
-            self._settle_timer.cancel()
-            self._settle_timer = self.loop.call_later(
-                pause, self._settle_again, min(2 * pause, MOST_FLUSH)
-            )
-
     def _drop(self) -> None:
         """Close; what was written still leaves."""
-        self._mark.answering()
         self._is_leaving = True
         self._unset_keepalive_if_required()
         self.transport.close()
@@ -611,6 +576,28 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             )
         else:
             self._refuse(421, "misdirected")
+
+
+class Counted:
+    """A transport that counts what is written to it."""
+
+    __slots__ = ("_write", "count", "counted", "get_extra_info", "is_closing")
+
+    def __init__(self, transport: Any) -> None:
+        """Stand before *transport*."""
+        self.counted = transport
+        self._write = transport.write
+        self.is_closing = transport.is_closing
+        self.get_extra_info = transport.get_extra_info
+        self.count = 0
+
+    def write(self, data: bytes) -> None:
+        """Write *data*."""
+        self.count += len(data)
+        self._write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.counted, name)
 
 
 class Intake(asyncio.BufferedProtocol):
@@ -670,6 +657,8 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
 
     def connection_made(self, transport: Any) -> None:
         """Begin, knowing the client even if it has left."""
+        if isinstance(transport, Counted):
+            transport = transport.counted
         super().connection_made(transport)
         if self.visit.client is not None:
             self.client = self.visit.client
