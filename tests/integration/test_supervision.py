@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from driver import Maitred, is_alive, processes_of, wait_until
-from raw_http import Answer, Connection, ask, connect, crowd, get
+from raw_http import Answer, ask, connect, crowd, get
+from scenes import generations_of, load, names_by_slot, waiting_request, workers_of
 
 KEYED = ("--affinity", "header:x-session", "--no-access-log")
 KILLED = r"was ended by SIGKILL; replaced"
-
-
-@contextlib.contextmanager
-def load(server: Maitred) -> Iterator[list[Answer]]:
-    """Make one connection after the other all the while; none may fail."""
-    over = threading.Event()
-    answers: list[Answer] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        while not over.is_set():
-            try:
-                answers.append(ask(server.port))
-            except (OSError, AssertionError, ValueError) as exc:
-                failures.append(exc)
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answers
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-    assert not failures
-    assert {answer.status for answer in answers} == {200}
 
 
 @pytest.fixture
@@ -54,34 +25,12 @@ def gate(tmp_path: Path) -> Path:
     return tmp_path / "gate"
 
 
-@contextlib.contextmanager
-def waiting_request(server: Maitred, gate: Path, *lines: str) -> Iterator[Connection]:
-    """Have a request in progress that is answered when *gate* exists."""
-    begun = gate.with_name(gate.name + ".begun")
-    begun.unlink(missing_ok=True)
-    with connect(server.port) as client:
-        client.send(get(f"/wait?for={gate}", *lines))
-        wait_until("the request has begun", begun.exists)
-        yield client
-
-
 @pytest.fixture
 def mood(tmp_path: Path) -> Path:
     """Make the file that says how the moody application feels: well."""
     file = tmp_path / "mood"
     file.write_text("")
     return file
-
-
-def names_by_slot(server: Maitred) -> dict[int, str]:
-    """Find a session's name for every slot."""
-    names: dict[int, str] = {}
-    for number in range(1000):
-        said = ask(server.port, "/", f"x-session: s{number}").json
-        names.setdefault(int(said["slot"]), f"s{number}")
-        if len(names) == server.workers:
-            return names
-    raise AssertionError("some slot gets no session")
 
 
 # Death
@@ -280,22 +229,6 @@ def test_reload_of_an_application_that_fails_changes_nothing(
     mood.write_text("")
     server.reload()
     assert ask(server.port).json["pid"] not in old
-
-
-def workers_of(server: Maitred) -> list[int]:
-    """List the workers that are alive."""
-    return [pid for pid in processes_of(server.run) if pid != server.pid]
-
-
-def generations_of(server: Maitred) -> set[int]:
-    """List the generations of which workers are alive."""
-    found = set()
-    for pid in workers_of(server):
-        with contextlib.suppress(OSError):
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            if match := re.search(rb"MAITRED_GENERATION=(\d+)\0", environment):
-                found.add(int(match[1]))
-    return found
 
 
 def test_many_reloads_at_once_become_few(serve):
