@@ -20,6 +20,7 @@ PROXY_MARK: Final = ",proxy"
 "After a bind: connections there begin with a PROXY header."
 NOWHERE: Final = "none"
 "What --forwarded-allow-ips says when nobody's X-Forwarded-For is believed."
+SHORTEST_HANG: Final = 2.0
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 
@@ -63,6 +64,8 @@ class Settings:
     ready_timeout: float = 60.0
     drain_timeout: float = 30.0
     grace_period: float = 5.0
+    hang_timeout: float = 30.0
+    surge: str = "all"
     timeout_keep_alive: float = 5.0
 
     def __post_init__(self) -> None:
@@ -80,6 +83,17 @@ class Settings:
             raise UsageError(
                 f"--uds-permissions {self.uds_permissions}: octal digits are needed,"
                 " as in 660"
+            )
+        if not re.fullmatch("all|[1-9][0-9]{0,3}", self.surge):
+            raise UsageError(
+                f"--surge {self.surge}: how many workers at a time, from 1 on, or all"
+            )
+        if not (
+            self.hang_timeout == 0 or SHORTEST_HANG <= self.hang_timeout < float("inf")
+        ):
+            raise UsageError(
+                f"--hang-timeout {self.hang_timeout:g}: 0 for never, or at least"
+                f" {SHORTEST_HANG:g}: less cannot be told from a busy machine"
             )
         self._check_proxy()
         self._check_tls()

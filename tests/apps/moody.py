@@ -4,11 +4,13 @@ The probe in a mood, which is written in the file that the environment's MOOD na
     die     end the process while it is imported
     raise   raise while it is imported
     hang    never finish being imported
+    deaf    likewise, and do not listen to TERM
     refuse  say in the lifespan's startup that it failed, as Starlette does
     stumble raise in the lifespan's startup
 """
 
 import os
+import signal
 import time
 import traceback
 from pathlib import Path
@@ -22,7 +24,9 @@ match MOOD:
         os._exit(9)
     case "raise":
         raise LookupError("not today")
-    case "hang":
+    case "hang" | "deaf":
+        if MOOD == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(3600)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -87,6 +88,10 @@ def test_status_counts_what_happened(serve):
             "handed_over": 3,
             "requests": 4,
             "claimed_keys": 2,
+            "late": False,
+            "early_deaths": 0,
+            "why": "",
+            "next_try": None,
         }
     assert said["pid"] == server.pid
     assert said["keys"] == 6
@@ -131,6 +136,11 @@ def test_status_shows_a_slot_whose_worker_is_missing(serve, tmp_path):
     server.wait_for_log("next try in", 2)
     shown = status(server)
     assert "empty" in shown or "starting" in shown
+    assert re.search(
+        r"slot 1: \d early deaths in a row, the last exited with code 9 before it was"
+        r" ready(; next try in [\d.]+ s)?$",
+        shown,
+    )
     assert ask(server.port).json["slot"] == "0"
     mood.write_text("")
     wait_until("it is back", lambda: server.status()["slots"][1]["state"] == "ready")

@@ -104,6 +104,34 @@ def test_no_time_and_endless_time_are_refused(name, spelled, seconds, said):
     assert getattr(Settings(**{"target": "app:app", name: 0.1}), name) == 0.1
 
 
+@pytest.mark.parametrize("surge", ["", "0", "-1", "1.5", "some", "all ", "10000"])
+def test_reload_of_nobody_at_a_time_is_refused(surge):
+    """A number of workers, or all of them."""
+    assert refusal(surge=surge) == (
+        f"--surge {surge}: how many workers at a time, from 1 on, or all"
+    )
+
+
+@pytest.mark.parametrize("surge", ["all", "1", "20"])
+def test_reload_of_some_or_all_at_a_time_is_possible(surge):
+    """More than there are is no mistake."""
+    assert Settings(target="app:app", surge=surge).surge == surge
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0.5", "1.9", "inf", "nan"])
+def test_impatience_with_a_silent_worker_is_refused(seconds):
+    """A heartbeat that is late for a moment says nothing."""
+    assert refusal(hang_timeout=float(seconds)).startswith(
+        f"--hang-timeout {float(seconds):g}: 0 for never, or at least 2"
+    )
+
+
+@pytest.mark.parametrize("seconds", [0, 2, 3600])
+def test_patience_with_a_silent_worker_is_possible(seconds):
+    """Or no judgement at all."""
+    assert Settings(target="app:app", hang_timeout=seconds).hang_timeout == seconds
+
+
 def test_every_number_is_checked():
     """A number that is added is checked, or stands here with its reason."""
     unchecked = set()

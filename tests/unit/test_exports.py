@@ -46,12 +46,15 @@ PUBLIC = {
     },
     "maitred.placement": {"POLICIES", "Policy", "KeyTable", "Placement", "Slot"},
     "maitred.supervision": {
-        *("Supervisor", "Times", "WorkerState"),
-        *("SaidReady", "Exited", "Tick"),
-        *("Action", "Spawn", "Promote", "Drain", "Stop", "Kill", "Report"),
-        *("AllReady", "Finish"),
+        *("Supervisor", "Times", "Failures", "WorkerState", "Pulse"),
+        *("SaidReady", "Exited", "Hung", "Tick"),
+        *("Action", "Order", "Spawn", "Promote", "Drain", "Stop", "Abort", "Kill"),
+        *("Report", "AllReady", "ReloadFailed", "Finish"),
     },
-    "maitred.control": {"COMMANDS", "Command", "ControlServer", "ask", "default_path"},
+    "maitred.control": {
+        *("COMMANDS", "Command", "ControlServer", "Lines"),
+        *("ask", "default_path"),
+    },
     "maitred.master": {"Master"},
 }
 

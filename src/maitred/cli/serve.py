@@ -111,7 +111,7 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     "--control",
     metavar="PATH",
     default=None,
-    help="The control socket, on which `maitred status` asks."
+    help="The control socket, on which `maitred status` and `maitred reload` ask."
     "  [default: control.sock in $XDG_RUNTIME_DIR/maitred, for root in /run/maitred]",
 )
 @_setting(
@@ -180,6 +180,20 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     "Seconds between asking a worker to leave and ending it.",
     type=float,
 )
+@_setting(
+    "hang_timeout",
+    "Seconds of silence of a worker's event loop after which the worker is aborted, its"
+    " stack is logged, and it is replaced; 0: never. A worker that is silent for a"
+    " second gets no new connection.",
+    type=float,
+)
+@_setting(
+    "surge",
+    "How many workers a reload starts at a time. With a number, each takes over when it"
+    " is ready, and the next follow when the old ones have left; with `all`, all take"
+    " over together, or none.",
+    metavar="N|all",
+)
 @_setting("timeout_keep_alive", "Seconds an idle connection is kept open.", type=float)
 def serve(
     bind: tuple[str, ...],
@@ -194,7 +208,8 @@ def serve(
     Serve the ASGI application TARGET, as in `maitred serve app:app`.
 
     TARGET is module:attribute, found from the current directory. TERM and INT drain the
-    workers and stop, a second one stops now; HUP reloads.
+    workers and stop, a second one stops now; HUP reloads, as `maitred reload`
+    does.
     """
     settings = Settings(
         bind=bind or DEFAULTS["bind"],  # type: ignore[arg-type]

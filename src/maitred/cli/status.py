@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
@@ -53,4 +54,17 @@ def render(answer: dict[str, Any]) -> str:
     rows += [[str(slot.get(name, "-")) for name in COLUMNS] for slot in answer["slots"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    if notes := [note for slot in answer["slots"] for note in _notes(slot)]:
+        lines += ["", *notes]
     return "\n".join(lines)
+
+
+def _notes(slot: dict[str, Any]) -> Iterator[str]:
+    """Say what is wrong with *slot*, if anything is."""
+    if slot.get("late"):
+        yield f"slot {slot['slot']}: late, its event loop is stuck or busy"
+    if deaths := slot["early_deaths"]:
+        times = f"{deaths} early deaths in a row" if deaths > 1 else "1 early death"
+        wait = slot["next_try"]
+        then = "" if wait is None else f"; next try in {wait:g} s"
+        yield f"slot {slot['slot']}: {times}, the last {slot['why']}{then}"

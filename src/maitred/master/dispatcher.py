@@ -148,6 +148,7 @@ class Dispatcher:
             self._vacate(previous)
         self._filling[worker.slot] = worker
         slot.ready, slot.in_flight, slot.open = True, 0, worker.board.connections
+        slot.late = False
         if previous is not None:
             self._give_back_outbox(previous)
         self.settle()

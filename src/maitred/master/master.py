@@ -26,18 +26,27 @@ from maitred import logs
 from maitred.certificates import server_context
 from maitred.config import LOOPBACK, Settings, WorkerSettings
 from maitred.control import ControlServer
-from maitred.errors import AppFailed, ExitCode, SystemRefused, UsageError
+from maitred.errors import (
+    AppFailed,
+    ExitCode,
+    SystemRefused,
+    UsageError,
+)
 from maitred.placement import POLICIES, KeyTable, Placement, Slot
 from maitred.routing import Affinity, Router, Seal, TlsRouter, affinities
 from maitred.routing.affinity import named_slot
 from maitred.supervision import (
+    Abort,
     Action,
     AllReady,
     Drain,
     Exited,
     Finish,
+    Hung,
     Kill,
+    Order,
     Promote,
+    ReloadFailed,
     Report,
     SaidReady,
     Spawn,
@@ -57,6 +66,7 @@ from .peeking import Peeker
 from .processes import how_it_ended
 from .refusals import Refusals
 from .secret import load_keys
+from .watching import Watch
 from .workers import PYTHON_WORKER, Worker
 
 LAST_WORDS: Final = 1.0
@@ -104,6 +114,7 @@ class Master:
                 grace=settings.grace_period,
             ),
             random.Random(),
+            surge=None if settings.surge == "all" else int(settings.surge),
         )
         self._counters = Counters()
         self._workers: dict[int, Worker] = {}
@@ -130,7 +141,7 @@ class Master:
         self._control.serve()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_stop_signal)
-        self._loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             self._do(self._supervisor.start(self._loop.time()))
             finish = await self._finished
@@ -187,6 +198,14 @@ class Master:
             counters=self._counters,
         )
         self._dispatcher.on_settled = self._on_settled
+        self._watch = Watch(
+            self._workers,
+            slots,
+            hang_timeout=settings.hang_timeout,
+            filling=self._dispatcher.filling,
+            settle=self._settle,
+            on_hung=self._on_hung,
+        )
 
     def _look_again(self, connection: Connection) -> None:
         """Have a connection peeked at whose next head did not come in one piece."""
@@ -197,6 +216,7 @@ class Master:
             worker.process.kill()
             worker.process.reap()
             self._dispatcher.detach(worker)
+        self._watch.close()
         self._acceptor.close()
         self._peeker.close()
         self._dispatcher.close()
@@ -216,13 +236,15 @@ class Master:
                     (logs.master.warning if problem else logs.master.info)("%s", text)
                 case AllReady(generation):
                     self._announce(generation)
+                case ReloadFailed(_, why):
+                    logs.master.warning("reload failed: %s", why)
                 case Finish():
                     self._finished.set_result(action)
                 case _ if action.worker in self._workers:  # it may just have ended
                     self._tell(self._workers[action.worker], action)
         self._schedule()
 
-    def _tell(self, worker: Worker, action: Promote | Drain | Stop | Kill) -> None:
+    def _tell(self, worker: Worker, action: Order) -> None:
         match action:
             case Promote():
                 self._dispatcher.promote(worker)
@@ -231,8 +253,15 @@ class Master:
                 drain = messages.Drain(int(timeout * 1000), int(not self._stopping))
                 self._dispatcher.dismiss(worker, drain)
             case Stop():
+                text = "worker %d of slot %d is asked to leave (TERM)"
+                logs.master.info(text, worker.id, worker.slot)
                 self._dispatcher.dismiss(worker, messages.Quit())
                 worker.process.stop()
+            case Abort(_, why):
+                text = "worker %d of slot %d is aborted: %s"
+                logs.master.warning(text, worker.id, worker.slot, why)
+                self._dispatcher.dismiss(worker, messages.Quit())
+                worker.process.abort()
             case Kill(_, why):
                 # A first start that fails is told in one sentence, at the end.
                 if self._serving or self._failure is None:
@@ -301,6 +330,10 @@ class Master:
         del self._workers[worker.id]
         # Before its successor is known: what it was handed waits for that one.
         self._dispatcher.detach(worker)
+        if worker.process.stack:
+            text = "worker %d of slot %d was here when it ended:\n%s"
+            stack = worker.process.stack.rstrip("\n")
+            logs.master.warning(text, worker.id, worker.slot, stack)
         if worker.failure is not None:
             self._tell_failure(*worker.failure)
         why = worker.failure[0] if worker.failure else how_it_ended(code)
@@ -312,6 +345,9 @@ class Master:
                 cut=bool(worker.cut) or code < 0,
             )
         )
+
+    def _on_hung(self, worker: Worker, silent: float) -> None:
+        self._do(self._supervisor.handle(Hung(worker.id, silent), self._loop.time()))
 
     def _tell_failure(self, why: str, traceback: str) -> None:
         """Show the application's own traceback, once for all workers that had it."""
@@ -342,7 +378,7 @@ class Master:
         ):
             self._drain_all()
 
-    def _on_reload_signal(self) -> None:
+    def _reload(self) -> None:
         self._failure = None
         self._renew_keys()
         self._do(self._supervisor.reload(self._loop.time()))
@@ -411,11 +447,13 @@ class Master:
             "slot": slot,
             "state": "empty",
             "queued": self._dispatcher.queued(slot),
+            **self._early_deaths(slot),
         }
         if number is None or worker is None:
             return status
         return status | {
             "state": self._supervisor.state(number).name.lower(),
+            "late": self._placement.slots[slot].late,
             "pid": worker.process.pid,
             "generation": worker.generation,
             "open": worker.board.connections,
@@ -424,6 +462,12 @@ class Master:
             "requests": worker.board.requests,
             "claimed_keys": self._placement.keys.claimed_by(slot),
         }
+
+    def _early_deaths(self, slot: int) -> dict[str, Any]:
+        now = self._loop.time()
+        deaths, why, at = self._supervisor.failures(slot, now)
+        wait = None if at is None else round(max(0.0, at - now), 1)
+        return {"early_deaths": deaths, "why": why, "next_try": wait}
 
 
 def _router(settings: Settings, found: Sequence[Affinity]) -> Router | TlsRouter:

@@ -2,8 +2,8 @@
 Starting, signalling and reaping workers: the only file that does.
 
 Invariant: a signal goes through the pidfd, so it reaches the process we started or,
-when that was reaped, nobody. A worker inherits its end of the channel and its
-scoreboard, and nothing else.
+when that was reaped, nobody. A worker inherits what it is given here (its end of the
+channel, its scoreboard, keys that are lent), a file for its stack, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from typing import Final
 
 from maitred.errors import SystemRefused
+
+LONGEST_STACK: Final = 64 * 1024
 
 
 class Process:
@@ -36,27 +39,47 @@ class Process:
         Raises:
             SystemRefused: It could not be started.
         """
+        # In memory and ours: what is written there is read whole after the end.
+        self._stack = os.memfd_create("maitred-stack", os.MFD_CLOEXEC)
         try:
             # A process group of its own: the terminal's Ctrl-C is for the master,
             # who then drains the workers.
             self._popen = subprocess.Popen(
                 command,
-                env={**os.environ, **environment},
-                pass_fds=descriptors,
+                env={
+                    **os.environ,
+                    **environment,
+                    "MAITRED_STACK": str(self._stack),
+                },
+                pass_fds=(*descriptors, self._stack),
                 stdin=subprocess.DEVNULL,
                 process_group=0,
             )
         except OSError as exc:
+            os.close(self._stack)
             raise SystemRefused(f"cannot start {command[0]}: {exc.strerror}") from exc
         self.pid = self._popen.pid
-        # Readable when the process has ended (pidfd_open(2)); it cannot have been
-        # reaped yet, so the number is its own.
-        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            # Readable when the process has ended (pidfd_open(2)); it cannot have been
+            # reaped yet, so the number is its own.
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError as exc:
+            # Nobody could supervise it.
+            self._popen.kill()
+            self._popen.wait()
+            os.close(self._stack)
+            raise SystemRefused(f"cannot watch {command[0]}: {exc.strerror}") from exc
         self._reaped = False
+        self.stack = ""
+        "Where its threads were when it was aborted or crashed, once it is reaped."
 
     def stop(self) -> None:
         """Ask it to leave (TERM)."""
         self._signal(signal.SIGTERM)
+
+    def abort(self) -> None:
+        """End it, after it has written where its threads are (ABRT)."""
+        self._signal(signal.SIGABRT)
 
     def kill(self) -> None:
         """End it (KILL)."""
@@ -68,7 +91,7 @@ class Process:
 
     def reap(self) -> int:
         """
-        Collect the exit status of a process that has ended, and close the pidfd.
+        Collect the exit status and the stack of a process that has ended.
 
         Returns:
             The exit code; -N if signal N ended it.
@@ -76,6 +99,8 @@ class Process:
         code = self._popen.wait()
         self._reaped = True
         os.close(self.pidfd)
+        self.stack = os.pread(self._stack, LONGEST_STACK, 0).decode(errors="replace")
+        os.close(self._stack)
         return code
 
 

@@ -20,6 +20,7 @@ class Slot:
         index: The slot's number, from 0.
         window: Connections that may be handed over and unanswered at once.
         ready: Its worker said READY and is not leaving.
+        late: Its worker has missed a heartbeat.
         in_flight: Placed here and not yet answered with TAKEN or REFUSED.
         open: Connections that the worker serves, by its own account.
     """
@@ -27,13 +28,14 @@ class Slot:
     index: int
     window: int
     ready: bool = False
+    late: bool = False
     in_flight: int = 0
     open: int = 0
 
     @property
     def has_room(self) -> bool:
         """Whether a connection may be handed to its worker now."""
-        return self.ready and self.in_flight < self.window
+        return self.ready and not self.late and self.in_flight < self.window
 
     @property
     def load(self) -> int:

@@ -21,7 +21,7 @@ class WorkerState(Enum):
     STARTING = auto()  # spawned; has not said READY
     READY = auto()  # may be handed connections
     DRAINING = auto()  # keeps what it has, gets nothing new
-    STOPPING = auto()  # asked to leave; the grace period is running
+    STOPPING = auto()  # asked or made to leave; the grace period is running
     GONE = auto()  # reaped
 
 
@@ -31,6 +31,7 @@ class WorkerEvent(Enum):
     SAID_READY = auto()
     DRAIN_ASKED = auto()
     STOP_ASKED = auto()
+    HUNG = auto()  # its event loop does not turn
     EXITED = auto()
 
 
@@ -43,7 +44,9 @@ TRANSITIONS: Final[Mapping[tuple[WorkerState, WorkerEvent], WorkerState]] = {
     (S.STARTING, E.EXITED): S.GONE,
     (S.READY, E.DRAIN_ASKED): S.DRAINING,
     (S.READY, E.STOP_ASKED): S.STOPPING,
+    (S.READY, E.HUNG): S.STOPPING,
     (S.READY, E.EXITED): S.GONE,
+    (S.DRAINING, E.HUNG): S.STOPPING,
     (S.DRAINING, E.STOP_ASKED): S.STOPPING,
     (S.DRAINING, E.EXITED): S.GONE,
     (S.STOPPING, E.EXITED): S.GONE,
@@ -52,7 +55,10 @@ TRANSITIONS: Final[Mapping[tuple[WorkerState, WorkerEvent], WorkerState]] = {
 IGNORED: Final = frozenset(
     {
         (S.STOPPING, E.SAID_READY),  # it said so before it heard of the stop
+        (S.STARTING, E.HUNG),  # it has until its deadline to start
         (S.DRAINING, E.DRAIN_ASKED),
+        (S.STOPPING, E.HUNG),
+        (S.GONE, E.HUNG),
         (S.STOPPING, E.DRAIN_ASKED),
         (S.STOPPING, E.STOP_ASKED),
         (S.GONE, E.DRAIN_ASKED),

@@ -6,117 +6,48 @@ and during a reload one that will succeed it. The shell performs the actions and
 reports what happens as events; nothing here waits.
 
 Invariants: at most one current and one coming worker per slot. A worker is spawned
-at once if its predecessor had been ready, otherwise only after its backoff. A reload
-either replaces every worker or none. A kill follows a deadline that was set, or the
-order to stop now.
+at once if its predecessor had served, otherwise only after its backoff. A reload of all
+at once replaces every worker or none; one of a few at a time never has more than
+``surge`` workers beyond those that fill the slots. A kill follows a deadline that was
+set, or the order to stop now.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from .backoff import delay
 from .lifecycle import WorkerEvent, WorkerState, next_state
+from .vocabulary import (
+    Abort,
+    Action,
+    AllReady,
+    Drain,
+    Event,
+    Exited,
+    Finish,
+    Hung,
+    Kill,
+    Promote,
+    ReloadFailed,
+    Report,
+    SaidReady,
+    Spawn,
+    Stop,
+    Tick,
+)
 
 if TYPE_CHECKING:
     from random import Random
 
-# What happened
-
-
-@dataclass(frozen=True, slots=True)
-class SaidReady:
-    """The worker can serve."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The worker was reaped; ``why`` says how it ended, ``cut`` what it cut off."""
-
-    worker: int
-    why: str
-    app_failed: bool = False
-    cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed; see ``Supervisor.wakeup``."""
-
-
-Event = SaidReady | Exited | Tick
-
-# What to do
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start a worker process."""
-
-    worker: int
-    slot: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Promote:
-    """Let the worker fill its slot: it is the one that gets connections."""
-
-    worker: int
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Ask the worker to finish within ``timeout`` seconds and leave."""
-
-    worker: int
-    timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Ask the worker to leave (TERM)."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End the worker (KILL)."""
-
-    worker: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the operator. ``problem`` says that somebody should look."""
-
-    text: str
-    problem: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AllReady:
-    """Every slot has a ready worker, for the first time or after a reload."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """All workers are gone and none is to come."""
-
-    app_failed: bool = False
-    cut: bool = False
-
-
-Action = Spawn | Promote | Drain | Stop | Kill | Report | AllReady | Finish
+SETTLED: Final = 1.0
+"""
+Seconds after READY from which on a worker has served. One that dies sooner, twice in a
+row, is as broken as one that never was ready, and waits for its next try.
+"""
 
 
 @dataclass(slots=True)
@@ -128,15 +59,32 @@ class _Worker:
     # When it is killed if it has not got any further; None: never.
     deadline: float | None = None
     overdue: str = ""
-    served: bool = False  # was READY: connections may depend on it
+    ended_for: str = ""  # why we ended it, if we did
+    ready_at: float | None = None
+
+    @property
+    def served(self) -> bool:
+        """Whether it was READY: connections may depend on it."""
+        return self.ready_at is not None
 
 
 @dataclass(slots=True)
 class _SlotPlan:
+    generation: int  # of the worker that fills it, or will
     current: int | None = None
     coming: int | None = None
     failures: int = 0  # early deaths in a row
+    spared: bool = False  # one soon after READY was not counted
+    why: str = ""  # the last of them
     spawn_at: float | None = None
+
+
+class Failures(NamedTuple):
+    """The early deaths of a slot's workers: the last, and when the next is started."""
+
+    in_a_row: int
+    why: str
+    next_try: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,18 +112,22 @@ class Supervisor:
         slots: How many.
         times: How long things may take.
         rng: For the backoff's jitter.
+        surge: How many workers a reload starts at a time, each taking over when it is
+            ready; None: all at once, and all of them take over together.
     """
 
     slots: int
     times: Times
     rng: Random
-    generation: int = 0  # of the workers that serve
+    surge: int | None = None
+    generation: int = 0  # the last that filled every slot
     _newest: int = 0  # of the last reload, whether it succeeded or not
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _plans: list[_SlotPlan] = field(default_factory=list)
     _last_id: int = 0
     _ever_ready: bool = False
     _announced: int = 0
+    _to_renew: deque[int] = field(default_factory=deque)  # slots a reload has yet to do
     _reload_again: bool = False
     _stopping: bool = False
     _finished: bool = False
@@ -187,12 +139,12 @@ class Supervisor:
     def start(self, now: float) -> list[Action]:
         """Start the first generation."""
         self.generation = self._newest = 1
-        self._plans = [_SlotPlan() for _ in range(self.slots)]
+        self._plans = [_SlotPlan(self.generation) for _ in range(self.slots)]
         return [self._spawn(slot, now) for slot in range(self.slots)]
 
     def reload(self, now: float) -> list[Action]:
         """
-        Start a new generation, which takes over when all of it is ready.
+        Start a new generation, ``surge`` workers at a time.
 
         One that is asked for while another is under way follows, once, when the last
         worker of the old generation has left: no more than two are ever alive.
@@ -204,10 +156,23 @@ class Supervisor:
             return []
         self._reload_again = False
         self._newest += 1
+        self._to_renew.extend(range(self.slots))
         return [
             Report(f"reload: starting generation {self._newest}"),
-            *(self._spawn(slot, now, coming=True) for slot in range(self.slots)),
+            *self._renew(now),
         ]
+
+    @property
+    def obstacle(self) -> str:
+        """Say why a reload that is asked for now would not happen; empty: it will."""
+        if self._stopping:
+            return "the service is stopping"
+        return "" if self._ever_ready else "the first generation is still starting"
+
+    @property
+    def next_reload(self) -> int:
+        """Give the generation that the reload makes which was asked for last."""
+        return self._newest + self._reload_again
 
     def stop(self, now: float) -> list[Action]:
         """Drain every worker, then finish."""
@@ -226,6 +191,8 @@ class Supervisor:
                 return self._ready(self._workers[worker], now)
             case Exited():
                 return self._exited(event, now)
+            case Hung(worker, silent):
+                return self._hung(worker, silent, now)
             case Tick():
                 return self._tick(now)
             case _:
@@ -240,6 +207,15 @@ class Supervisor:
         """Say which worker fills *slot*, if one does."""
         return self._plans[slot].current
 
+    def failures(self, slot: int, now: float) -> Failures:
+        """Say how often in a row the workers of *slot* died early, and why."""
+        plan = self._plans[slot]
+        worker = None if plan.current is None else self._workers.get(plan.current)
+        since = None if worker is None else worker.ready_at
+        if not plan.failures or (since is not None and now - since >= SETTLED):
+            return Failures(0, "", None)
+        return Failures(plan.failures, plan.why, plan.spawn_at)
+
     def wakeup(self) -> float | None:
         """Say when the next Tick is due; None: no need."""
         moments = [w.deadline for w in self._workers.values() if w.deadline is not None]
@@ -250,19 +226,31 @@ class Supervisor:
 
     @property
     def _rolling(self) -> bool:
-        """Whether anybody is coming or leaving: two generations are alive."""
+        """Whether a reload is under way, or its old workers are still leaving."""
+        return bool(self._beyond or self._to_renew)
+
+    @property
+    def _beyond(self) -> int:
+        """How many workers there are beyond those that fill the slots."""
         plans = self._plans
-        return any(plans[w.slot].current != w.id for w in self._workers.values())
+        return sum(plans[w.slot].current != w.id for w in self._workers.values())
+
+    def _renew(self, now: float) -> list[Action]:
+        """Start the next workers of the new generation, as many as may be."""
+        room = (self.slots if self.surge is None else self.surge) - self._beyond
+        return [
+            self._spawn(self._to_renew.popleft(), now, coming=True)
+            for _ in range(min(room, len(self._to_renew)))
+        ]
 
     def _spawn(self, slot: int, now: float, *, coming: bool = False) -> Spawn:
         self._last_id += 1
-        worker = _Worker(
-            self._last_id, slot, self._newest if coming else self.generation
-        )
+        plan = self._plans[slot]
+        generation = self._newest if coming else plan.generation
+        worker = _Worker(self._last_id, slot, generation)
         worker.deadline = now + self.times.ready
         worker.overdue = f"not ready after {self.times.ready:g} s"
         self._workers[worker.id] = worker
-        plan = self._plans[slot]
         if coming:
             # The backoff of the current one, if it is running, runs on.
             plan.coming = worker.id
@@ -274,17 +262,14 @@ class Supervisor:
         worker.state = next_state(worker.state, WorkerEvent.SAID_READY)
         if worker.state is not WorkerState.READY:
             return []
-        worker.served = True
+        worker.ready_at = now
         worker.deadline = None
         plan = self._plans[worker.slot]
         if plan.coming == worker.id:
-            coming = [
-                self._workers[p.coming] for p in self._plans if p.coming is not None
-            ]
-            if any(other.state is not WorkerState.READY for other in coming):
+            together = [worker] if self.surge is not None else self._coming()
+            if any(other.state is not WorkerState.READY for other in together):
                 return []
-            return self._roll_over(now)
-        plan.failures = 0
+            return self._take_over(together, now)
         self._ever_ready = True
         return [Promote(worker.id, worker.slot), *self._announce()]
 
@@ -298,29 +283,37 @@ class Supervisor:
         self._announced = self.generation
         return [AllReady(self.generation)]
 
-    def _roll_over(self, now: float) -> list[Action]:
-        """Let the new generation, ready to the last worker, take over."""
-        self.generation = self._newest
+    def _coming(self) -> list[_Worker]:
+        return [self._workers[p.coming] for p in self._plans if p.coming is not None]
+
+    def _take_over(self, ready: list[_Worker], now: float) -> list[Action]:
+        """Let *ready*, of the new generation, fill their slots."""
         actions: list[Action] = []
         leaving = []
-        for plan in self._plans:
+        for worker in ready:
+            plan = self._plans[worker.slot]
             if plan.current is not None:
                 leaving.append(self._workers[plan.current])
-            assert plan.coming is not None
-            plan.current, plan.coming = plan.coming, None
-            plan.failures, plan.spawn_at = 0, None
-            actions.append(Promote(plan.current, self._workers[plan.current].slot))
+            plan.current, plan.coming = worker.id, None
+            plan.generation = worker.generation
+            plan.failures, plan.spared, plan.spawn_at = 0, False, None
+            actions.append(Promote(worker.id, worker.slot))
         actions += self._retire(leaving, now)
-        actions += self._announce()
+        if self._to_renew or self._coming():
+            return [*actions, *self._renew(now)]
+        self.generation = self._announced = self._newest
+        actions.append(AllReady(self.generation))
         if self._reload_again:
             actions += self.reload(now)
         return actions
 
     def _roll_back(self, now: float, why: str) -> list[Action]:
-        """Give up the new generation; the old one serves on."""
-        text = f"reload failed: {why}; generation {self.generation} serves on"
-        actions: list[Action] = [Report(text, problem=True)]
-        coming = [self._workers[p.coming] for p in self._plans if p.coming is not None]
+        """Give up what is left of the new generation; what serves, serves on."""
+        actions: list[Action] = [
+            ReloadFailed(self._newest, f"{why}; {self._who_serves_on()}")
+        ]
+        coming = self._coming()
+        self._to_renew.clear()
         for plan in self._plans:
             plan.coming = None
         actions += self._stop(coming, now)
@@ -328,28 +321,38 @@ class Supervisor:
             actions += self.reload(now)
         return actions
 
+    def _who_serves_on(self) -> str:
+        generations = [plan.generation for plan in self._plans]
+        if renewed := generations.count(self._newest):
+            return (
+                f"{renewed} of {self.slots} workers are of generation {self._newest},"
+                " the others serve on"
+            )
+        served = [str(generation) for generation in sorted(set(generations))]
+        if len(served) == 1:
+            return f"generation {served[0]} serves on"
+        return f"generations {', '.join(served)} serve on"
+
     def _exited(self, event: Exited, now: float) -> list[Action]:
         worker = self._workers.pop(event.worker)
-        was, worker.state = worker.state, next_state(worker.state, WorkerEvent.EXITED)
+        worker.state = next_state(worker.state, WorkerEvent.EXITED)
         plan = self._plans[worker.slot]
-        # One that never served has nothing to cut, however it ended.
+        # One that was never ready has nothing to cut, however it ended.
         self._cut |= self._stopping and event.cut and worker.served
         if self._stopping:
             return self._finish()
+        why = event.why + (f" ({worker.ended_for})" if worker.ended_for else "")
         if plan.coming == worker.id:
             plan.coming = None
-            return self._roll_back(now, f"worker of slot {worker.slot} {event.why}")
+            return self._roll_back(now, f"worker of slot {worker.slot} {why}")
         if plan.current != worker.id:
-            # It was leaving; perhaps a reload waited for that.
+            # It was leaving; perhaps the rest of a reload waited for that, or the next.
+            if self._to_renew:
+                return self._renew(now)
             return self.reload(now) if self._reload_again else []
         plan.current = None
-        if was is WorkerState.READY:
-            return [
-                Report(
-                    f"worker of slot {worker.slot} {event.why}; replaced", problem=True
-                ),
-                self._spawn(worker.slot, now),
-            ]
+        if worker.ready_at is not None:
+            return self._replace(worker, why, now - worker.ready_at, now)
         if event.app_failed and not self._ever_ready:
             self._app_failed = True
             self._start_nothing_more()
@@ -358,10 +361,41 @@ class Supervisor:
                 *self._finish(),
             ]
         plan.failures += 1
+        return self._try_later(worker.slot, f"{why} before it was ready", now)
+
+    def _replace(
+        self, worker: _Worker, why: str, lived: float, now: float
+    ) -> list[Action]:
+        """Replace *worker*, which was ready, at once unless it dies all the time."""
+        plan = self._plans[worker.slot]
+        if lived >= SETTLED:
+            plan.failures, plan.spared = 0, False
+        elif plan.spared or plan.failures:
+            plan.failures += 1
+            return self._try_later(
+                worker.slot, f"{why} {lived:.1f} s after it was ready", now
+            )
+        else:
+            plan.spared = True
+        text = f"worker of slot {worker.slot} {why}; replaced"
+        return [Report(text, problem=True), self._spawn(worker.slot, now)]
+
+    def _try_later(self, slot: int, why: str, now: float) -> list[Action]:
+        plan = self._plans[slot]
         wait = delay(plan.failures, self.rng)
-        plan.spawn_at = now + wait
-        who = f"worker of slot {worker.slot} {event.why} before it was ready"
-        return [Report(f"{who}; next try in {wait:.1f} s", problem=True)]
+        plan.spawn_at, plan.why = now + wait, why
+        text = f"worker of slot {slot} {why}; next try in {wait:.1f} s"
+        return [Report(text, problem=True)]
+
+    def _hung(self, number: int, silent: float, now: float) -> list[Action]:
+        worker = self._workers.get(number)
+        if worker is None:
+            return []
+        was, worker.state = worker.state, next_state(worker.state, WorkerEvent.HUNG)
+        if worker.state is was:
+            return []
+        why = f"its event loop has been silent for {silent:.1f} s"
+        return [self._abort(worker, why, now)]
 
     def _retire(self, workers: Iterable[_Worker], now: float) -> list[Action]:
         """Drain those that serve, stop those that do not yet."""
@@ -389,11 +423,21 @@ class Supervisor:
             actions.append(Stop(worker.id))
         return actions
 
+    def _abort(self, worker: _Worker, why: str, now: float) -> Abort:
+        """End *worker*, which is stuck, in a way that shows where."""
+        self._cut |= self._stopping and worker.served
+        worker.state = next_state(worker.state, WorkerEvent.STOP_ASKED)
+        worker.deadline = now + self.times.grace
+        worker.overdue = f"still there {self.times.grace:g} s after ABRT"
+        worker.ended_for = why
+        return Abort(worker.id, why)
+
     def _kill(self, worker: _Worker, why: str) -> Kill:
         """End *worker*; whatever it still says, it is leaving."""
         self._cut |= self._stopping and worker.served
         worker.state = next_state(worker.state, WorkerEvent.STOP_ASKED)
         worker.deadline = None
+        worker.ended_for = worker.ended_for or why
         return Kill(worker.id, why)
 
     def _kill_all(self, why: str) -> list[Action]:
@@ -401,12 +445,15 @@ class Supervisor:
 
     def _start_nothing_more(self) -> None:
         self._stopping = True
+        self._to_renew.clear()
         for plan in self._plans:
             plan.spawn_at = None
 
     def _tick(self, now: float) -> list[Action]:
         actions: list[Action] = [
-            self._kill(worker, worker.overdue)
+            self._abort(worker, worker.overdue, now)
+            if worker.state is WorkerState.STARTING
+            else self._kill(worker, worker.overdue)
             for worker in self._workers.values()
             if worker.deadline is not None and worker.deadline <= now
         ]

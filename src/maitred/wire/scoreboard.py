@@ -4,7 +4,7 @@ The scoreboard: shared memory that a worker writes and the master reads.
     offset 0      u64: connections the worker serves now
     offset 8      u64: requests it has answered
     offset 16     u64: when its event loop was last heard of, CLOCK_MONOTONIC in ns;
-                  0: it does not say
+                  0: it does not say, and is never judged by it
     MARKS         ENTRIES marks of 64 bytes: one for each connection that is kept
     JOURNAL       REGIONS regions of REGION bytes: what was read and not begun
 
@@ -31,6 +31,8 @@ import mmap
 import os
 from typing import Final, NamedTuple
 
+BEAT: Final = 0.5
+"Seconds between two beats of a worker that has a heartbeat."
 PAGE: Final = 4096
 ENTRIES: Final = 16 * 1024
 "Marks; number 0 is nobody's."
@@ -105,6 +107,15 @@ class Scoreboard:
     @requests.setter
     def requests(self, value: int) -> None:
         self._numbers[1] = value
+
+    @property
+    def beat(self) -> int:
+        """When the worker's event loop was last heard of; 0: it does not say."""
+        return self._numbers[2]
+
+    @beat.setter
+    def beat(self, value: int) -> None:
+        self._numbers[2] = value
 
     def mark(self, number: int) -> Mark:
         """Read mark *number*."""

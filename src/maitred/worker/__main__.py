@@ -1,13 +1,14 @@
 """
 The worker's entry: ``python -P -m maitred.worker SETTINGS``, started by a master.
 
-The environment says which descriptors are the channel, the scoreboard and, where slots
-are sealed, the keys for that.
+The environment says which descriptors are the channel, the scoreboard, the file for
+the stack of a worker that is stuck and, where slots are sealed, the keys for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import signal
@@ -33,6 +34,11 @@ LAST_MOMENT: Final = 3.0
 def main() -> int:
     """Run one worker; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if lent := os.environ.pop("MAITRED_STACK", ""):
+        # ABRT, and a crash in C, leave the stack of every thread where the master reads
+        # it whole; on standard error it would be mixed with what others write.
+        os.set_inheritable(int(lent), False)
+        faulthandler.enable(file=int(lent))
     settings = WorkerSettings(**json.loads(sys.argv[1]))
     # Close-on-exec before anything of the application runs: a grandchild that kept our
     # end would keep its connections in limbo after our death.
@@ -57,6 +63,7 @@ def main() -> int:
         )
         with asyncio.Runner(loop_factory=worker.serving.loop_factory()) as runner:
             runner.run(worker.run())
+        board.beat = 0  # the loop is over, and not stuck
     except AppFailed as failure:
         return fail(channel, failure)
     except UsageError as exc:

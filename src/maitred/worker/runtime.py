@@ -59,6 +59,7 @@ from . import hooks, target
 from .asking import Questions
 from .claims import Claims
 from .gate import MISDIRECTED, Asked, Elsewhere
+from .heartbeat import beat
 from .keys import OwnKeys
 from .marks import Marks
 from .stamps import stamp_ids
@@ -100,6 +101,7 @@ class Worker:
             UsageError: A certificate cannot be used any more.
         """
         self._channel = channel
+        self._board = board
         self._draining = False
         self._master_gone = False
         # Ids that the master has yet to be told of.
@@ -168,6 +170,7 @@ class Worker:
             started.cancel()
             self._explain(running)
         self._loop.add_reader(self._channel.fileno(), self._on_channel)
+        beat(self._board, self._loop)
         # What TLS knows of a connection cannot be left to anybody.
         self._say(Ready(os.getpid(), marks=int(self.serving.tls is None)))
         await running

@@ -18,6 +18,18 @@ SLOT = {
     "handed_over": 100,
     "requests": 4321,
     "claimed_keys": 7,
+    "late": False,
+    "early_deaths": 0,
+    "why": "",
+    "next_try": None,
+}
+EMPTY = {
+    "slot": 10,
+    "state": "empty",
+    "queued": 2,
+    "early_deaths": 0,
+    "why": "",
+    "next_try": None,
 }
 ANSWER = {
     "target": "app:app",
@@ -36,7 +48,7 @@ ANSWER = {
         "redispatched": 3,
         "refused": {"bad_request": 4, "tls": 1},
     },
-    "slots": [SLOT, {"slot": 10, "state": "empty", "queued": 2}],
+    "slots": [SLOT, EMPTY],
 }
 
 
@@ -55,6 +67,19 @@ def test_page_shows_master_and_slots():
         "  10     -    -  empty     -          -       2            -         -"
         "             -"
     )
+
+
+def test_page_ends_with_what_is_wrong():
+    """A slot whose workers die, and one whose worker is stuck, have a line each."""
+    why = "exited with code 9 before it was ready"
+    dying = EMPTY | {"early_deaths": 3, "why": why, "next_try": 2.5}
+    late = SLOT | {"late": True, "early_deaths": 1, "why": why}
+    assert render(ANSWER | {"slots": [late, dying]}).splitlines()[-4:] == [
+        "",
+        "slot 0: late, its event loop is stuck or busy",
+        f"slot 0: 1 early death, the last {why}",
+        f"slot 10: 3 early deaths in a row, the last {why}; next try in 2.5 s",
+    ]
 
 
 def test_page_says_that_there_is_no_affinity():

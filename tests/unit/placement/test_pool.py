@@ -20,6 +20,14 @@ def test_slot_has_room_while_it_is_ready_and_below_its_window(ready, in_flight, 
     assert Slot(0, window=2, ready=ready, in_flight=in_flight).has_room is room
 
 
+def test_slot_of_a_late_worker_has_no_room():
+    """Whoever does not turn is handed nothing, however little it has."""
+    slot = Slot(0, window=2, ready=True, late=True)
+    assert not slot.has_room
+    slot.late = False
+    assert slot.has_room
+
+
 def test_open_connections_do_not_fill_the_window():
     """What a worker serves was answered long ago."""
     assert Slot(0, window=1, ready=True, open=1000).has_room

@@ -3,12 +3,16 @@
 import pytest
 
 from maitred.supervision import (
+    Abort,
     AllReady,
     Drain,
     Exited,
+    Failures,
     Finish,
+    Hung,
     Kill,
     Promote,
+    ReloadFailed,
     Report,
     SaidReady,
     Spawn,
@@ -169,7 +173,7 @@ def test_early_death_waits_for_backoff():
 
 
 def test_backoff_grows_until_a_worker_is_ready():
-    """Each early death in a row doubles the wait, and READY forgets them all."""
+    """Each early death in a row doubles the wait, and who has served forgets them."""
     supervisor = booting(1)
     now, waits = 0.0, []
     for worker in range(1, 4):
@@ -179,6 +183,7 @@ def test_backoff_grows_until_a_worker_is_ready():
         supervisor.handle(Tick(), now)
     assert waits == [0.5, 1.0, 2.0]
     supervisor.handle(SaidReady(4), now)
+    now += 1.0
     supervisor.handle(exited(4), now)
     supervisor.handle(exited(5), now)
     assert supervisor.wakeup() - now == 0.5
@@ -195,14 +200,77 @@ def test_death_after_ready_is_replaced_at_once():
     assert supervisor.current(0) == 3
 
 
-def test_worker_that_is_never_ready_is_killed():
-    """Not ready in time: it is killed once, and its end is an early death."""
+def test_worker_that_dies_soon_after_ready_waits_the_second_time():
+    """Saying READY and dying, over and over, is no way around the backoff."""
+    supervisor = running(1)
+    assert supervisor.handle(exited(1), 1.9)[1:] == [Spawn(2, 0, 1)]
+    supervisor.handle(SaidReady(2), 3.0)
+    assert supervisor.handle(exited(2), 3.2) == [
+        Report(
+            "worker of slot 0 exited with code 1 0.2 s after it was ready;"
+            " next try in 0.5 s",
+            problem=True,
+        )
+    ]
+    assert supervisor.wakeup() == 3.7
+    supervisor.handle(Tick(), 3.7)
+    supervisor.handle(SaidReady(3), 4.0)
+    supervisor.handle(exited(3), 4.0)
+    assert supervisor.wakeup() == 5.0
+
+
+def test_crash_loop_starts_one_worker_in_half_a_minute_at_most():
+    """Whether it dies before or after READY, the pace ends up the same."""
+    for says_ready in (False, True):
+        supervisor = booting(1)
+        now, starts = 0.0, []
+        for worker in range(1, 20):
+            starts.append(now)
+            if says_ready:
+                supervisor.handle(SaidReady(worker), now)
+            supervisor.handle(exited(worker), now)
+            if supervisor.current(0) is None:
+                now = supervisor.wakeup()
+                supervisor.handle(Tick(), now)
+        assert starts[-1] - starts[-2] == 30.0
+
+
+def test_early_deaths_are_known_until_a_worker_has_served():
+    """An operator sees how often in a row, why, and when the next is tried."""
+    supervisor = booting(1)
+    assert supervisor.failures(0, 1.0) == Failures(0, "", None)
+    supervisor.handle(exited(1), 1.0)
+    why = "exited with code 1 before it was ready"
+    assert supervisor.failures(0, 1.0) == Failures(1, why, 1.5)
+    supervisor.handle(Tick(), 1.5)
+    assert supervisor.failures(0, 1.6) == Failures(1, why, None)
+    supervisor.handle(SaidReady(2), 2.0)
+    assert supervisor.failures(0, 2.5) == Failures(1, why, None)
+    assert supervisor.failures(0, 3.0) == Failures(0, "", None)
+
+
+def test_worker_that_is_never_ready_is_aborted():
+    """Not ready in time: it shows once where it is, and its end is an early death."""
     supervisor = booting(1)
     assert supervisor.wakeup() == 60.0
     assert supervisor.handle(Tick(), 59.9) == []
-    assert supervisor.handle(Tick(), 60.0) == [Kill(1, "not ready after 60 s")]
+    assert supervisor.handle(Tick(), 60.0) == [Abort(1, "not ready after 60 s")]
     assert supervisor.handle(Tick(), 61.0) == []
-    assert supervisor.handle(exited(1), 61.0)[0].text.endswith("next try in 0.5 s")
+    [report] = supervisor.handle(exited(1), 61.0)
+    assert report.text == (
+        "worker of slot 0 exited with code 1 (not ready after 60 s)"
+        " before it was ready; next try in 0.5 s"
+    )
+
+
+def test_worker_that_cannot_be_aborted_is_killed():
+    """A stopped process hears no ABRT; KILL ends it all the same."""
+    supervisor = booting(1)
+    supervisor.handle(Tick(), 60.0)
+    assert supervisor.wakeup() == 65.0
+    assert supervisor.handle(Tick(), 65.0) == [Kill(1, "still there 5 s after ABRT")]
+    [report] = supervisor.handle(exited(1), 65.1)
+    assert "(not ready after 60 s)" in report.text
 
 
 def test_ready_that_crosses_its_kill_is_too_late():
@@ -212,6 +280,78 @@ def test_ready_that_crosses_its_kill_is_too_late():
     assert supervisor.handle(SaidReady(1), 60.1) == []
     assert [type(a) for a in supervisor.handle(exited(1), 60.2)] == [Report]
     assert supervisor.wakeup() == 60.7
+
+
+# Hanging.
+
+
+def test_hung_worker_is_aborted_then_killed():
+    """It shows where it is stuck, has the grace period, and is ended."""
+    supervisor = running()
+    assert supervisor.handle(Hung(1, 30.04), 50.0) == [
+        Abort(1, "its event loop has been silent for 30.0 s")
+    ]
+    assert supervisor.state(1) is WorkerState.STOPPING
+    assert supervisor.handle(Hung(1, 30.5), 50.5) == []
+    assert supervisor.handle(Tick(), 54.9) == []
+    assert supervisor.handle(Tick(), 55.0) == [Kill(1, "still there 5 s after ABRT")]
+    assert supervisor.handle(Hung(1, 35.1), 55.1) == []
+
+
+def test_hung_worker_is_replaced_at_once():
+    """It had served; its successor need not wait for anything but its end."""
+    supervisor = running(1)
+    supervisor.handle(Hung(1, 30.0), 50.0)
+    assert supervisor.current(0) == 1
+    assert supervisor.handle(exited(1), 50.1) == [
+        Report(
+            "worker of slot 0 exited with code 1"
+            " (its event loop has been silent for 30.0 s); replaced",
+            problem=True,
+        ),
+        Spawn(2, 0, 1),
+    ]
+
+
+def test_worker_that_hangs_while_it_starts_has_until_its_deadline():
+    """Loading an application may take the loop's whole attention."""
+    supervisor = booting(1)
+    assert supervisor.handle(Hung(1, 30.0), 40.0) == []
+    assert supervisor.state(1) is WorkerState.STARTING
+
+
+def test_worker_that_hangs_while_it_drains_is_not_waited_for():
+    """Nobody waits for the end of a drain that does not go on."""
+    supervisor = reloaded()
+    assert [type(a) for a in supervisor.handle(Hung(1, 30.0), 41.0)] == [Abort]
+    assert supervisor.wakeup() == 46.0
+    assert supervisor.handle(exited(1), 41.1) == []
+
+
+def test_worker_that_hangs_while_the_others_come_rolls_back():
+    """A generation is not complete with a worker that hangs."""
+    supervisor = reloading()
+    supervisor.handle(SaidReady(3), 11.0)
+    supervisor.handle(Hung(3, 30.0), 41.0)
+    assert supervisor.handle(SaidReady(4), 41.0) == []
+    failed, stop = supervisor.handle(exited(3), 41.1)
+    assert failed.why.startswith("worker of slot 0 exited with code 1 (its event loop")
+    assert stop == Stop(4)
+
+
+def test_hanging_of_the_dead_is_no_news():
+    """A look at its scoreboard may cross its end."""
+    supervisor = running(1)
+    supervisor.handle(exited(1), 5.0)
+    assert supervisor.handle(Hung(1, 30.0), 5.0) == []
+
+
+def test_aborted_worker_is_cut_by_a_stop():
+    """Whoever hangs while the service stops had connections, and that is told."""
+    supervisor = running(1)
+    supervisor.stop(10.0)
+    supervisor.handle(Hung(1, 30.0), 20.0)
+    assert supervisor.handle(exited(1), 20.1) == [Finish(cut=True)]
 
 
 # Reload.
@@ -343,11 +483,7 @@ def test_coming_worker_that_exits_rolls_back():
     supervisor = reloading()
     supervisor.handle(SaidReady(3), 11.0)
     assert supervisor.handle(exited(4), 12.0) == [
-        Report(
-            "reload failed: worker of slot 1 exited with code 1;"
-            " generation 1 serves on",
-            problem=True,
-        ),
+        ReloadFailed(2, "worker of slot 1 exited with code 1; generation 1 serves on"),
         Stop(3),
     ]
     assert [supervisor.current(slot) for slot in range(2)] == [1, 2]
@@ -361,16 +497,16 @@ def test_coming_worker_whose_application_fails_rolls_back():
     """New code that cannot be loaded changes nothing."""
     supervisor = reloading()
     first, *rest = supervisor.handle(exited(3, app_failed=True), 11.0)
-    assert first.problem
+    assert first.generation == 2
     assert rest == [Stop(4)]
     assert supervisor.current(0) == 1
 
 
 def test_coming_worker_that_is_never_ready_rolls_back():
-    """It is killed at its deadline; what rolls back is its end."""
+    """It is ended at its deadline; what rolls back is its end."""
     supervisor = reloading()
     supervisor.handle(SaidReady(4), 11.0)
-    assert supervisor.handle(Tick(), 70.0) == [Kill(3, "not ready after 60 s")]
+    assert supervisor.handle(Tick(), 70.0) == [Abort(3, "not ready after 60 s")]
     assert supervisor.handle(SaidReady(3), 70.0) == []
     assert supervisor.handle(exited(3), 70.1)[1:] == [Stop(4)]
     assert [supervisor.current(slot) for slot in range(2)] == [1, 2]
@@ -385,10 +521,10 @@ def test_stopped_worker_that_stays_is_killed():
 
 
 def test_roll_back_stops_nobody_twice():
-    """A coming worker that is being killed already is left to its end."""
+    """A coming worker that is being ended already is left to its end."""
     supervisor = reloading(2)
     assert len(supervisor.handle(Tick(), 70.0)) == 2
-    assert [type(a) for a in supervisor.handle(exited(3), 70.1)] == [Report]
+    assert [type(a) for a in supervisor.handle(exited(3), 70.1)] == [ReloadFailed]
     assert supervisor.handle(exited(4), 70.2) == []
 
 
@@ -398,7 +534,7 @@ def test_roll_back_keeps_the_backoff():
     supervisor.handle(exited(1), 5.0)
     supervisor.handle(exited(2), 5.0)
     supervisor.reload(5.1)
-    assert [type(a) for a in supervisor.handle(exited(3), 5.2)] == [Report]
+    assert [type(a) for a in supervisor.handle(exited(3), 5.2)] == [ReloadFailed]
     assert supervisor.wakeup() == 5.5
     assert supervisor.handle(Tick(), 5.5) == [Spawn(4, 0, 1)]
 
@@ -418,6 +554,178 @@ def test_reload_that_was_waiting_follows_a_roll_back():
     supervisor.reload(10.5)
     actions = supervisor.handle(exited(2), 11.0)
     assert actions[1:] == [Report("reload: starting generation 3"), Spawn(3, 0, 3)]
+
+
+# Reload, a few at a time.
+
+
+def rolling(slots=3, surge=1):
+    """Make a supervisor that is reloading *surge* at a time since 10.0."""
+    supervisor = Supervisor(slots, TIMES, Most(), surge=surge)
+    supervisor.start(0.0)
+    for worker in range(1, slots + 1):
+        supervisor.handle(SaidReady(worker), 1.0)
+    supervisor.reload(10.0)
+    return supervisor
+
+
+def test_one_at_a_time_begins_with_one():
+    """The other slots are left alone."""
+    supervisor = Supervisor(2, TIMES, Most(), surge=1)
+    supervisor.start(0.0)
+    supervisor.handle(SaidReady(1), 1.0)
+    supervisor.handle(SaidReady(2), 1.0)
+    assert supervisor.reload(10.0) == [
+        Report("reload: starting generation 2"),
+        Spawn(3, 0, 2),
+    ]
+
+
+def test_one_at_a_time_goes_from_slot_to_slot():
+    """Ready, take over, drain the old, and when that has left, the next."""
+    supervisor = rolling()
+    for slot in range(3):
+        assert supervisor.handle(SaidReady(4 + slot), 11.0)[:2] == [
+            Promote(4 + slot, slot),
+            Drain(1 + slot, 30.0),
+        ]
+        assert supervisor.current(slot) == 4 + slot
+        assert supervisor.generation == (1 if slot < 2 else 2)
+        after = supervisor.handle(exited(1 + slot), 12.0)
+        assert after == ([Spawn(5 + slot, slot + 1, 2)] if slot < 2 else [])
+
+
+def test_last_of_a_rolling_reload_makes_all_ready():
+    """That the new generation serves is said once, with its last worker."""
+    supervisor = rolling(1)
+    assert supervisor.handle(SaidReady(2), 11.0) == [
+        Promote(2, 0),
+        Drain(1, 30.0),
+        AllReady(2),
+    ]
+
+
+def test_two_at_a_time_are_never_more():
+    """Those who come and those who leave count together."""
+    supervisor = rolling(3, surge=2)
+    assert [supervisor.state(n).name for n in (4, 5, 6)] == [
+        "STARTING",
+        "STARTING",
+        "GONE",
+    ]
+    assert supervisor.handle(SaidReady(5), 11.0) == [Promote(5, 1), Drain(2, 30.0)]
+    assert supervisor.handle(SaidReady(4), 11.5) == [Promote(4, 0), Drain(1, 30.0)]
+    assert supervisor.handle(exited(1), 12.0) == [Spawn(6, 2, 2)]
+    assert supervisor.handle(exited(2), 12.0) == []
+
+
+def test_more_at_a_time_than_slots_starts_all():
+    """And each takes over when it is ready."""
+    supervisor = rolling(2, surge=9)
+    assert supervisor.handle(SaidReady(3), 11.0) == [Promote(3, 0), Drain(1, 30.0)]
+    assert supervisor.handle(SaidReady(4), 11.0) == [
+        Promote(4, 1),
+        Drain(2, 30.0),
+        AllReady(2),
+    ]
+
+
+def test_empty_slot_of_a_rolling_reload_keeps_nobody_waiting():
+    """Where nobody leaves, the next is started at once."""
+    supervisor = rolling(2)
+    supervisor.handle(exited(1), 10.1)  # replaced by 4
+    supervisor.handle(exited(4), 10.2)
+    assert supervisor.current(0) is None
+    assert supervisor.handle(SaidReady(3), 10.3) == [Promote(3, 0), Spawn(5, 1, 2)]
+
+
+def test_failure_of_a_rolling_reload_says_how_far_it_got():
+    """What was replaced stays so, the rest stays as it is, and nothing more starts."""
+    supervisor = rolling()
+    supervisor.handle(SaidReady(4), 11.0)
+    supervisor.handle(exited(1), 12.0)
+    assert supervisor.handle(exited(5), 13.0) == [
+        ReloadFailed(
+            2,
+            "worker of slot 1 exited with code 1;"
+            " 1 of 3 workers are of generation 2, the others serve on",
+        )
+    ]
+    assert [supervisor.current(slot) for slot in range(3)] == [4, 2, 3]
+    assert supervisor.wakeup() is None
+    assert supervisor.generation == 1
+
+
+def test_failure_of_the_first_of_a_rolling_reload_changes_nothing():
+    """The same as with all at once."""
+    [failed] = rolling().handle(exited(4), 11.0)
+    assert failed.why == "worker of slot 0 exited with code 1; generation 1 serves on"
+
+
+def test_reload_after_a_rolling_one_that_failed_renews_everybody():
+    """No slot is left behind, and all who serve meanwhile are named if it fails."""
+    supervisor = rolling(2)
+    supervisor.handle(SaidReady(3), 11.0)
+    supervisor.handle(exited(1), 12.0)
+    supervisor.handle(exited(4), 13.0)
+    assert supervisor.reload(14.0)[1:] == [Spawn(5, 0, 3)]
+    [failed] = supervisor.handle(exited(5), 15.0)
+    assert failed.why.endswith("generations 1, 2 serve on")
+
+
+def test_death_during_a_rolling_reload_is_replaced_in_its_generation():
+    """Each slot has a generation of its own meanwhile."""
+    supervisor = rolling(2)
+    supervisor.handle(SaidReady(3), 11.0)
+    supervisor.handle(exited(1), 12.0)
+    assert supervisor.handle(exited(3), 13.0)[1:] == [Spawn(5, 0, 2)]
+    assert supervisor.handle(exited(2), 13.0)[1:] == [Spawn(6, 1, 1)]
+
+
+def test_reload_during_a_rolling_one_follows_it():
+    """It begins when everybody was renewed and the last of the old has left."""
+    supervisor = rolling(2)
+    assert supervisor.reload(10.5) == []
+    supervisor.handle(SaidReady(3), 11.0)
+    assert supervisor.handle(exited(1), 12.0) == [Spawn(4, 1, 2)]
+    assert supervisor.handle(SaidReady(4), 13.0)[-1] == AllReady(2)
+    assert supervisor.handle(exited(2), 14.0) == [
+        Report("reload: starting generation 3"),
+        Spawn(5, 0, 3),
+    ]
+
+
+def test_stop_during_a_rolling_reload_starts_nobody():
+    """What had yet to be renewed drains with the rest."""
+    supervisor = rolling(2)
+    assert supervisor.stop(10.5) == [Drain(1, 30.0), Drain(2, 30.0), Stop(3)]
+    assert supervisor.handle(exited(1), 11.0) == []
+    assert supervisor.handle(exited(3), 11.0) == []
+    assert supervisor.handle(exited(2), 11.0) == [Finish()]
+
+
+# Asking for a reload.
+
+
+def test_obstacle_to_a_reload_is_named():
+    """Whoever asks in vain learns why."""
+    supervisor = booting(1)
+    assert supervisor.obstacle == "the first generation is still starting"
+    supervisor.handle(SaidReady(1), 1.0)
+    assert supervisor.obstacle == ""
+    supervisor.stop(2.0)
+    assert supervisor.obstacle == "the service is stopping"
+
+
+def test_generation_to_wait_for_is_the_one_that_follows():
+    """Who asks while a reload is under way waits for the next, as all who do."""
+    supervisor = reloading(1)
+    assert supervisor.next_reload == 2
+    supervisor.reload(10.5)
+    supervisor.reload(10.6)
+    assert supervisor.next_reload == 3
+    supervisor.handle(exited(2), 11.0)
+    assert supervisor.next_reload == 3
 
 
 # Stop.

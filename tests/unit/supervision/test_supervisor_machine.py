@@ -19,12 +19,15 @@ from hypothesis.stateful import (
 )
 
 from maitred.supervision import (
+    Abort,
     AllReady,
     Drain,
     Exited,
     Finish,
+    Hung,
     Kill,
     Promote,
+    ReloadFailed,
     Report,
     SaidReady,
     Spawn,
@@ -45,7 +48,8 @@ class Process:
         self.id, self.slot, self.generation = spawn.worker, spawn.slot, spawn.generation
         self.deadline = now + TIMES.ready
         self.said_ready = self.promoted = self.replaced = False
-        self.asked = self.killed = False
+        self.asked = self.killed = self.hung = False
+        self.ready_at = None
 
 
 class World(RuleBasedStateMachine):
@@ -53,15 +57,23 @@ class World(RuleBasedStateMachine):
 
     in_order = False  # carried out without a complaint
 
-    @initialize(slots=st.integers(1, 3), seed=st.integers(0, 9))
-    def start(self, slots, seed):
+    @initialize(
+        slots=st.integers(1, 3),
+        seed=st.integers(0, 9),
+        surge=st.sampled_from([None, None, 1, 2, 4]),
+    )
+    def start(self, slots, seed, surge):
         """Begin."""
         self.now = 0.0
         self.slots = slots
-        self.supervisor = Supervisor(slots, TIMES, Random(seed))
+        self.surge = surge
+        self.supervisor = Supervisor(slots, TIMES, Random(seed), surge=surge)
         self.alive = {}
         self.filling = dict.fromkeys(range(slots))
-        self.serving = 1  # the generation
+        self.serving = 1  # the generation that was complete last
+        self.newest = 1  # the generation that began last
+        self.generations = dict.fromkeys(range(slots), 1)  # of each slot
+        self.early = dict.fromkeys(range(slots), 0)  # deaths in a row
         self.may_spawn_at = dict.fromkeys(range(slots), 0.0)
         self.ever_ready = self.stopping = self.stopped_now = self.app_failed = False
         self.finished = 0
@@ -85,12 +97,12 @@ class World(RuleBasedStateMachine):
                     assert action.timeout == TIMES.drain
                 case Stop(worker):
                     self.ask(worker, TIMES.grace)
-                case Kill(worker):
-                    self.kill(self.alive[worker])
+                case Abort(worker) | Kill(worker):
+                    self.end(self.alive[worker], aborts=isinstance(action, Abort))
                 case AllReady(generation):
                     self.check_all_ready(generation)
-                case Report(text):
-                    self.check_report(text)
+                case ReloadFailed(generation, why):
+                    self.check_failed(generation, why)
                 case Finish(app_failed):
                     assert self.alive == {}
                     assert app_failed is self.app_failed
@@ -102,8 +114,12 @@ class World(RuleBasedStateMachine):
         assert not self.stopping
         assert not self.app_failed
         assert spawn.worker not in self.alive
-        if spawn.generation == self.serving:
+        if self.supervisor.current(spawn.slot) == spawn.worker:
             assert self.now >= self.may_spawn_at[spawn.slot]
+            assert spawn.generation == self.generations[spawn.slot]
+        else:
+            assert spawn.generation >= self.newest
+            self.newest = spawn.generation
         self.alive[spawn.worker] = Process(spawn, self.now)
 
     def promote(self, process, slot):
@@ -115,8 +131,9 @@ class World(RuleBasedStateMachine):
         assert not self.stopping
         process.promoted = True
         self.filling[slot] = process.id
-        self.may_spawn_at[slot] = self.now  # it served: no backoff
-        self.serving = max(self.serving, process.generation)
+        self.may_spawn_at[slot] = self.now  # it was ready: no backoff, at first
+        if process.generation > self.generations[slot]:
+            self.generations[slot], self.early[slot] = process.generation, 0
 
     def ask(self, worker, timeout):
         """Ask *worker* once to leave within *timeout* seconds."""
@@ -125,29 +142,46 @@ class World(RuleBasedStateMachine):
         process.asked = True
         process.deadline = self.now + timeout
 
+    def end(self, process, *, aborts):
+        """Abort or kill *process*."""
+        (self.abort if aborts else self.kill)(process)
+
+    def abort(self, process):
+        """End *process*, which hangs or has not become ready in time, but once."""
+        assert not process.killed
+        assert process.hung or not process.said_ready
+        assert process.hung or process.deadline <= self.now
+        process.killed = True
+        process.deadline = self.now + TIMES.grace
+
     def kill(self, process):
         """End *process*, if its time is over or everybody's is."""
         late = process.deadline <= self.now
         assert late or self.stopped_now or self.app_failed
         process.killed = True
+        process.deadline = float("inf")
 
     def check_all_ready(self, generation):
-        """Every slot is filled by a ready worker of the generation that serves."""
-        assert generation == self.serving
-        for slot in range(self.slots):
-            current = self.supervisor.current(slot)
-            assert self.supervisor.state(current) is WorkerState.READY
-            assert self.filling[slot] == current
-            assert self.alive[current].generation == generation
+        """Every slot is, or was a moment ago, filled by a ready worker of it."""
+        self.serving = generation
+        assert self.supervisor.generation == generation
+        if generation > 1:  # a start may be done while a reload is under way
+            assert generation == self.newest
+            assert set(self.generations.values()) == {generation}
+        if self.surge is None:
+            for slot in range(self.slots):
+                current = self.supervisor.current(slot)
+                assert self.supervisor.state(current) is WorkerState.READY
+                assert self.filling[slot] == current
 
-    def check_report(self, text):
-        """After a reload that failed, the old generation is what is current."""
-        if not text.startswith("reload failed"):
-            return
-        assert self.supervisor.generation == self.serving
-        for slot in range(self.slots):
-            current = self.supervisor.current(slot)
-            assert current is None or self.alive[current].generation == self.serving
+    def check_failed(self, generation, why):
+        """After a reload that failed, what filled the slots fills them."""
+        assert generation == self.newest
+        assert self.supervisor.generation == self.serving < generation
+        renewed = list(self.generations.values()).count(generation)
+        assert renewed < self.slots
+        assert renewed == 0 or self.surge is not None
+        assert (f"{renewed} of {self.slots} workers" in why) is (renewed > 0)
 
     # What may happen
 
@@ -163,9 +197,20 @@ class World(RuleBasedStateMachine):
         if process is not None:
             process.said_ready = True
             if not process.asked and not process.killed:
-                process.deadline = float("inf")
-                self.ever_ready |= process.generation == self.serving
+                process.deadline, process.ready_at = float("inf"), self.now
+                self.ever_ready = True
             self.carry_out(self.supervisor.handle(SaidReady(process.id), self.now))
+
+    @rule(data=st.data())
+    def worker_hangs(self, data):
+        """A worker's heartbeat has been missing for long, whatever it is doing."""
+        process = self.pick(data, lambda _: True)
+        if process is not None:
+            process.hung = True
+            said = self.supervisor.handle(Hung(process.id, 30.0), self.now)
+            aborts = process.ready_at is not None and not process.killed
+            assert bool(said) is aborts or (process.asked and not said)
+            self.carry_out(said)
 
     @rule()
     def everybody_says_ready(self):
@@ -173,8 +218,8 @@ class World(RuleBasedStateMachine):
         for process in list(self.alive.values()):
             if not process.said_ready and not process.asked and not process.killed:
                 process.said_ready = True
-                process.deadline = float("inf")
-                self.ever_ready |= process.generation == self.serving
+                process.deadline, process.ready_at = float("inf"), self.now
+                self.ever_ready = True
                 self.carry_out(self.supervisor.handle(SaidReady(process.id), self.now))
 
     @rule(data=st.data(), app_failed=st.booleans(), cut=st.booleans())
@@ -201,11 +246,19 @@ class World(RuleBasedStateMachine):
             self.filling[process.slot] = None
         if app_failed and not self.ever_ready and not self.stopping:
             self.app_failed = True
-        if current and not process.promoted:
+        if current and self.must_wait(process):
             # The shortest first backoff there is.
             self.may_spawn_at[process.slot] = self.now + 0.25
         event = Exited(process.id, "exited with code 0", app_failed, cut)
         self.carry_out(self.supervisor.handle(event, self.now))
+
+    def must_wait(self, process):
+        """Say whether whoever comes after *process* has to wait."""
+        if process.ready_at is not None and self.now - process.ready_at >= 1.0:
+            self.early[process.slot] = 0
+            return False
+        self.early[process.slot] += 1
+        return process.ready_at is None or self.early[process.slot] > 1
 
     @rule(late=st.floats(0, 5))
     def time_comes(self, late):
@@ -259,7 +312,19 @@ class World(RuleBasedStateMachine):
             current = self.supervisor.current(slot)
             coming = [each for each in living if each.id != current]
             assert len(coming) <= 1
-            assert all(each.generation > self.serving for each in coming)
+            assert all(each.generation == self.newest for each in coming)
+            assert all(self.newest > self.generations[slot] for each in coming)
+
+    @invariant()
+    def no_more_are_alive_than_surge_allows(self):
+        """Those who come and those who leave are few."""
+        most = self.slots if self.surge is None else self.surge
+        beyond = [
+            each
+            for each in self.alive.values()
+            if self.supervisor.current(each.slot) != each.id
+        ]
+        assert len(beyond) <= most
 
     @invariant()
     def current_worker_is_the_one_that_fills_its_slot(self):
@@ -268,7 +333,7 @@ class World(RuleBasedStateMachine):
             current = self.supervisor.current(slot)
             if self.supervisor.state(current) is WorkerState.READY:
                 assert self.filling[slot] == current
-                assert self.alive[current].generation <= self.serving
+                assert self.alive[current].generation == self.generations[slot]
 
     @invariant()
     def nothing_is_overlooked(self):

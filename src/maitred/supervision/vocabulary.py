@@ -1,0 +1,131 @@
+"""
+What happens to workers, and what is to be done about it: the supervisor's two ends.
+
+Events come in and actions go out, as values. Workers are known by id, never by pid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# What happened
+
+
+@dataclass(frozen=True, slots=True)
+class SaidReady:
+    """The worker can serve."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The worker was reaped; ``why`` says how it ended, ``cut`` what it cut off."""
+
+    worker: int
+    why: str
+    app_failed: bool = False
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """The worker's event loop has not been heard of for ``silent`` seconds."""
+
+    worker: int
+    silent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; see ``Supervisor.wakeup``."""
+
+
+Event = SaidReady | Exited | Hung | Tick
+
+# What to do
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a worker process."""
+
+    worker: int
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Let the worker fill its slot: it is the one that gets connections."""
+
+    worker: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Ask the worker to finish within ``timeout`` seconds and leave."""
+
+    worker: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask the worker to leave (TERM)."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """End the worker, and let it show where it is stuck (ABRT)."""
+
+    worker: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the worker (KILL)."""
+
+    worker: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the operator. ``problem`` says that somebody should look."""
+
+    text: str
+    problem: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AllReady:
+    """Every slot has been filled by a ready worker: the start, or a reload, is done."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadFailed:
+    """Generation ``generation`` was given up; ``why`` also says who serves on."""
+
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """All workers are gone and none is to come."""
+
+    app_failed: bool = False
+    cut: bool = False
+
+
+Order = Promote | Drain | Stop | Abort | Kill
+"What is to be done with a worker that exists."
+
+Action = Order | Spawn | Report | AllReady | ReloadFailed | Finish

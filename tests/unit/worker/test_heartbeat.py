@@ -1,0 +1,29 @@
+"""The heartbeat is written by the loop, again and again."""
+
+import os
+import time
+
+from maitred.wire.scoreboard import BEAT, Scoreboard
+from maitred.worker.heartbeat import beat
+
+
+class Loop:
+    """Notes what is to be called later."""
+
+    def call_later(self, *call):
+        """Remember the last *call*."""
+        self.call = call
+
+
+def test_beat_is_written_and_the_next_one_is_planned():
+    """The time stands on the scoreboard, and the loop goes on with it."""
+    page = Scoreboard.create()
+    board = Scoreboard(page)
+    os.close(page)
+    loop = Loop()
+    assert board.beat == 0
+    before = time.monotonic_ns()
+    beat(board, loop)
+    assert before <= board.beat <= time.monotonic_ns()
+    assert loop.call == (BEAT, beat, board, loop)
+    board.close()
