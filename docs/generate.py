@@ -20,6 +20,7 @@ import click
 
 import maitred
 import maitred.errors
+from maitred.cli.reload import reload
 from maitred.cli.serve import serve
 from maitred.cli.status import status
 from maitred.placement import POLICIES
@@ -132,7 +133,7 @@ STATUS = {
     "uptime": "seconds since the master started",
     "target": "what is served",
     "listening": "where, one entry for each listener",
-    "generation": "of the workers that serve; a reload raises it",
+    "generation": "the last that filled every slot; a reload raises it",
     "affinity": "as given with `--affinity`",
     "policy": "as given with `--policy`",
     "keys": "sessions in the key table",
@@ -159,7 +160,11 @@ SLOT = {
     "slot": "number of the slot",
     "state": "`empty`, `starting`, `ready`, `draining` or `stopping`",
     "queued": "connections that wait for this slot and no other",
+    "early_deaths": "in a row, of workers that were not ready for a second",
+    "why": "how the last of these ended; empty if there were none",
+    "next_try": "seconds until the next worker is started; null if none waits for that",
     "pid": "of the worker that fills it",
+    "late": "its event loop has not been heard of for a second",
     "generation": "of that worker",
     "open": "connections it serves now, by its own account",
     "in_flight": "handed over and not yet taken",
@@ -197,6 +202,7 @@ def worker_states():
 PARTS = {
     "serve-options": lambda: options_of(serve),
     "status-options": lambda: options_of(status),
+    "reload-options": lambda: options_of(reload),
     "exit-codes": exit_codes,
     "presets": presets,
     "frameworks": frameworks,

@@ -97,6 +97,7 @@ class Server:
         pass_fds: Sequence[int] = (),
         nofile: int | None = None,
         user: int | None = None,
+        through: Sequence[str] = (),
     ) -> None:
         """
         Start *command*.
@@ -109,11 +110,13 @@ class Server:
             pass_fds: Descriptors it inherits.
             nofile: Its limit of open files, which it cannot raise.
             user: Whose process it is, where we may choose.
+            through: A program and its arguments that becomes the command.
         """
         self.run = uuid.uuid4().hex
         self.log_path = log
         if nofile is not None:
             command = ["prlimit", f"--nofile={nofile}", *command]
+        command = [*through, *command]
 
         with log.open("ab") as out:
             self.process = subprocess.Popen(

@@ -6,6 +6,7 @@ Everything that can go wrong, in one tree.
     ├── SystemRefused           the operating system said no              (exit 4)
     ├── AppFailed               the application cannot be started         (exit 3)
     ├── NoMaster                no master answers on the control socket   (exit 6)
+    ├── CommandFailed           the master could not do what was asked    (exit 7)
     └── ChannelError
         ├── MessageTooLarge     we tried to send more than a packet holds
         ├── ChannelFull         the kernel takes no more now; nothing was sent
@@ -40,6 +41,8 @@ class ExitCode(enum.IntEnum):
     "stopped, but connections were cut: a second signal, or the drain timeout passed"
     NO_MASTER = 6
     "no master answers on the control socket"
+    FAILED = 7
+    "the master could not do what it was asked, and serves on"
 
 
 class MaitredError(Exception):
@@ -95,6 +98,25 @@ class NoMaster(MaitredError):
             f"no master answers on control socket {self.path} ({self.why}); start one"
             " with `maitred serve`, or name its socket with --control"
         )
+
+
+class CommandFailed(MaitredError):
+    """
+    The master could not do what it was asked, and serves on.
+
+    ``why`` is one sentence; ``traceback`` is the application's own, as text, or empty.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, why: str, traceback: str = "") -> None:
+        """Remember *why* and what the application has to say, its *traceback*."""
+        super().__init__(why, traceback)
+        self.why = why
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return self.why
 
 
 class ChannelError(MaitredError):

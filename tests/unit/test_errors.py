@@ -12,6 +12,7 @@ from maitred.errors import (
     ChannelClosed,
     ChannelError,
     ChannelFull,
+    CommandFailed,
     DescriptorsLost,
     ExitCode,
     MaitredError,
@@ -40,6 +41,7 @@ SENTENCES = [
             " start one with `maitred serve`, or name its socket with --control"
         ),
     ),
+    (CommandFailed("reload failed: no", "Traceback"), "reload failed: no"),
     (ChannelError("anything"), "anything"),
     (
         MessageTooLarge("descriptors", 254, 253),
@@ -102,6 +104,7 @@ def test_every_error_has_its_sentence_here():
         (SystemRefused(), ExitCode.SYSTEM),
         (AppFailed("why", "traceback"), ExitCode.APP),
         (NoMaster("path", "why"), ExitCode.NO_MASTER),
+        (CommandFailed("why"), ExitCode.FAILED),
         (ChannelFull(), ExitCode.INTERNAL),
     ],
 )
@@ -120,6 +123,7 @@ def test_exit_codes_are_pinned():
         "SYSTEM": 4,
         "CUT": 5,
         "NO_MASTER": 6,
+        "FAILED": 7,
     }
 
 
@@ -133,6 +137,7 @@ def test_errors_carry_facts():
     assert AppFailed("why", "text").traceback == "text"
     assert NoMaster("path", "why").path == "path"
     assert NoMaster("path", "why").why == "why"
+    assert CommandFailed("why", "text").traceback == "text"
     assert PeerMisbehaved("why").why == "why"
     assert ChannelClosed(undelivered=True).undelivered
     assert not ChannelClosed().undelivered

@@ -1,5 +1,5 @@
 """
-The command line: ``maitred serve``, ``maitred status`` and ``maitred presets``.
+The command line: ``maitred serve``, ``status``, ``reload`` and ``presets``.
 
 Invariant: whatever goes wrong reaches the user as one sentence on standard error and
 an exit code of ``ExitCode``; only the application's own traceback is ever shown.
@@ -15,6 +15,7 @@ import click
 from maitred.errors import ExitCode, MaitredError
 
 from .presets import presets
+from .reload import reload
 from .serve import serve
 from .status import status
 
@@ -35,6 +36,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(status)
+cli.add_command(reload)
 cli.add_command(presets)
 
 

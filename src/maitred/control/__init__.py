@@ -2,6 +2,6 @@
 
 from .client import ask
 from .commands import COMMANDS, Command
-from .server import ControlServer, default_path
+from .server import ControlServer, Lines, default_path
 
-__all__ = ["COMMANDS", "Command", "ControlServer", "ask", "default_path"]
+__all__ = ["COMMANDS", "Command", "ControlServer", "Lines", "ask", "default_path"]

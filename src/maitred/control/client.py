@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
-from maitred.errors import NoMaster, UsageError
+from maitred.errors import CommandFailed, NoMaster, UsageError
 
 from .commands import encode
 
 TIMEOUT: Final = 10.0
+"Seconds between two lines, of which those that say nothing are the most frequent."
 
 
-def ask(path: str, command: str) -> dict[str, Any]:
+def ask(
+    path: str, command: str, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """
     Ask the master on control socket *path* and return its answer.
 
+    Args:
+        path: The control socket.
+        command: One of COMMANDS.
+        progress: Told how it goes, where that takes time.
+
     Raises:
-        NoMaster: Nobody answers there.
+        NoMaster: Nobody answers there, or not to the end.
         UsageError: The master refuses, and says why.
+        CommandFailed: It tried, and says why that went wrong.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -27,12 +37,20 @@ def ask(path: str, command: str) -> dict[str, Any]:
             sock.connect(path)
             sock.sendall(encode({"command": command}))
             with sock.makefile("rb") as lines:
-                line = lines.readline()
+                for line in lines:
+                    answer: dict[str, Any] = json.loads(line)
+                    if "ok" in answer:
+                        return _judged(answer)
+                    if "progress" in answer:
+                        progress(answer["progress"])
     except OSError as exc:
         raise NoMaster(path, exc.strerror or str(exc)) from exc
-    if not line:
-        raise NoMaster(path, "it closed without an answer; are you its user?")
-    answer: dict[str, Any] = json.loads(line)
-    if not answer.pop("ok"):
-        raise UsageError(answer["error"])
-    return answer
+    raise NoMaster(path, "it closed without an answer; are you its user?")
+
+
+def _judged(answer: dict[str, Any]) -> dict[str, Any]:
+    if answer.pop("ok"):
+        return answer
+    if "traceback" in answer:
+        raise CommandFailed(answer["error"], answer["traceback"])
+    raise UsageError(answer["error"])

@@ -1,8 +1,11 @@
 """
 What an operator can ask of a running master, once, in one table. Pure.
 
-A request is one line of JSON, ``{"command": "status"}``; the answer is one line,
-``{"ok": true, ...}`` or ``{"ok": false, "error": "a sentence"}``.
+A request is one line of JSON, ``{"command": "status"}``; the answer ends with a line
+``{"ok": true, ...}`` or ``{"ok": false, "error": "a sentence"}``. Before it, while
+something takes its time, there may be lines ``{"progress": "a sentence"}``, and empty
+ones, ``{}``, which say that the master is still there. A failure that an application
+explains has a ``traceback`` too.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
-    {"status": Command("what the master and each worker are doing")}
+    {
+        "status": Command("what the master and each worker are doing"),
+        "reload": Command("start a new generation of workers, wait until it serves"),
+    }
 )
 
 

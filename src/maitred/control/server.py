@@ -2,7 +2,8 @@
 The control socket: a Unix socket, mode 0600, on which the master answers.
 
 Invariants: only the master's own user and root are answered, by the kernel's word. A
-request has a size and a deadline. The file is removed only if it is still ours.
+request has a size and a deadline, and so has the taking of each line of an answer. The
+file is removed only if it is still ours.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
-from maitred.errors import SystemRefused, UsageError
+from maitred.errors import CommandFailed, SystemRefused, UsageError
 
 from .commands import encode, read_request
 
@@ -27,7 +28,9 @@ PAUSE: Final = 0.5
 "Seconds without accepting after the system said that it has nothing left."
 CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
-Answer = Callable[[str], Mapping[str, Any]]
+Lines = AsyncGenerator[Mapping[str, Any]]
+Answer = Callable[[str], Mapping[str, Any] | Lines]
+"Gives the fields of an answer, or, for one that takes time, its lines one by one."
 
 
 def default_path() -> str:
@@ -49,7 +52,7 @@ class ControlServer:
 
         Args:
             path: The socket's file; its directory is made, 0700, if it is missing.
-            answer: Answers one command; the value must be JSON.
+            answer: Answers one command; the values must be JSON.
 
         Raises:
             SystemRefused: Another master has it, or the system will not have it.
@@ -125,19 +128,34 @@ class ControlServer:
         try:
             async with asyncio.timeout(DEADLINE):
                 line = await reader.readline()
-                if line:
-                    writer.write(self._reply(line))
-                    await writer.drain()
+            if line:
+                await self._reply(line, writer)
         except (TimeoutError, ValueError, ConnectionError):
             pass  # silence, a line without end, or gone: there is nobody to tell
         finally:
             writer.close()
 
-    def _reply(self, line: bytes) -> bytes:
+    async def _reply(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         try:
-            return encode({"ok": True, **self._answer(read_request(line))})
+            answer = self._answer(read_request(line))
+            if isinstance(answer, Mapping):
+                await _write(writer, {"ok": True, **answer})
+                return
+            async with contextlib.aclosing(answer) as lines:
+                async for each in lines:
+                    await _write(writer, each)
         except UsageError as exc:
-            return encode({"ok": False, "error": str(exc)})
+            await _write(writer, {"ok": False, "error": str(exc)})
+        except CommandFailed as exc:
+            failure = {"error": exc.why, "traceback": exc.traceback}
+            await _write(writer, {"ok": False, **failure})
+
+
+async def _write(writer: asyncio.StreamWriter, line: Mapping[str, Any]) -> None:
+    """Write *line* to an asker, who has to take it in time."""
+    writer.write(encode(line))
+    async with asyncio.timeout(DEADLINE):
+        await writer.drain()
 
 
 def _may_ask(sock: socket.socket) -> bool:

@@ -16,7 +16,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from ipaddress import ip_network
@@ -25,9 +25,10 @@ from typing import Any, Final
 from maitred import logs
 from maitred.certificates import server_context
 from maitred.config import LOOPBACK, Settings, WorkerSettings
-from maitred.control import ControlServer
+from maitred.control import ControlServer, Lines
 from maitred.errors import (
     AppFailed,
+    CommandFailed,
     ExitCode,
     SystemRefused,
     UsageError,
@@ -65,6 +66,7 @@ from .listeners import open_listeners
 from .peeking import Peeker
 from .processes import how_it_ended
 from .refusals import Refusals
+from .reloading import Reloads
 from .secret import load_keys
 from .watching import Watch
 from .workers import PYTHON_WORKER, Worker
@@ -116,6 +118,7 @@ class Master:
             random.Random(),
             surge=None if settings.surge == "all" else int(settings.surge),
         )
+        self._reloads = Reloads()
         self._counters = Counters()
         self._workers: dict[int, Worker] = {}
         self._started = time.time()
@@ -126,6 +129,7 @@ class Master:
         self._stopping = False
         self._draining = False
         self._failure: tuple[str, str] | None = None
+        self._evidence = ""  # what the worker left whose end is being reported
         self._tick: asyncio.TimerHandle | None = None
 
     async def run(self) -> ExitCode:
@@ -234,10 +238,13 @@ class Master:
                     self._spawn(number, slot, generation)
                 case Report(text, problem):
                     (logs.master.warning if problem else logs.master.info)("%s", text)
+                    self._reloads.tell(text)
                 case AllReady(generation):
                     self._announce(generation)
-                case ReloadFailed(_, why):
+                    self._reloads.serves(generation)
+                case ReloadFailed(generation, why):
                     logs.master.warning("reload failed: %s", why)
+                    self._reloads.failed(generation, why, self._evidence)
                 case Finish():
                     self._finished.set_result(action)
                 case _ if action.worker in self._workers:  # it may just have ended
@@ -322,6 +329,10 @@ class Master:
 
     def _on_ready(self, worker: Worker) -> None:
         if worker.id in self._workers:
+            text = (
+                f"worker of slot {worker.slot}, generation {worker.generation}: ready"
+            )
+            self._reloads.tell(text)
             self._do(self._supervisor.handle(SaidReady(worker.id), self._loop.time()))
 
     def _on_exit(self, worker: Worker) -> None:
@@ -336,6 +347,7 @@ class Master:
             logs.master.warning(text, worker.id, worker.slot, stack)
         if worker.failure is not None:
             self._tell_failure(*worker.failure)
+        self._evidence = worker.failure[1] if worker.failure else worker.process.stack
         why = worker.failure[0] if worker.failure else how_it_ended(code)
         self._report_exit(
             Exited(
@@ -345,6 +357,7 @@ class Master:
                 cut=bool(worker.cut) or code < 0,
             )
         )
+        self._evidence = ""
 
     def _on_hung(self, worker: Worker, silent: float) -> None:
         self._do(self._supervisor.handle(Hung(worker.id, silent), self._loop.time()))
@@ -378,10 +391,12 @@ class Master:
         ):
             self._drain_all()
 
-    def _reload(self) -> None:
+    def _reload(self) -> list[Action]:
         self._failure = None
         self._renew_keys()
-        self._do(self._supervisor.reload(self._loop.time()))
+        actions = self._supervisor.reload(self._loop.time())
+        self._do(actions)
+        return actions
 
     def _renew_keys(self) -> None:
         """Read the key file again, for us and for all workers from now on."""
@@ -402,6 +417,7 @@ class Master:
             self._draining = True
             self._do(self._supervisor.stop_now())
             return
+        self._reloads.give_up("the service is stopping")
         logs.master.info(
             "stopping: draining %d workers; a second signal stops now",
             len(self._workers),
@@ -421,8 +437,21 @@ class Master:
 
     # What an operator asks
 
-    def _answer(self, _command: str) -> dict[str, Any]:
-        """Answer ``status``, the only command there is."""
+    def _answer(self, command: str) -> Mapping[str, Any] | Lines:
+        if command == "reload":
+            return self._reload_and_tell()
+        return self._status()
+
+    def _reload_and_tell(self) -> Lines:
+        """Reload; give the lines for the one who asked, until the outcome is known."""
+        if why := self._supervisor.obstacle:
+            raise CommandFailed(f"nothing is reloaded: {why}")
+        reports = [a.text for a in self._reload() if isinstance(a, Report)] or [
+            "a reload is under way; another follows when its old workers have left"
+        ]
+        return self._reloads.watch(self._supervisor.next_reload, *reports)
+
+    def _status(self) -> dict[str, Any]:
         settings = self._settings
         return {
             "version": self._version,

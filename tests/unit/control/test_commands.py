@@ -17,7 +17,7 @@ def test_command_is_read_as_it_was_encoded(command):
 def test_every_command_is_described():
     """The documentation is made from the table."""
     assert all(command.about for command in COMMANDS.values())
-    assert list(COMMANDS) == ["status"]
+    assert list(COMMANDS) == ["status", "reload"]
 
 
 def test_encoding_is_one_line():
@@ -54,7 +54,7 @@ def test_unknown_command_is_refused(request_, named):
     """The answer says what would be understood."""
     with pytest.raises(UsageError) as refusal:
         read_request(json.dumps(request_).encode())
-    assert str(refusal.value) == f"unknown command {named}; known are: status"
+    assert str(refusal.value) == f"unknown command {named}; known are: status, reload"
 
 
 @pytest.mark.parametrize("command", [[], {}, ["status"]])

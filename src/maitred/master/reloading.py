@@ -1,0 +1,82 @@
+"""
+Who waits for a reload, and what they are told meanwhile.
+
+Invariant: everybody who asks is told one outcome, of the first reload that begins after
+they asked, or why there will be none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+from maitred.errors import CommandFailed
+
+PULSE: Final = 3.0
+"Seconds after which an asker is told, with an empty line, that we are still there."
+
+Told = dict[str, Any] | CommandFailed
+
+
+class Reloads:
+    """Those who asked for a reload and have not heard its outcome."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        # What each is still to be told, and the generation it waits for.
+        self._askers: dict[asyncio.Queue[Told], int] = {}
+
+    def tell(self, text: str) -> None:
+        """Tell all who wait how it goes."""
+        for told in self._askers:
+            told.put_nowait({"progress": text})
+
+    def serves(self, generation: int) -> None:
+        """Tell those who waited for *generation*, or an older one, that it serves."""
+        for told, awaited in self._askers.items():
+            if awaited <= generation:
+                told.put_nowait({"ok": True, "generation": generation})
+
+    def failed(self, generation: int, why: str, traceback: str) -> None:
+        """Tell those who waited for *generation* why they wait in vain."""
+        for told, awaited in self._askers.items():
+            if awaited <= generation:
+                told.put_nowait(CommandFailed(f"reload failed: {why}", traceback))
+
+    def give_up(self, why: str) -> None:
+        """Tell all who wait that there will be no reload any more."""
+        for told in self._askers:
+            told.put_nowait(CommandFailed(f"reload failed: {why}"))
+
+    async def watch(
+        self, generation: int, *reports: str
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """
+        Give the lines for somebody who waits for *generation*, *reports* first.
+
+        Raises:
+            CommandFailed: It will not serve; what served before serves on.
+        """
+        told: asyncio.Queue[Told] = asyncio.Queue()
+        self._askers[told] = generation
+        try:
+            for report in reports:
+                yield {"progress": report}
+            while True:
+                line = await _next(told)
+                if isinstance(line, CommandFailed):
+                    raise line
+                yield line
+                if "ok" in line:
+                    return
+        finally:
+            del self._askers[told]
+
+
+async def _next(told: asyncio.Queue[Told]) -> Told:
+    try:
+        async with asyncio.timeout(PULSE):
+            return await told.get()
+    except TimeoutError:
+        return {}
