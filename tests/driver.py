@@ -171,13 +171,14 @@ class Server:
 
 
 class Maitred(Server):
-    """``maitred serve``."""
+    """``maitred serve``, or ``maitred keep``."""
 
     def __init__(
         self,
         target: str,
         *options: str,
         tmp_path: Path,
+        verb: str = "serve",
         bind: str | None = "127.0.0.1:0",
         workers: int = 4,
         **details: Any,
@@ -190,7 +191,7 @@ class Maitred(Server):
         self.descriptors_at_start: list[str] | None = None
         binds = [] if bind is None else ["--bind", bind]
         super().__init__(
-            [COMMAND, "serve", target, *binds, "--workers", str(workers),
+            [COMMAND, verb, target, *binds, "--workers", str(workers),
              "--control", self.control, *options],
             tmp_path / "maitred.log",
             **details,
@@ -204,7 +205,8 @@ class Maitred(Server):
 
     def _at_rest(self) -> list[str] | None:
         """Give what the master has open, unless a worker comes or goes meanwhile."""
-        before, found, after = self.status(), descriptors(self.pid), self.status()
+        before = self.status()
+        found, after = descriptors(before["pid"]), self.status()
         states = [(s.get("pid"), s["state"]) for s in before["slots"]]
         if states != [(s.get("pid"), "ready") for s in after["slots"]]:
             return None
@@ -284,7 +286,8 @@ class Maitred(Server):
         state: dict[str, Any] = {}
 
         def at_rest() -> bool:
-            state.update(self.status(), descriptors=descriptors(self.pid))
+            state.update(self.status())
+            state["descriptors"] = descriptors(state["pid"])
             counts = state["connections"]
             ended = sum(counts[name] for name in ENDS) + sum(counts["refused"].values())
             return (

@@ -66,7 +66,8 @@ WORLD = {
 
 # One door for each dangerous thing: the only file that has to know its traps.
 DOORS = {
-    "*.sendmsg": "wire/channel.py",
+    # The service manager is sent listeners, by an address and without an answer.
+    "*.sendmsg": "wire/channel.py or master/notify.py",
     "*.recvmsg": "wire/channel.py",
     "*.recvmsg_into": "wire/channel.py",
     "socket.send_fds": "wire/channel.py",
@@ -228,7 +229,7 @@ def wrong_doors(path: str, source: str) -> list[str]:
             f"line {line}: {name} belongs in {door}"
             for line, name in uses(ast.parse(source), path)
             for pattern, door in DOORS.items()
-            if fnmatchcase(name, pattern) and path != door
+            if fnmatchcase(name, pattern) and path not in door.split(" or ")
         }
     )
 

@@ -5,6 +5,8 @@ Where connections come from: ``--bind`` and the sockets it opens.
 
 with ``,proxy`` behind where connections begin with a PROXY header.
 
+What whoever started us has opened there already is taken instead of opened again.
+
 Invariants: a path is only ever unlinked if the socket there is the one we bound (by
 inode), or nobody answers on it. Port 0 asks for a free port, the same one for every
 address of that bind.
@@ -23,6 +25,8 @@ from typing import Any, Final
 
 from maitred.config import PROXY_MARK
 from maitred.errors import SystemRefused, UsageError
+
+from .inherited import Inherited
 
 TCP: Final = re.compile(
     r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})"
@@ -59,6 +63,7 @@ class Listener:
         path: The file we bound, for a Unix socket of ours.
         inode: The file's device and inode, by which it is known to be ours.
         proxy: Whether its connections begin with a PROXY header.
+        kept: Whether somebody else holds the socket too, for the next master.
     """
 
     sock: socket.socket
@@ -67,11 +72,12 @@ class Listener:
     path: str | None = None
     inode: tuple[int, int] | None = None
     proxy: bool = False
+    kept: bool = False
 
     def close(self) -> None:
-        """Close the socket, and remove its file if it is still ours."""
+        """Close the socket, and remove its file if that is ours alone."""
         self.sock.close()
-        if self.path is not None:
+        if self.path is not None and not self.kept:
             with contextlib.suppress(OSError):
                 if inode_of(self.path) == self.inode:
                     os.unlink(self.path)
@@ -83,6 +89,7 @@ def open_listeners(
     *,
     uds_mode: int = 0o666,
     proxy: bool = False,
+    inherited: Inherited | None = None,
 ) -> list[Listener]:
     """
     Listen on every one of *binds*.
@@ -93,29 +100,42 @@ def open_listeners(
         uds_mode: The mode of the file of a Unix socket: who may connect.
         proxy: Whether all connections, and not those of marked binds alone, begin
             with a PROXY header.
+        inherited: What was passed to us; what a bind is for is taken out of it.
 
     Raises:
         UsageError: One of them cannot be read.
         SystemRefused: One of them cannot be listened on. None is left open.
     """
+    given = inherited or Inherited()
+    opened: dict[int, list[Listener]] = {}
     with contextlib.ExitStack() as undo:
-        listeners: list[Listener] = []
-        for bind in binds:
-            for listener in _open(bind.removesuffix(PROXY_MARK), backlog, uds_mode):
+        # Port 0 is last: it takes any port that was passed and is no other bind's.
+        for index in sorted(range(len(binds)), key=lambda i: _port_is_free(binds[i])):
+            bind = binds[index]
+            text = bind.removesuffix(PROXY_MARK)
+            opened[index] = _open(text, backlog, uds_mode, given)
+            for listener in opened[index]:
                 listener.proxy = proxy or bind.endswith(PROXY_MARK)
                 undo.callback(listener.close)
-                listeners.append(listener)
         undo.pop_all()
-    return listeners
+    return [listener for index in sorted(opened) for listener in opened[index]]
 
 
-def _open(bind: str, backlog: int, uds_mode: int) -> list[Listener]:
+def _port_is_free(bind: str) -> bool:
+    return bind.removesuffix(PROXY_MARK).endswith(":0")
+
+
+def _open(bind: str, backlog: int, uds_mode: int, given: Inherited) -> list[Listener]:
     try:
         if bind.startswith("unix:"):
-            return [_unix(bind, bind.removeprefix("unix:"), backlog, uds_mode)]
+            path = bind.removeprefix("unix:")
+            if (sock := given.take(socket.AF_UNIX, path)) is not None:
+                sock.listen(backlog)
+                return [Listener(sock, bind, (b"", 0), kept=True)]
+            return [_unix(bind, path, backlog, uds_mode)]
         if bind.startswith("fd://"):
-            return [_inherited(bind, bind.removeprefix("fd://"), backlog)]
-        return _tcp(bind, backlog)
+            return [_inherited(bind, bind.removeprefix("fd://"), backlog, given)]
+        return _tcp(bind, backlog, given)
     except OSError as exc:
         hint = HINTS.get(exc.errno or 0, "")
         raise SystemRefused(
@@ -130,7 +150,7 @@ HINTS: Final = {
 }
 
 
-def _tcp(bind: str, backlog: int) -> list[Listener]:
+def _tcp(bind: str, backlog: int, given: Inherited) -> list[Listener]:
     match = TCP.fullmatch(bind)
     if match is None or int(match["port"]) > MOST_PORT:
         raise UsageError(
@@ -153,7 +173,7 @@ def _tcp(bind: str, backlog: int) -> list[Listener]:
                 port = listeners[0].sock.getsockname()[1]
             try:
                 listener = _listen_tcp(
-                    family, (address[0], port, *address[2:]), backlog
+                    family, (address[0], port, *address[2:]), backlog, given
                 )
             except OSError as exc:
                 # A machine without IPv6 still resolves to its addresses.
@@ -169,7 +189,17 @@ def _tcp(bind: str, backlog: int) -> list[Listener]:
     return listeners
 
 
-def _listen_tcp(family: int, address: tuple[Any, ...], backlog: int) -> Listener:
+def _listen_tcp(
+    family: socket.AddressFamily,
+    address: tuple[Any, ...],
+    backlog: int,
+    given: Inherited,
+) -> Listener:
+    if (sock := given.take(family, address)) is not None:
+        sock.listen(backlog)
+        listener = _describe(sock)
+        listener.kept = True
+        return listener
     with contextlib.ExitStack() as undo:
         sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -203,9 +233,10 @@ def _unix(bind: str, path: str, backlog: int, mode: int) -> Listener:
     return listener
 
 
-def _inherited(bind: str, number: str, backlog: int) -> Listener:
+def _inherited(bind: str, number: str, backlog: int, given: Inherited) -> Listener:
     if not number.isdecimal():
         raise UsageError(f"--bind {bind}: fd:// needs a number, as in fd://3")
+    given.release(int(number))
     sock = socket.socket(fileno=int(number))
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(
         socket.SOL_SOCKET, socket.SO_ACCEPTCONN
@@ -217,7 +248,9 @@ def _inherited(bind: str, number: str, backlog: int) -> Listener:
     sock.set_inheritable(False)
     sock.listen(backlog)
     sock.setblocking(False)
-    return _describe(sock, bind)
+    listener = _describe(sock, bind)
+    listener.kept = True
+    return listener
 
 
 def _describe(sock: socket.socket, name: str = "") -> Listener:

@@ -62,7 +62,9 @@ from .accepting import Acceptor
 from .connection import Connection
 from .counters import Counters
 from .dispatcher import Dispatcher
+from .inherited import Inherited
 from .listeners import open_listeners
+from .notify import Notifier, Phase
 from .peeking import Peeker
 from .processes import how_it_ended
 from .refusals import Refusals
@@ -93,12 +95,15 @@ class Master:
         self._keys = load_keys(settings.sticky_key_file)
         seal = Seal(self._keys, settings.workers)
         self._router = _router(settings, affinities(settings.affinity, seal))
+        inherited = Inherited.from_environment(os.environ)
         self._listeners = open_listeners(
             settings.bind,
             settings.backlog,
             uds_mode=int(settings.uds_permissions, 8),
             proxy=settings.proxy_protocol == "required",
+            inherited=inherited,
         )
+        self._unwanted = list(inherited.close_rest())
         if settings.certfile:
             for listener in self._listeners:
                 listener.name = listener.name.replace("http://", "https://", 1)
@@ -143,6 +148,7 @@ class Master:
         self._finished: asyncio.Future[Finish] = self._loop.create_future()
         self._build()
         self._control.serve()
+        self._meet()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_stop_signal)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -154,6 +160,15 @@ class Master:
         if finish.app_failed and self._failure is not None:
             raise AppFailed(*self._failure)
         return ExitCode.CUT if finish.cut else ExitCode.OK
+
+    def _meet(self) -> None:
+        """Get in touch with whoever started us: a service manager."""
+        self._notifier = Notifier(os.environ, main=True)
+        for name in self._unwanted:
+            self._notifier.forget(name)
+        for listener in self._listeners:
+            if not listener.kept:
+                self._notifier.store(listener)
 
     def _build(self) -> None:
         """Make the parts and connect them: acceptor, peeker, dispatcher, refusals."""
@@ -226,6 +241,7 @@ class Master:
         self._dispatcher.close()
         self._refusals.close()
         self._control.close()
+        self._notifier.close()
         if self._tick is not None:
             self._tick.cancel()
 
@@ -250,6 +266,20 @@ class Master:
                 case _ if action.worker in self._workers:  # it may just have ended
                     self._tell(self._workers[action.worker], action)
         self._schedule()
+        self._tell_manager()
+
+    def _tell_manager(self, *, again: bool = False) -> None:
+        """Say where the service is, if that is news or to be said *again*."""
+        supervisor, workers = self._supervisor, self._settings.workers
+        if self._stopping:
+            self._notifier.become(Phase.STOPPING, "draining")
+        elif not self._serving:
+            return
+        elif supervisor.reloading:
+            self._notifier.become(Phase.RELOADING, "reloading", again=again)
+        else:
+            text = f"{workers} workers of generation {supervisor.generation} ready"
+            self._notifier.become(Phase.READY, text, again=again)
 
     def _tell(self, worker: Worker, action: Order) -> None:
         match action:
@@ -394,8 +424,11 @@ class Master:
     def _reload(self) -> list[Action]:
         self._failure = None
         self._renew_keys()
+        again = self._supervisor.reloading
         actions = self._supervisor.reload(self._loop.time())
         self._do(actions)
+        if again:  # who asked waits for an answer that is younger than the question
+            self._tell_manager(again=True)
         return actions
 
     def _renew_keys(self) -> None:
@@ -423,6 +456,7 @@ class Master:
             len(self._workers),
         )
         self._stopping = True
+        self._tell_manager()
         self._loop.call_later(LAST_WORDS, self._drain_all)
         self._acceptor.close()
 

@@ -1,9 +1,10 @@
 """
-Starting, signalling and reaping workers: the only file that does.
+Starting, signalling and reaping workers, and masters: the only file that does.
 
-Invariant: a signal goes through the pidfd, so it reaches the process we started or,
-when that was reaped, nobody. A worker inherits what it is given here (its end of the
-channel, its scoreboard, keys that are lent), a file for its stack, and nothing else.
+Invariant: a signal reaches the process we started or, when that was reaped, nobody. A
+worker inherits what it is given here (its end of the channel, its scoreboard, keys that
+are lent), a file for its stack, and nothing else; a master inherits listeners and its
+end of the keeper's socketpair.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from typing import Final
 
 from maitred.errors import SystemRefused
 
+from .notify import MANAGER
+
+OURS: Final = frozenset(MANAGER)
+"What of the master's environment says who it answers to: it is for no worker."
 LONGEST_STACK: Final = 64 * 1024
 
 
@@ -47,7 +52,7 @@ class Process:
             self._popen = subprocess.Popen(
                 command,
                 env={
-                    **os.environ,
+                    **{n: v for n, v in os.environ.items() if n not in OURS},
                     **environment,
                     "MAITRED_STACK": str(self._stack),
                 },

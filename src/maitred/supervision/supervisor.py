@@ -198,6 +198,11 @@ class Supervisor:
             case _:
                 assert_never(event)
 
+    @property
+    def reloading(self) -> bool:
+        """Whether a new generation is on its way, or asked for."""
+        return bool(self._reload_again or self._to_renew or self._coming())
+
     def state(self, worker: int) -> WorkerState:
         """Say where *worker* stands; GONE if it is not known any more."""
         known = self._workers.get(worker)
