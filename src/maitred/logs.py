@@ -15,6 +15,7 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 
 master = logging.getLogger("maitred.master")
 worker = logging.getLogger("maitred.worker")
+keeper = logging.getLogger("maitred.keeper")
 
 
 def configure(level: str, *, access_log: bool = True) -> None:

@@ -55,7 +55,7 @@ PUBLIC = {
         *("COMMANDS", "Command", "ControlServer", "Lines"),
         *("ask", "default_path"),
     },
-    "maitred.master": {"Master"},
+    "maitred.master": {"Keeper", "Master", "open_listeners"},
 }
 
 PACKAGES = [

@@ -1,5 +1,5 @@
 """
-The command line: ``maitred serve``, ``status``, ``reload`` and ``presets``.
+The command line: ``maitred serve``, ``keep``, ``status``, ``reload``, ``presets``.
 
 Invariant: whatever goes wrong reaches the user as one sentence on standard error and
 an exit code of ``ExitCode``; only the application's own traceback is ever shown.
@@ -14,6 +14,7 @@ import click
 
 from maitred.errors import ExitCode, MaitredError
 
+from .keep import keep
 from .presets import presets
 from .reload import reload
 from .serve import serve
@@ -35,6 +36,7 @@ def cli() -> None:
 
 
 cli.add_command(serve)
+cli.add_command(keep)
 cli.add_command(status)
 cli.add_command(reload)
 cli.add_command(presets)

@@ -195,7 +195,23 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     metavar="N|all",
 )
 @_setting("timeout_keep_alive", "Seconds an idle connection is kept open.", type=float)
-def serve(
+def serve(**options: Any) -> ExitCode:
+    """
+    Serve the ASGI application TARGET, as in `maitred serve app:app`.
+
+    TARGET is module:attribute, found from the current directory. TERM, INT and QUIT
+    drain the workers and stop, a second one stops now; HUP reloads, as `maitred reload`
+    does.
+    """
+    settings = settings_of(**options)
+    logs.configure(settings.log_level)
+    # An affinity of the user's own is found where the application is.
+    sys.path.insert(0, os.path.abspath(settings.app_dir))
+    return asyncio.run(Master(settings).run())
+
+
+def settings_of(
+    *,
     bind: tuple[str, ...],
     certfile: tuple[str, ...],
     keyfile: tuple[str, ...],
@@ -203,15 +219,9 @@ def serve(
     control: str | None,
     exec_: bool,
     **options: Any,
-) -> ExitCode:
-    """
-    Serve the ASGI application TARGET, as in `maitred serve app:app`.
-
-    TARGET is module:attribute, found from the current directory. TERM and INT drain the
-    workers and stop, a second one stops now; HUP reloads, as `maitred reload`
-    does.
-    """
-    settings = Settings(
+) -> Settings:
+    """Make settings of what the command line said."""
+    return Settings(
         bind=bind or DEFAULTS["bind"],  # type: ignore[arg-type]
         certfile=tuple(map(os.path.abspath, certfile)),
         keyfile=tuple(map(os.path.abspath, keyfile)),
@@ -220,7 +230,3 @@ def serve(
         exec=exec_,
         **options,
     )
-    logs.configure(settings.log_level)
-    # An affinity of the user's own is found where the application is.
-    sys.path.insert(0, os.path.abspath(settings.app_dir))
-    return asyncio.run(Master(settings).run())

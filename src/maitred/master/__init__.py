@@ -4,6 +4,8 @@ The shell around the pure parts: it accepts, peeks, hands over, supervises.
 Read ``master`` (the table of contents), then ``dispatcher`` (where a connection is).
 """
 
+from .keeper import Keeper
+from .listeners import open_listeners
 from .master import Master
 
-__all__ = ["Master"]
+__all__ = ["Keeper", "Master", "open_listeners"]

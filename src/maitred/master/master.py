@@ -65,6 +65,7 @@ from .dispatcher import Dispatcher
 from .inherited import Inherited
 from .listeners import open_listeners
 from .notify import Notifier, Phase
+from .parent import Parent
 from .peeking import Peeker
 from .processes import how_it_ended
 from .refusals import Refusals
@@ -75,6 +76,7 @@ from .workers import PYTHON_WORKER, Worker
 
 LAST_WORDS: Final = 1.0
 "Seconds that connections still being peeked at have to say something when we stop."
+STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RESERVE: Final = 64
 "Descriptors kept for all that is not a connection, and as many again for each worker."
 
@@ -149,9 +151,11 @@ class Master:
         self._build()
         self._control.serve()
         self._meet()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             self._loop.add_signal_handler(number, self._on_stop_signal)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        # A keeper blocks them until now, so that none comes before it is expected.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         try:
             self._do(self._supervisor.start(self._loop.time()))
             finish = await self._finished
@@ -162,8 +166,10 @@ class Master:
         return ExitCode.CUT if finish.cut else ExitCode.OK
 
     def _meet(self) -> None:
-        """Get in touch with whoever started us: a service manager."""
-        self._notifier = Notifier(os.environ, main=True)
+        """Get in touch with whoever started us: a keeper, a service manager."""
+        self._parent = Parent(os.environ)
+        self._parent.watch(self._loop, self._on_keeper_gone)
+        self._notifier = Notifier(os.environ, main=not self._parent.exists)
         for name in self._unwanted:
             self._notifier.forget(name)
         for listener in self._listeners:
@@ -242,6 +248,7 @@ class Master:
         self._refusals.close()
         self._control.close()
         self._notifier.close()
+        self._parent.close()
         if self._tick is not None:
             self._tick.cancel()
 
@@ -344,6 +351,7 @@ class Master:
 
     def _announce(self, generation: int) -> None:
         self._serving = True
+        self._parent.say_ready()
         settings = self._settings
         logs.master.info(
             "listening on %s: %d workers of generation %d ready,"
@@ -459,6 +467,11 @@ class Master:
         self._tell_manager()
         self._loop.call_later(LAST_WORDS, self._drain_all)
         self._acceptor.close()
+
+    def _on_keeper_gone(self) -> None:
+        if not self._stopping:
+            logs.master.warning("the keeper is gone: making room for the next one")
+            self._on_stop_signal()
 
     def _drain_all(self) -> None:
         if self._draining:

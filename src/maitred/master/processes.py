@@ -9,19 +9,26 @@ end of the keeper's socketpair.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
-from typing import Final
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn
 
 from maitred.errors import SystemRefused
 
+from .inherited import FIRST
 from .notify import MANAGER
+from .parent import VARIABLE as KEEPER
 
-OURS: Final = frozenset(MANAGER)
+OURS: Final = frozenset({*MANAGER, KEEPER})
 "What of the master's environment says who it answers to: it is for no worker."
 LONGEST_STACK: Final = 64 * 1024
+NOT_STARTED: Final = 127
+"The exit code of a master that could not even be executed, as a shell has it."
 
 
 class Process:
@@ -117,3 +124,104 @@ def how_it_ended(code: int) -> str:
         return f"was ended by {signal.Signals(-code).name}"
     except ValueError:
         return f"was ended by signal {-code}"
+
+
+class KeptMaster:
+    """
+    One master process that we started, as its keeper.
+
+    It finds the listeners by the protocol of socket activation (sd_listen_fds(3)),
+    which wants numbers from 3 on and the master's own pid in its environment: that is
+    why this is a fork and no ``subprocess``. The keeper has no threads.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        listeners: Sequence[int],
+        link: int,
+    ) -> None:
+        """
+        Start *command*. The signals that we block are blocked in it, until it hears.
+
+        Args:
+            command: Program, with its path, and arguments.
+            environment: All of it but what names the descriptors.
+            listeners: Passed as 3 and upwards; they stay the caller's.
+            link: Its end of the socketpair (``parent``); it stays the caller's.
+
+        Raises:
+            SystemRefused: There is no room for another process.
+        """
+        try:
+            self.pid = os.fork()
+        except OSError as exc:
+            raise SystemRefused(f"cannot start a master: {exc.strerror}") from exc
+        if self.pid == 0:
+            _become(command, environment, listeners, link)
+        self._reaped = False
+
+    def tell(self, number: int) -> None:
+        """Send it signal *number*, if it is still there."""
+        # No pidfd: until we, who alone can, have reaped it, the number is its own.
+        if not self._reaped:
+            os.kill(self.pid, number)
+
+    def reap(self) -> int | None:
+        """
+        Collect whoever of our children has ended.
+
+        There may be others than the master: who is process 1 of a container inherits
+        the children of the dead.
+
+        Returns:
+            The master's exit code if it is over, -N if signal N ended it; None: it
+            is not.
+        """
+        code = None
+        while not self._reaped:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == self.pid:
+                code = os.waitstatus_to_exitcode(status)
+                self._reaped = True
+        return code
+
+
+def _become(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    listeners: Sequence[int],
+    link: int,
+) -> NoReturn:
+    """Be that program from now on, in the process that was just forked."""
+    try:
+        # Of its own process group: the terminal's Ctrl-C is for the keeper, who tells.
+        os.setpgid(0, 0)
+        above = FIRST + len(listeners) - 1
+        # First out of each other's way, then where they belong.
+        copies = [_copy_above(fd, above) for fd in (link, *listeners)]
+        os.set_inheritable(copies[0], True)
+        for index, fd in enumerate(copies[1:]):
+            os.dup2(fd, FIRST + index)
+        said = {
+            "LISTEN_FDS": str(len(listeners)),
+            "LISTEN_PID": str(os.getpid()),
+            KEEPER: str(copies[0]),
+        }
+        os.execve(command[0], list(command), {**environment, **said})  # noqa: S606 - no shell
+    except BaseException:  # noqa: BLE001 - nothing may get out of this process
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(NOT_STARTED)
+
+
+def _copy_above(fd: int, above: int) -> int:
+    """Copy *fd* to a number larger than *above*, which does not survive exec."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above + 1)
