@@ -84,6 +84,12 @@ def is_alive(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] not in "ZX"
 
 
+def cpu_seconds(pid: int) -> float:
+    """Say how long process *pid* has computed."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Server:
     """One server process, its log in a file."""
 
@@ -95,6 +101,8 @@ class Server:
         cwd: Path = APPS,
         env: dict[str, str] | None = None,
         pass_fds: Sequence[int] = (),
+        stderr: int | None = None,
+        wrap: Sequence[str] = (),
         nofile: int | None = None,
         user: int | None = None,
         through: Sequence[str] = (),
@@ -108,12 +116,15 @@ class Server:
             cwd: The directory it runs in.
             env: Added to our environment.
             pass_fds: Descriptors it inherits.
+            stderr: A descriptor of ours that is its standard error instead.
+            wrap: Program and arguments that start it in its turn.
             nofile: Its limit of open files, which it cannot raise.
             user: Whose process it is, where we may choose.
             through: A program and its arguments that becomes the command.
         """
         self.run = uuid.uuid4().hex
         self.log_path = log
+        command = [*wrap, *command]
         if nofile is not None:
             command = ["prlimit", f"--nofile={nofile}", *command]
         command = [*through, *command]
@@ -126,7 +137,7 @@ class Server:
                 | (env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=out,
+                stderr=out if stderr is None else stderr,
                 pass_fds=pass_fds,
                 user=user,
                 group=user,
@@ -249,6 +260,17 @@ class Maitred(Server):
         pid: int = self.status()["slots"][slot]["pid"]
         os.kill(pid, number)
         return pid
+
+    def wait_until_serving(self) -> None:
+        """Wait until every worker is ready, by the master's word: nobody may log."""
+
+        def serving() -> bool:
+            assert self.process.poll() is None, self.log
+            if not Path(self.control).exists():
+                return False
+            return all(slot["state"] == "ready" for slot in self.status()["slots"])
+
+        wait_until("every worker is ready", serving)
 
     def connect(self) -> socket.socket:
         """Connect to the first listener."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from driver import DEADLINE, Maitred, wait_until
+from driver import DEADLINE, Maitred, cpu_seconds, wait_until
 from raw_http import Answer, Connection, ask, connect, crowd, fetch, get
 
 CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(range(189))
@@ -248,13 +246,6 @@ def test_too_many_waiting_clients_push_out_the_oldest(serve):
         check_goodbye(client, 503)
     for client in clients:
         client.close()
-
-
-def cpu_seconds(pid: int) -> float:
-    """Say how long process *pid* has computed."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields: list[Any] = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """The logs: who is heard at which level."""
 
 import logging
+import os
 import re
+import sys
+import threading
 
 import pytest
 
@@ -28,13 +31,19 @@ def _logging_is_as_before():
         logger.setLevel(level)
 
 
+def written(capfd):
+    """Give what was logged, all of it."""
+    logs.flush()
+    return capfd.readouterr().err
+
+
 @pytest.mark.parametrize("level", logs.LEVELS)
 def test_own_logs_have_the_level_asked_for(level, capfd):
     """What is at the level or above is written, one line each; nothing else is."""
     logs.configure(level)
     for each in logs.LEVELS:
         getattr(logs.master, each)("a %s message", each)
-    heard = re.findall(r"a (\w+) message", capfd.readouterr().err)
+    heard = re.findall(r"a (\w+) message", written(capfd))
     assert heard == list(logs.LEVELS[logs.LEVELS.index(level) :])
 
 
@@ -42,7 +51,7 @@ def test_line_says_when_how_bad_and_who(capfd):
     """Severity and process stand where an operator looks for them."""
     logs.configure("info")
     logs.worker.warning("something")
-    line = capfd.readouterr().err
+    line = written(capfd)
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING \[\d+\] something\n", line
     )
@@ -62,7 +71,7 @@ def test_server_in_the_workers_is_quieter(level, heard, capfd):
     logs.configure(level)
     for each in logs.LEVELS:
         getattr(logging.getLogger("uvicorn.error"), each)("a %s message", each)
-    assert re.findall(r"a (\w+) message", capfd.readouterr().err) == heard
+    assert re.findall(r"a (\w+) message", written(capfd)) == heard
 
 
 @pytest.mark.parametrize("level", logs.LEVELS)
@@ -71,8 +80,137 @@ def test_access_log_is_an_option_of_its_own(level, capfd):
     access = logging.getLogger("uvicorn.access")
     logs.configure(level)
     access.info("GET /")
-    assert "GET /" in capfd.readouterr().err
+    assert "GET /" in written(capfd)
     logs.configure(level, access_log=False)
     access.info("GET /")
-    assert capfd.readouterr().err == ""
+    assert written(capfd) == ""
     assert not access.hasHandlers()
+
+
+# When nobody reads
+
+
+class Sink:
+    """Somewhere to write, which can be stuck or full."""
+
+    def __init__(self):
+        """Be ready to take everything."""
+        self.lines = []
+        self.full = False
+        self.open = threading.Event()
+        self.open.set()
+
+    def write(self, text):
+        """Take *text*, if there is room; wait while stuck."""
+        assert self.open.wait(60)
+        if not self.full:
+            self.lines += text.splitlines()
+        return not self.full
+
+
+@pytest.fixture
+def sink():
+    """Make a sink."""
+    return Sink()
+
+
+@pytest.fixture
+def handler(sink):
+    """Make a handler that writes to the sink."""
+    handler = logs.Stderr(sink.write)
+    yield handler
+    sink.open.set()
+    handler.close()
+
+
+def test_stuck_sink_keeps_nobody_waiting(handler, sink):
+    """What does not fit is dropped and told; the rest comes in order."""
+    sink.open.clear()
+    line = "x" * 1000
+    count = 2 * logs.MOST // len(line)
+    for number in range(count):
+        handler.put(f"{line} {number}\n")
+    assert count / 3 < handler.dropped < count
+    sink.open.set()
+    handler.flush()
+    kept = count - handler.dropped
+    told = f"{handler.dropped} lines of this log were dropped: it could not be written"
+    assert sink.lines.count(told) == 1
+    sink.lines.remove(told)
+    assert sink.lines == [f"{line} {number}" for number in range(kept)]
+    handler.put("again\n")
+    handler.flush()
+    assert sink.lines[kept:] == ["again"]
+
+
+def test_full_sink_is_told_what_it_missed(handler, sink):
+    """What could not be written is gone, and counted once there is room."""
+    sink.full = True
+    for _ in range(3):
+        handler.put("lost\n")
+        handler.flush()
+    assert handler.dropped == 3
+    assert sink.lines == []
+    sink.full = False
+    handler.put("kept\n")
+    handler.flush()
+    assert sink.lines == [
+        "kept",
+        "3 lines of this log were dropped: it could not be written",
+    ]
+    assert handler.dropped == 3
+
+
+def test_end_does_not_wait_for_ever(handler, sink, monkeypatch):
+    """Who leaves while nobody reads leaves all the same."""
+    monkeypatch.setattr(logs, "LAST_WORDS", 0.01)
+    sink.open.clear()
+    handler.put("a word\n")
+    handler.close()
+    sink.open.set()
+
+
+def test_closed_log_takes_nothing_more(handler, sink):
+    """After the end a line is dropped, and nothing starts anew."""
+    handler.put("before\n")
+    handler.close()
+    handler.put("after\n")
+    assert sink.lines == ["before"]
+    assert handler.dropped == 1
+
+
+def test_long_line_is_written_whole(handler, sink):
+    """One line may be longer than what is written at once."""
+    line = "x" * (3 * logs.PIECE)
+    handler.put(f"{line}\nshort\n")
+    handler.flush()
+    assert sink.lines == [line, "short"]
+
+
+PROGRAM = """
+import os, sys
+from maitred import logs
+logs.configure("info")
+logs.master.info("parent")
+if not os.fork():
+    logs.master.info("child")
+    logs.flush()
+    os._exit(0)
+os.wait()
+logs.master.info("the last word")
+"""
+
+
+def test_child_and_last_word_are_heard(tmp_path):
+    """A forked child has a log of its own; at exit nothing is left unwritten."""
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-W", "ignore", "-c", PROGRAM],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 2)],
+        )
+    assert os.waitpid(pid, 0)[1] == 0
+    said = [line.rpartition("] ")[2] for line in log.read_text().splitlines()]
+    assert said == ["parent", "child", "the last word"]

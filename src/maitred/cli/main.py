@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import click
 
+from maitred import logs
 from maitred.errors import ExitCode, MaitredError
 
 from .keep import keep
@@ -73,6 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(sentence: str, code: ExitCode) -> int:
+    logs.flush()  # the sentence is the last word
     click.echo(f"maitred: {sentence}", err=True)
     return code
 

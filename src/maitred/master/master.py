@@ -14,7 +14,6 @@ import random
 import resource
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -128,7 +127,7 @@ class Master:
         self._reloads = Reloads()
         self._counters = Counters()
         self._workers: dict[int, Worker] = {}
-        self._started = time.time()
+        self._started = time.monotonic()
         self._version = version(
             "maitred"
         )  # a file, and there may be none to spare later
@@ -405,8 +404,7 @@ class Master:
         if self._failure != (why, traceback):
             self._failure = (why, traceback)
             if traceback:
-                sys.stderr.write(traceback.rstrip("\n") + "\n")
-                sys.stderr.flush()
+                logs.say(traceback.rstrip("\n") + "\n")
 
     def _report_exit(self, event: Exited) -> None:
         self._do(self._supervisor.handle(event, self._loop.time()))
@@ -503,7 +501,7 @@ class Master:
         return {
             "version": self._version,
             "pid": os.getpid(),
-            "uptime": round(time.time() - self._started, 1),
+            "uptime": round(time.monotonic() - self._started, 1),
             "target": settings.target,
             "listening": self._acceptor.names,
             "generation": self._supervisor.generation,
@@ -512,6 +510,7 @@ class Master:
             "keys": len(self._placement.keys),
             "peeking": len(self._peeker),
             "waiting": self._dispatcher.waiting,
+            "dropped_log_lines": logs.dropped(),
             "connections": self._counters.statistics(),
             "slots": [self._slot_status(slot) for slot in range(settings.workers)],
         }
