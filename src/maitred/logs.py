@@ -15,9 +15,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import logging.config
+import math
 import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -29,6 +31,8 @@ PIECE: Final = 4096
 "Bytes that a pipe takes whole, not mixed with those of other processes (pipe(7))."
 LAST_WORDS: Final = 1.0
 "Seconds that what is logged last has to get out when the process ends."
+EVERY: Final = 1.0
+"Seconds between two lines of one cause that goes on."
 
 master = logging.getLogger("maitred.master")
 worker = logging.getLogger("maitred.worker")
@@ -160,6 +164,23 @@ class Stderr(logging.Handler):
         if self._write(self.format(record) + "\n"):
             with self._changed:
                 self._untold -= untold
+
+
+class Seldom:
+    """Says at most once a second that it is time to log something that goes on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with: it is time. *clock* gives seconds."""
+        self._clock = clock
+        self._next = -math.inf
+
+    def is_due(self) -> bool:
+        """Say whether to log now; if so, the next time is a second away."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + EVERY
+        return True
 
 
 def say(text: str) -> None:

@@ -90,7 +90,7 @@ def test_reader_that_left(serve, tmp_path):
 
 
 def test_reader_that_sleeps(serve, tmp_path, pipe):
-    """When nobody reads the log, all is served; who reads on is told what is missing."""
+    """When nobody reads the log, all is served; who reads on is told of the gap."""
     reading, writing = pipe
     server, path = start(serve, tmp_path, stderr=writing)
     check_serving(server, path)

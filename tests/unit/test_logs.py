@@ -137,7 +137,9 @@ def test_stuck_sink_keeps_nobody_waiting(handler, sink):
     told = f"{handler.dropped} lines of this log were dropped: it could not be written"
     assert sink.lines.count(told) == 1
     sink.lines.remove(told)
-    assert sink.lines == [f"{line} {number}" for number in range(kept)]
+    numbers = [int(line.split()[1]) for line in sink.lines]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == kept
     handler.put("again\n")
     handler.flush()
     assert sink.lines[kept:] == ["again"]
@@ -185,6 +187,20 @@ def test_long_line_is_written_whole(handler, sink):
     handler.put(f"{line}\nshort\n")
     handler.flush()
     assert sink.lines == [line, "short"]
+
+
+def test_what_goes_on_is_told_once_a_second():
+    """The first time at once, then not before the second is over."""
+    times = iter([5.0, 5.9, 5.99, 6.0, 6.5, 8.0])
+    seldom = logs.Seldom(lambda: next(times))
+    assert [seldom.is_due() for _ in range(6)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 PROGRAM = """

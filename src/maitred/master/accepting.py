@@ -21,7 +21,6 @@ from .listeners import EXHAUSTED, NEVER_MIND, Listener
 BATCH: Final = 64
 PAUSE: Final = 0.1
 "Seconds without accepting after the system said that it has nothing left."
-LOG_EVERY: Final = 1.0
 
 
 class Acceptor:
@@ -54,7 +53,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._watching = False
         self._paused: asyncio.TimerHandle | None = None
-        self._logged = float("-inf")
+        self._at_limit = logs.Seldom()
 
     @property
     def names(self) -> list[str]:
@@ -111,9 +110,7 @@ class Acceptor:
 
     def _pause(self, exc: OSError) -> None:
         self._counters.accept_pauses += 1
-        now = self._loop.time()
-        if now - self._logged >= LOG_EVERY:
-            self._logged = now
+        if self._at_limit.is_due():
             logs.master.warning(
                 "not accepting for a moment: %s (see ulimit -n)", exc.strerror
             )

@@ -107,6 +107,7 @@ class Worker:
         # Ids that the master has yet to be told of.
         self._taken: list[int] = []
         self._closed: list[int] = []
+        self._at_limit = logs.Seldom()
         self.slot = slot
         self.settings = settings
         self.marks = Marks(board)
@@ -190,7 +191,8 @@ class Worker:
             while messages := self._channel.receive_nowait():
                 self._heed(messages)
         except DescriptorsLost as exc:
-            logs.worker.warning("connections were refused: %s", exc)
+            if self._at_limit.is_due():
+                logs.worker.warning("connections were refused: %s", exc)
             self._say(*(Refused(m.id, Reason.NO_DESCRIPTOR) for m in exc.messages))
         except ChannelClosed:
             self._on_master_gone()
