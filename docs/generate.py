@@ -139,6 +139,7 @@ STATUS = {
     "keys": "sessions in the key table",
     "peeking": "connections whose first bytes have not come yet",
     "waiting": "connections that are decided and wait for room in a worker",
+    "dropped_log_lines": "lines of the master's log that could not be written",
     "connections": "counts since the start, see below",
     "slots": "one entry for each slot, see below",
 }
@@ -149,6 +150,7 @@ CONNECTIONS = {
     "returned": "given back by a worker, because the next request belongs to another",
     "redispatched": "placed again, because the first worker died or refused",
     "orphaned": "had been taken by a worker that died; each ends once more",
+    "no_descriptor": "refused by a worker that was at its limit of open files",
     "client_left": "the client closed before anything could be decided",
     "silent": "closed at the head timeout without having said a word",
     "lost": "a worker died with it, and it was no longer untouched",

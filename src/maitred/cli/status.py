@@ -23,6 +23,12 @@ COLUMNS: Final = {
     "claimed_keys": "CLAIMED-KEYS",
 }
 
+TROUBLES: Final = {
+    "lost": "lost",
+    "no_descriptor": "refused by a worker without free descriptors",
+    "accept_pauses": "pauses of accepting for want of descriptors or memory",
+}
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
@@ -48,8 +54,10 @@ def render(answer: dict[str, Any]) -> str:
         f"{answer['target']} on {', '.join(answer['listening'])}",
         f"master {answer['pid']}, {age}, {rules}",
         f"connections: {past}, {counts['redispatched']} dispatched again; {now}",
-        "",
     ]
+    if troubles := [f"{counts[n]} {text}" for n, text in TROUBLES.items() if counts[n]]:
+        lines.append(f"troubles: {', '.join(troubles)}")
+    lines.append("")
     rows = [list(COLUMNS.values())]
     rows += [[str(slot.get(name, "-")) for name in COLUMNS] for slot in answer["slots"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -46,6 +46,7 @@ class Connection:
         "proxy",
         "seen",
         "sock",
+        "starved",
         "written",
     )
 
@@ -92,6 +93,8 @@ class Connection:
         self.seen = 0
         # How often it was handed over in vain.
         self.attempts = 0
+        # When we stop trying, since a worker had no descriptor for it; 0: none had.
+        self.starved = 0.0
         # When we stop waiting, on the loop's clock; set anew in each kind of wait.
         self.deadline = 0.0
 

@@ -22,6 +22,7 @@ class Counters:
     taken: int = 0
     returned: int = 0
     redispatched: int = 0
+    no_descriptor: int = 0
     client_left: int = 0
     silent: int = 0
     orphaned: int = 0

@@ -124,8 +124,12 @@ class Dispatcher:
 
     @property
     def congested(self) -> bool:
-        """Whether accepting more makes no sense: the kernel's backlog waits better."""
-        return bool(self._lobby) or self.waiting >= self._most
+        """
+        Whether accepting more makes no sense: the kernel's backlog waits better.
+
+        Not while connections wait for one slot: others can be served.
+        """
+        return bool(self._lobby)
 
     def filling(self, slot: int) -> Worker | None:
         """Give the worker that fills *slot*."""
@@ -173,6 +177,7 @@ class Dispatcher:
             if connection.mark:
                 self._rescue(connection, worker)
             else:
+                connection.attempts += 1
                 self._again(connection)
         worker.close()
         self.settle()
@@ -197,15 +202,23 @@ class Dispatcher:
         if slot is not None and slot.has_room:
             self._assign(connection, slot)
             return
-        # An idle one has its descriptor already: those of a dead worker all find room.
-        full = self.waiting >= self._most and not connection.idle
-        if full or self._closing:
+        waiting = self._lobby if slot is None else self._queues[slot.index]
+        # One slot's queue may not take the room of all others. An idle one has its
+        # descriptor already: those of a dead worker all find room.
+        most = self._most if slot is None else (self._most + 1) // 2
+        full = len(waiting) >= most or self.waiting >= self._most
+        if self._closing or (full and not connection.idle):
             self._turn_away(
                 connection, 503, "stopping" if self._closing else "no_worker"
             )
             return
-        connection.deadline = self._loop.time() + self._wait_timeout
-        (self._lobby if slot is None else self._queues[slot.index]).append(connection)
+        connection.deadline = connection.starved or (
+            self._loop.time() + self._wait_timeout
+        )
+        waiting.append(connection)
+        self._expect_sweep()
+
+    def _expect_sweep(self) -> None:
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP, self._sweep)
 
@@ -322,11 +335,11 @@ class Dispatcher:
 
     def _again(self, connection: Connection) -> None:
         """Place *connection*, which no worker has any more, once more."""
-        connection.attempts += 1
+        is_over = 0 < connection.starved <= self._loop.time()
         if not untouched(connection):
             self._counters.lost += 1
             connection.close()
-        elif connection.attempts >= MOST_ATTEMPTS:
+        elif connection.attempts >= MOST_ATTEMPTS or is_over:
             self._turn_away(connection, 503, "no_worker")
         else:
             self._counters.redispatched += 1
@@ -442,6 +455,7 @@ class Dispatcher:
             case Taken(id_):
                 connection = self._answered(worker, id_)
                 self._counters.taken += 1
+                connection.starved = 0.0
                 if worker.grant(connection):
                     self._copies += 1
                     if self._copies > self._most_copies:
@@ -455,6 +469,9 @@ class Dispatcher:
                 worker.unmark(connection)
                 if reason == Reason.DRAINING:  # asked to leave by somebody else
                     self._vacate(worker)
+                elif reason == Reason.NO_DESCRIPTOR:
+                    self._counters.no_descriptor += 1
+                    self._leave_alone(self._placement.slots[worker.slot])
                 self._rest(connection, reason)
 
     def _heed_claim(self, worker: Worker, key: bytes, ttl: int, *, made: bool) -> None:
@@ -524,7 +541,22 @@ class Dispatcher:
         )
         self._resting += 1
         pause = 0.0 if reason == Reason.DRAINING else PAUSE_AFTER_REFUSAL
+        if reason != Reason.NO_DESCRIPTOR:
+            connection.attempts += 1
+        elif not connection.starved:
+            # It is tried for as long as others wait for room.
+            connection.starved = self._loop.time() + self._wait_timeout
         self._loop.call_later(pause, self._rested, connection)
+
+    def _leave_alone(self, slot: Slot) -> None:
+        """Place nothing with *slot* for a moment; others may have descriptors left."""
+        if not slot.resting:
+            slot.resting = True
+            self._loop.call_later(PAUSE_AFTER_REFUSAL, self._wake, slot)
+
+    def _wake(self, slot: Slot) -> None:
+        slot.resting = False
+        self.settle()
 
     def _end(self, worker: Worker) -> None:
         """End *worker*, who closed its channel, if it is still alive."""

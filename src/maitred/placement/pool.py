@@ -23,6 +23,7 @@ class Slot:
         late: Its worker has missed a heartbeat.
         in_flight: Placed here and not yet answered with TAKEN or REFUSED.
         open: Connections that the worker serves, by its own account.
+        resting: Its worker had no descriptor left a moment ago.
     """
 
     index: int
@@ -31,11 +32,13 @@ class Slot:
     late: bool = False
     in_flight: int = 0
     open: int = 0
+    resting: bool = False
 
     @property
     def has_room(self) -> bool:
         """Whether a connection may be handed to its worker now."""
-        return self.ready and not self.late and self.in_flight < self.window
+        able = self.ready and not self.late and not self.resting
+        return able and self.in_flight < self.window
 
     @property
     def load(self) -> int:

@@ -46,6 +46,9 @@ ANSWER = {
         "accepted": 110,
         "taken": 100,
         "redispatched": 3,
+        "no_descriptor": 0,
+        "lost": 0,
+        "accept_pauses": 0,
         "refused": {"bad_request": 4, "tls": 1},
     },
     "slots": [SLOT, EMPTY],
@@ -80,6 +83,18 @@ def test_page_ends_with_what_is_wrong():
         f"slot 0: 1 early death, the last {why}",
         f"slot 10: 3 early deaths in a row, the last {why}; next try in 2.5 s",
     ]
+
+
+def test_page_names_troubles_only_where_there_are_any():
+    """What an operator should look into stands in a line of its own."""
+    counts = ANSWER["connections"] | {"no_descriptor": 7, "accept_pauses": 2}
+    [line] = set(render(ANSWER | {"connections": counts}).splitlines()) - set(
+        render(ANSWER).splitlines()
+    )
+    assert line == (
+        "troubles: 7 refused by a worker without free descriptors,"
+        " 2 pauses of accepting for want of descriptors or memory"
+    )
 
 
 def test_page_says_that_there_is_no_affinity():

@@ -28,6 +28,11 @@ def test_slot_of_a_late_worker_has_no_room():
     assert slot.has_room
 
 
+def test_slot_that_rests_has_no_room():
+    """Its worker had no descriptor left; it is asked again in a moment."""
+    assert not Slot(0, window=2, ready=True, resting=True).has_room
+
+
 def test_open_connections_do_not_fill_the_window():
     """What a worker serves was answered long ago."""
     assert Slot(0, window=1, ready=True, open=1000).has_room
