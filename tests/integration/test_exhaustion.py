@@ -159,3 +159,66 @@ def test_stopped_worker_holds_up_nobody_else(serve):
         said = [client.answer() for client in held_up]
     assert [answer.status for answer in said].count(200) == 64
     assert [answer.status for answer in said].count(503) == 536
+
+
+# A master without descriptors
+
+
+def test_master_without_descriptors_waits_and_recovers(serve):
+    """
+    It rests, says so once a second, serves whom it has accepted, and goes on when it
+    can; who came meanwhile is served then.
+    """
+    server = serve("probe:app", "--no-access-log", workers=2)
+    server.expect_log("not accepting for a moment: Too many open files")
+    with contextlib.ExitStack() as clients:
+        early = [clients.enter_context(connect(server.port)) for _ in range(20)]
+        for client in early:
+            client.send(b"GET / HTTP/1.1\r\n")
+        wait_until("they are peeked at", lambda: server.status()["peeking"] == 20)
+        with at_its_limit(server.pid):
+            late = [clients.enter_context(connect(server.port)) for _ in range(20)]
+            for client in late:
+                client.send(get())
+            server.wait_for_log("not accepting for a moment")
+            before, at = cpu_seconds(server.pid), time.monotonic()
+            server.wait_for_log("not accepting for a moment", 4)
+            passed = time.monotonic() - at
+            share = (cpu_seconds(server.pid) - before) / passed
+            print(f"CPU at the limit: {share:.1%}")
+            assert share < 0.1
+            assert server.log.count("not accepting") <= passed + 2
+            # Whoever was accepted before is served.
+            for client in early:
+                client.send(b"host: test\r\n\r\n")
+                assert client.answer().status == 200
+        for client in late:
+            assert client.answer().status == 200
+    assert server.status()["connections"]["accept_pauses"] > 0
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_connection_given_back_to_a_master_without_descriptors(serve, keeps):
+    """
+    It cannot be received: the master's copy is used, and without one it is lost; the
+    worker is not to blame.
+    """
+    options = () if keeps else ("--no-keep-copies",)
+    server = serve("probe:app", *KEYED, *options, workers=2)
+    server.expect_log("given back could not be received|not accepting for a moment")
+    names = [name_of(server, slot) for slot in (0, 1)]
+    server.expected_lost = 0 if keeps else 1
+    pids = server.worker_pids()
+    with connect(server.port) as client:
+        assert client.ask(get("/", f"x-session: {names[0]}")).status == 200
+        with at_its_limit(server.pid):
+            for name in names[::-1]:
+                client.send(get("/", f"x-session: {name}"))
+                if not keeps:
+                    assert client.at_end()
+                    break
+                assert client.answer().status == 200
+    counts = server.status()["connections"]
+    assert counts["lost"] == server.expected_lost
+    assert counts["returned"] > 0
+    assert server.worker_pids() == pids

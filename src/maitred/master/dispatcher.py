@@ -109,6 +109,7 @@ class Dispatcher:
         self._coming_back: deque[Connection] = deque()  # returned, not placed yet
         self._asked: deque[tuple[Worker, Ask]] = deque()  # not answered yet
         self._closing = False
+        self._at_limit = logs.Seldom()
         self._sweeping: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         # Called at the end of settle; set by the master, who has the other parts.
@@ -462,6 +463,8 @@ class Dispatcher:
                         self.spare_copy()
             case Closed(id_):
                 self._forget(worker, id_)
+            case Return(None):
+                self._take_back_copy(worker, message)
             case Return():
                 self._take_back(worker, message)
             case Refused(id_, reason):
@@ -502,6 +505,23 @@ class Dispatcher:
             connection.home = worker.slot
         self._counters.returned += 1
         self._coming_back.append(connection)
+
+    def _take_back_copy(self, worker: Worker, message: Return) -> None:
+        """Own a connection again that came when we had no descriptor for it."""
+        before = worker.copies
+        copy = worker.take_copy(message.id)
+        self._copies += worker.copies - before
+        if copy is not None:
+            self._take_back(worker, message._replace(connection=copy))
+            return
+        self._forget(worker, message.id)
+        self._counters.returned += 1
+        self._counters.lost += 1
+        if self._at_limit.is_due():
+            logs.master.warning(
+                "a connection given back could not be received: Too many open files"
+                " (see ulimit -n)"
+            )
 
     def _forget(self, worker: Worker, id_: int) -> Traffic | None:
         """

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from maitred.errors import ChannelFull, DescriptorsLost, PeerMisbehaved
-from maitred.wire import MAX_PACKET, Channel
+from maitred.wire import MAX_PACKET, Channel, Descriptor
 from maitred.wire.messages import (
     FROM_MASTER,
     FROM_WORKER,
@@ -235,6 +235,21 @@ class Worker:
             connection.close()
         return connection
 
+    def take_copy(self, id_: int) -> Descriptor | None:
+        """
+        Give up our copy of connection *id_*; None: there is none.
+
+        Raises:
+            PeerMisbehaved: This worker does not have that connection.
+        """
+        if id_ not in self.granted:
+            raise PeerMisbehaved(f"RETURN of connection {id_}, which it does not have")
+        connection = self.granted[id_]
+        if connection is None or connection.sock.fileno() < 0:
+            return None
+        self.copies -= 1
+        return Descriptor(connection.sock.detach())
+
     def spare(self) -> bool:
         """
         Close one copy: of a few, the one whose connection was idle the longest.
@@ -265,8 +280,10 @@ class Worker:
         for _ in range(PACKETS_AT_ONCE):
             try:
                 packet = self.channel.receive_nowait()
-            except DescriptorsLost as exc:
-                raise PeerMisbehaved("descriptors were sent to us") from exc
+            except (
+                DescriptorsLost
+            ) as exc:  # we are at our limit, and it is not to blame
+                packet = exc.messages
             if not packet:
                 return
             try:
@@ -278,7 +295,8 @@ class Worker:
                 # What nobody took over, because an earlier one was wrong.
                 if isinstance(packet[0], Return):
                     for message in packet:
-                        message.connection.close()
+                        if message.connection is not None:
+                            message.connection.close()
 
     def say_goodbye(self, farewell: Drain | Quit) -> None:
         """Say *farewell* after all that is in the outbox, and nothing after it."""
