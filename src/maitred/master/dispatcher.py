@@ -368,7 +368,7 @@ class Dispatcher:
         try:
             done = worker.send_outbox()
         except ChannelClosed:
-            # Its end will be reported by the kernel, and settled by detach.
+            # It ends, which the kernel reports and detach settles, or is ended.
             self._vacate(worker)
             return
         finally:
@@ -392,8 +392,14 @@ class Dispatcher:
         for waiting in (self._lobby, *self._queues):
             while waiting and waiting[0].deadline <= now:
                 self._turn_away(waiting.popleft(), 503, "no_worker")
-        if self.waiting:
-            self._sweeping = self._loop.call_later(SWEEP, self._sweep)
+        for worker in filter(None, self._filling):
+            while worker.outbox and worker.outbox[0].deadline <= now:
+                connection = worker.outbox.popleft()
+                worker.unmark(connection)
+                self._placement.slots[worker.slot].in_flight -= 1
+                self._turn_away(connection, 503, "no_worker")
+        if self.waiting or self._retry is not None:
+            self._expect_sweep()
         self.settle()
 
     # What workers say
