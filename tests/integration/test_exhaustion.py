@@ -222,3 +222,109 @@ def test_connection_given_back_to_a_master_without_descriptors(serve, keeps):
     assert counts["lost"] == server.expected_lost
     assert counts["returned"] > 0
     assert server.worker_pids() == pids
+
+
+# A kernel that refuses
+
+
+@contextlib.contextmanager
+def injected(pid, error, when="3+7"):
+    """Let sendmsg of process *pid* fail with *error*, again and again."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-p", str(pid), "-e", "trace=sendmsg", "-e",
+         f"inject=sendmsg:error={error}:when={when}"],
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        said = b""
+        while b"attached" not in said:
+            piece = os.read(tracer.stderr.fileno(), 4096)
+            assert piece, said
+            said += piece
+        # Read on, lest the tracer waits for us.
+        log = in_background(tracer.stderr.read)
+        yield log
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(DEADLINE)
+        assert b"(INJECTED)" in log()
+        tracer.stderr.close()
+
+
+@pytest.mark.parametrize("error", ["ENOBUFS", "ENOMEM", "EAGAIN", "EINTR"])
+def test_handoff_that_the_kernel_refuses_is_tried_again(serve, error):
+    """Whatever there is too little of for a moment: all are answered."""
+    server = serve("probe:app", "--no-access-log", workers=2)
+    request = get("/", "connection: close")
+    with injected(server.pid, error):
+        answers = asyncio.run(crowd(server.port, [request] * 300, at_once=10))
+    assert {answer.status for answer in answers} == {200}
+    counts = server.status()["connections"]
+    assert counts["taken"] == 300
+    assert counts["redispatched"] == 0
+
+
+@pytest.mark.parametrize("error", ["EPIPE", "ECONNRESET"])
+def test_worker_that_cannot_be_reached_is_replaced(serve, error):
+    """What was meant for it goes to others, and to its successor."""
+    server = serve("probe:app", "--no-access-log", workers=2)
+    server.expect_log("closed its channel and did not leave|was ended by SIGKILL")
+    pids = server.worker_pids()
+    request = get("/", "connection: close")
+    with injected(server.pid, error, when="5"):
+        answers = asyncio.run(crowd(server.port, [request] * 300, at_once=10))
+    assert {answer.status for answer in answers} == {200}
+    wait_until(
+        "one was replaced",
+        lambda: len(set(pids) & set(server.worker_pids())) == 1,
+    )
+    server.wait_until_serving()
+
+
+def test_too_many_descriptors_under_way_are_waited_for(serve):
+    """When a user has too many in flight (ETOOMANYREFS), handing over waits."""
+    # Root is exempt from this limit by two capabilities.
+    weakly = ["setpriv", "--bounding-set=-sys_admin,-sys_resource"]
+    server = serve(
+        "probe:app",
+        "--no-access-log",
+        workers=2,
+        nofile=256,
+        wrap=weakly if os.geteuid() == 0 else [],
+    )
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, contextlib.ExitStack() as clients:
+        for _ in range(2):
+            socket.send_fds(ours, [b"x"], [ours.fileno()] * 200)
+        waiting = [clients.enter_context(connect(server.port)) for _ in range(30)]
+        for client in waiting:
+            client.send(get())
+        wait_until("they are placed", lambda: server.total("in_flight") == 30)
+        before, at = cpu_seconds(server.pid), time.monotonic()
+        assert not select.select([c.sock for c in waiting], [], [], 1.0)[0]
+        share = (cpu_seconds(server.pid) - before) / (time.monotonic() - at)
+        print(f"CPU while nothing can be handed over: {share:.1%}")
+        assert server.total("handed_over") == 0
+        for _ in range(2):
+            for fd in socket.recv_fds(theirs, 1, 253)[1]:
+                os.close(fd)
+        for client in waiting:
+            assert client.answer().status == 200
+    counts = server.status()["connections"]
+    assert counts["taken"] == 30
+    assert counts["redispatched"] == 0
+
+
+def test_handoff_that_is_never_possible_ends_at_the_deadline(serve):
+    """Who was placed and cannot be handed over gets 503 like others who wait."""
+    server = serve("probe:app", "--no-access-log", "--wait-timeout", "1", workers=1)
+    with (
+        injected(server.pid, "ENOBUFS", when="1+"),
+        connect(server.port) as client,
+    ):
+        client.send(get())
+        assert client.answer().status == 503
+    assert server.status()["connections"]["refused"] == {"no_worker": 1}
+    assert ask(server.port).status == 200

@@ -298,6 +298,7 @@ class Dispatcher:
             and self._placement.owner(key, self._loop.time()) is not slot
         )
         slot.in_flight += 1
+        connection.deadline = self._loop.time() + self._wait_timeout
         worker.outbox.append(connection)
 
     def _come_back(self, connection: Connection) -> None:
@@ -370,6 +371,12 @@ class Dispatcher:
         except ChannelClosed:
             # It ends, which the kernel reports and detach settles, or is ended.
             self._vacate(worker)
+            self._loop.call_later(GRACE, self._end, worker)
+            self._give_back_outbox(worker)
+            worker.answers.clear()
+            worker.revoked.clear()
+            worker.farewell = None
+            self._loop.call_soon(self.settle)
             return
         finally:
             self._counters.handed_over += worker.handed_over - before
@@ -378,6 +385,7 @@ class Dispatcher:
             # memory) the channel is writable and refuses all the same. The window
             # keeps a channel from being full for any other reason.
             self._retry = self._loop.call_later(RETRY_SEND, self._flush_all)
+            self._expect_sweep()
 
     def _flush_all(self) -> None:
         self._retry = None
