@@ -46,9 +46,9 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     "--bind",
     multiple=True,
     metavar="ADDR",
-    help="Where to listen: host:port, [v6]:port, :port (every address), unix:/path, or"
-    " fd://N for an inherited socket. `,proxy` after it is `--proxy-protocol required`"
-    " for that one. May be given several times."
+    help="Where to listen: host:port, [v6]:port, :port (every address), unix:/path,"
+    " unix:@name (abstract), or fd://N for an inherited socket. `,proxy` after it is"
+    " `--proxy-protocol required` for that one. May be given several times."
     "  [default: 127.0.0.1:8000]",
 )
 @click.option(

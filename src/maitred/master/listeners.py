@@ -1,7 +1,7 @@
 """
 Where connections come from: ``--bind`` and the sockets it opens.
 
-    host:port   [v6]:port   :port (all addresses)   unix:/path   fd://N
+    host:port   [v6]:port   :port (all addresses)   unix:/path   unix:@name   fd://N
 
 with ``,proxy`` behind where connections begin with a PROXY header.
 
@@ -36,6 +36,18 @@ DEFER_ACCEPT_SECONDS: Final = 1
 """
 The kernel holds a new connection back until its first bytes are there, or about this
 long (tcp(7), TCP_DEFER_ACCEPT): then the first peek nearly always succeeds.
+"""
+
+KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 15),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
+)
+"""
+A client that vanished without a word (no FIN) is found out after two minutes of silence
+instead of never. Accepted sockets inherit it. No TCP_USER_TIMEOUT: it would also end
+clients who live and read nothing for a while (tcp(7); their window is closed).
 """
 
 NO_SUCH_ADDRESS: Final = frozenset(
@@ -209,6 +221,9 @@ def _listen_tcp(
             sock.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT_SECONDS
             )
+        for level, name, value in KEEPALIVE:
+            if hasattr(socket, name):
+                sock.setsockopt(level, getattr(socket, name), value)
         sock.bind(address)
         sock.listen(backlog)
         sock.setblocking(False)
@@ -219,6 +234,8 @@ def _listen_tcp(
 def _unix(bind: str, path: str, backlog: int, mode: int) -> Listener:
     if not path:
         raise UsageError(f"--bind {bind} needs a path, as in unix:/run/app.sock")
+    if path.startswith("@"):
+        return _abstract(bind, path.removeprefix("@"), backlog)
     remove_stale(path)
     with contextlib.ExitStack() as undo:
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -231,6 +248,17 @@ def _unix(bind: str, path: str, backlog: int, mode: int) -> Listener:
         sock.setblocking(False)
         undo.pop_all()
     return listener
+
+
+def _abstract(bind: str, name: str, backlog: int) -> Listener:
+    """Listen on a Unix socket that has a name and no file (unix(7), abstract)."""
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sock.bind(f"\0{name}")
+        sock.listen(backlog)
+        sock.setblocking(False)
+        undo.pop_all()
+    return Listener(sock, bind, (b"", 0))
 
 
 def _inherited(bind: str, number: str, backlog: int, given: Inherited) -> Listener:
