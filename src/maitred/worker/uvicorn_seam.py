@@ -292,6 +292,11 @@ connection is returned with fits one packet of the channel.
 """
 MOST_UNREAD: Final = MOST_PENDING + 2 * READ_SIZE
 LINGER: Final = 2.0
+HALF_CLOSED: Final = 2.0
+"""
+Seconds in which an answer may end after the client said that it will say no more. It
+may have left altogether, and the application that streams to it waits to hear so.
+"""
 FLUSH: Final = 0.005
 ANYWHERE: Final = Elsewhere(b"", learned=False)
 "Where a connection goes whose worker leaves."
@@ -323,6 +328,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._is_returned = False
         self._is_held = False
         self._is_wanted_back = False
+        self._is_half_closed = False
         # Who has this connection since it was upgraded.
         self._successor: Any = None
         # For the rest of a head; for what is done before the connection ends here.
@@ -407,6 +413,28 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
                 return
         gate.answered()
         self._attend()
+        if (
+            self._is_half_closed
+            and self.cycle.response_complete
+            and not self._is_leaving
+        ):
+            self._drop()
+
+    def eof_received(self) -> bool | None:
+        """Let an answer that is under way be finished, if that is soon."""
+        super().eof_received()
+        cycle = self.cycle
+        if (
+            self.transport.get_extra_info("ssl_object") is not None  # has no halves
+            or cycle is None
+            or cycle.response_complete
+            or self._is_leaving
+        ):
+            return None
+        self._is_half_closed = True
+        if self._end_timer is None:
+            self._end_timer = self.loop.call_later(HALF_CLOSED, self.transport.close)
+        return True
 
     def shutdown(self) -> None:
         """Finish as uvicorn does, unless the connection is on its way out."""
@@ -632,9 +660,10 @@ class Intake(asyncio.BufferedProtocol):
         """Pass it on."""
         self._connection.connection_lost(exc)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool | None:
         """Pass it on."""
-        self._connection.eof_received()
+        is_kept_open: bool | None = self._connection.eof_received()
+        return is_kept_open
 
     def pause_writing(self) -> None:
         """Pass it on."""
