@@ -10,6 +10,7 @@ The probe: an application that says which process answers, and what it sees.
     /early       answers before it has heard the body
     /hash        says the SHA-256 of the body
     /fds         what this process has open
+    /grandchild  the numbers of what a process has open that this one starts
     websocket    echoes, with the pid in front; tells who the client is if asked
 """
 
@@ -17,8 +18,11 @@ import asyncio
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import uuid
 from pathlib import Path
+from subprocess import PIPE
 from urllib.parse import parse_qs
 
 SESSIONS: dict[str, int] = {}
@@ -99,6 +103,8 @@ async def answer(scope, receive, send):
             said["sha256"] = hashlib.sha256(body).hexdigest()
         case "/fds":
             said["fds"] = open_descriptors()
+        case "/grandchild":
+            said["fds"] = inherited_descriptors()
         case _:
             said |= {
                 "client": scope["client"],
@@ -138,6 +144,15 @@ async def stream(send, chunks):
         )
         await asyncio.sleep(0)
     await send({"type": "http.response.body"})
+
+
+def inherited_descriptors():
+    """Start a process with all it may inherit; say which numbers it has."""
+    listing = "import os; print(*sorted(os.listdir('/proc/self/fd'))[:-1])"
+    done = subprocess.run(
+        [sys.executable, "-c", listing], close_fds=False, stdout=PIPE, check=True
+    )
+    return done.stdout.decode().split()
 
 
 def open_descriptors():
