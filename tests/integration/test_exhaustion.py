@@ -163,6 +163,9 @@ def test_stopped_worker_holds_up_nobody_else(serve):
 
 # A master without descriptors
 
+PATIENT = ("--timeout-keep-alive", "60")
+"So that a slow machine closes nothing that is idle."
+
 
 def test_master_without_descriptors_waits_and_recovers(serve):
     """
@@ -195,6 +198,23 @@ def test_master_without_descriptors_waits_and_recovers(serve):
         for client in late:
             assert client.answer().status == 200
     assert server.status()["connections"]["accept_pauses"] > 0
+
+
+def test_master_without_descriptors_gives_up_copies_first(serve):
+    """Who comes is served at once; who is idle has only lost its insurance."""
+    server = serve("probe:app", "--no-access-log", *PATIENT, workers=2)
+    with contextlib.ExitStack() as clients:
+        idle = [clients.enter_context(connect(server.port)) for _ in range(20)]
+        for client in idle:
+            assert client.ask(get()).status == 200
+        with at_its_limit(server.pid):
+            for client in [
+                clients.enter_context(connect(server.port)) for _ in "12345"
+            ]:
+                assert client.ask(get()).status == 200
+        for client in idle:
+            assert client.ask(get()).status == 200
+    assert server.status()["connections"]["accept_pauses"] == 0
 
 
 @pytest.mark.parametrize("keeps", [True, False])

@@ -13,6 +13,7 @@ import pytest
 
 from driver import Maitred, is_alive, wait_until
 from raw_http import Connection, ask, connect, get
+from scenes import workers_of
 
 KEYED = ("--affinity", "header:x-session", "--policy", "round-robin")
 QUIET = "--no-access-log"
@@ -158,3 +159,14 @@ def test_requests_queued_for_a_stopped_worker_are_all_answered(serve, then):
     first = 1 if killed else 2
     assert sorted(each["count"] for each in said) == list(range(first, first + 20))
     assert server.status()["connections"]["redispatched"] == (10 if killed else 0)
+
+
+def test_hung_worker_does_not_outlive_its_master_for_ever(serve, gate):
+    """A loop that is stuck cannot notice; the worker leaves all the same."""
+    server = serve("stuck:app", QUIET, "--drain-timeout", "0.5", workers=2)
+    with connect(server.port) as client:
+        client.send(get(f"/stuck?for={gate}"))
+        server.wait_for_log(r"is late: its event loop has been silent")
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until("nobody is left", lambda: not workers_of(server))
+    Path(server.control).unlink()  # a killed master cannot

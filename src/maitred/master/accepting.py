@@ -9,6 +9,7 @@ instead of being asked again and again (they stay readable: it would be a busy l
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -33,6 +34,7 @@ class Acceptor:
         begin: Callable[[Connection], None],
         settle: Callable[[], None],
         congested: Callable[[], bool],
+        make_room: Callable[[], bool],
         counters: Counters,
     ) -> None:
         """
@@ -43,12 +45,15 @@ class Acceptor:
             begin: Takes each accepted connection.
             settle: Called after each batch.
             congested: Says whether to leave the backlog alone.
+            make_room: Closes a descriptor that can be missed; says whether there was
+                one.
             counters: Where to count.
         """
         self._listeners = list(listeners)
         self._begin = begin
         self._settle = settle
         self._congested = congested
+        self._make_room = make_room
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._watching = False
@@ -102,6 +107,8 @@ class Acceptor:
                     continue
                 if exc.errno not in EXHAUSTED:
                     raise
+                if exc.errno == errno.EMFILE and self._make_room():
+                    continue
                 self._pause(exc)
                 return count
             self._counters.accepted += 1

@@ -219,6 +219,7 @@ class Master:
             begin=self._peeker.begin,
             settle=self._settle,
             congested=lambda: self._dispatcher.congested,
+            make_room=self._dispatcher.spare_copy,
             counters=self._counters,
         )
         self._dispatcher.on_settled = self._on_settled

@@ -11,6 +11,7 @@ import asyncio
 import faulthandler
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -53,6 +54,10 @@ def main() -> int:
         with open(int(lent), "rb") as file:
             secret = file.read()
     logs.configure(settings.log_level, access_log=settings.access_log)
+    patience = settings.drain_timeout + LAST_MOMENT
+    threading.Thread(
+        target=leave_alone, args=(sock.fileno(), patience), daemon=True
+    ).start()
     try:
         worker = Worker(
             settings,
@@ -69,6 +74,19 @@ def main() -> int:
     except UsageError as exc:
         return fail(channel, AppFailed(str(exc), ""))
     return 0
+
+
+def leave_alone(channel: int, patience: float) -> None:
+    """
+    End the process if its master is gone and it has not ended after *patience* seconds.
+
+    An event loop that is stuck does not notice, and nobody is left to end it.
+    """
+    end = select.poll()
+    end.register(channel, 0)  # nothing but the hang-up, which is always told
+    end.poll()
+    time.sleep(patience)
+    os._exit(1)
 
 
 def leave_at_last(code: int) -> None:
