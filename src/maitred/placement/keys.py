@@ -20,6 +20,21 @@ class Owned(NamedTuple):
     claimed: bool
 
 
+class Contents(NamedTuple):
+    """
+    The contents of a table in columns: the keys as text, and the fields of ``Owned``.
+
+    A hundred thousand keys are written and read again while clients wait, and lists of
+    plain values are what is fastest to write and read.
+    """
+
+    keys: list[str]
+    slots: list[int]
+    ttls: list[float]
+    expires: list[float]
+    claimed: list[bool]
+
+
 class KeyTable:
     """A bounded map from key to slot, in order of use."""
 
@@ -95,6 +110,28 @@ class KeyTable:
         """Give the keys that went, unasked, from the slots that owned them, once."""
         lost, self._lost = self._lost, []
         return lost
+
+    def contents(self) -> Contents:
+        """Write down every key and who owns it, the least recently used first."""
+        texts = [key.decode("latin-1") for key in self._owned]
+        owned = self._owned.values()
+        return Contents(
+            texts,
+            [each.slot for each in owned],
+            [each.ttl for each in owned],
+            [each.expires for each in owned],
+            [each.claimed for each in owned],
+        )
+
+    def fill(self, contents: Contents) -> None:
+        """Know, in addition, the *contents* that another table had."""
+        texts, slots, ttls, expires, claims = contents
+        keys = [text.encode("latin-1") for text in texts]
+        self._owned.update(
+            zip(keys, map(Owned, slots, ttls, expires, claims), strict=True)
+        )
+        for slot, claimed in zip(slots, claims, strict=True):
+            self._claimed[slot] += claimed
 
     def release(self, key: bytes, slot: int | None = None) -> None:
         """Forget *key*; where *slot* is given, only if that is its owner."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, assert_never
 
 from .backoff import delay
 from .lifecycle import WorkerEvent, WorkerState, next_state
@@ -116,6 +116,9 @@ class Supervisor:
             ready; None: all at once, and all of them take over together.
     """
 
+    SETTINGS: ClassVar = ("slots", "times", "rng", "surge")
+    "What was decided from outside; all else is what came of it."
+
     slots: int
     times: Times
     rng: Random
@@ -207,6 +210,10 @@ class Supervisor:
         """Say where *worker* stands; GONE if it is not known any more."""
         known = self._workers.get(worker)
         return known.state if known else WorkerState.GONE
+
+    def spawned(self) -> list[Spawn]:
+        """List all workers that are known and not reaped, as they were spawned."""
+        return [Spawn(w.id, w.slot, w.generation) for w in self._workers.values()]
 
     def current(self, slot: int) -> int | None:
         """Say which worker fills *slot*, if one does."""

@@ -211,3 +211,27 @@ def test_counts_and_bounds_hold_whatever_happens(steps):
         assert [table.claimed_by(s) for s in (0, 1)] == [
             claimed.count(s) for s in (0, 1)
         ]
+
+
+def test_table_that_is_filled_is_as_the_other_was(table):
+    """Every key with its owner, its time to live and its turn to be forgotten."""
+    table.own(b"a\xff\0", 0, now=0.0, ttl=50.0)
+    table.own(b"b", 1, now=1.0, claimed=True)
+    table.use(b"a\xff\0", now=2.0)
+    again = KeyTable(2, limit=3, ttl=10.0)
+    again.fill(table.contents())
+    assert again.contents() == table.contents()
+    assert (again.claimed_by(0), again.claimed_by(1)) == (0, 1)
+    assert again.use(b"a\xff\0", now=51.0) == 0
+    assert again.use(b"b", now=11.0) is None
+    assert again.claimed_by(1) == 0
+
+
+def test_table_with_less_room_forgets_at_the_next_key(table):
+    """The least recently used of what it was filled with goes first."""
+    for key in (b"a", b"b", b"c"):
+        table.own(key, 0, now=0.0)
+    again = KeyTable(2, limit=2, ttl=10.0)
+    again.fill(table.contents())
+    again.own(b"d", 1, now=1.0)
+    assert held(again, 1.0) == [b"c", b"d"]
