@@ -7,6 +7,7 @@ Everything that can go wrong, in one tree.
     ├── AppFailed               the application cannot be started         (exit 3)
     ├── NoMaster                no master answers on the control socket   (exit 6)
     ├── CommandFailed           the master could not do what was asked    (exit 7)
+    │   └── UpgradeRefused      the master stays the program that it is
     └── ChannelError
         ├── MessageTooLarge     we tried to send more than a packet holds
         ├── ChannelFull         the kernel takes no more now; nothing was sent
@@ -117,6 +118,17 @@ class CommandFailed(MaitredError):
 
     def __str__(self) -> str:
         return self.why
+
+
+class UpgradeRefused(CommandFailed):
+    """
+    The new code does not take over; the old one serves on as if nothing had happened.
+
+    ``why`` is a clause, ``traceback`` what the new code printed before it failed.
+    """
+
+    def __str__(self) -> str:
+        return f"upgrade refused: {self.why}; the old code serves on"
 
 
 class ChannelError(MaitredError):

@@ -20,6 +20,7 @@ from maitred.errors import (
     NoMaster,
     PeerMisbehaved,
     SystemRefused,
+    UpgradeRefused,
     UsageError,
 )
 
@@ -42,6 +43,10 @@ SENTENCES = [
         ),
     ),
     (CommandFailed("reload failed: no", "Traceback"), "reload failed: no"),
+    (
+        UpgradeRefused("another is under way"),
+        "upgrade refused: another is under way; the old code serves on",
+    ),
     (ChannelError("anything"), "anything"),
     (
         MessageTooLarge("descriptors", 254, 253),
@@ -105,6 +110,7 @@ def test_every_error_has_its_sentence_here():
         (AppFailed("why", "traceback"), ExitCode.APP),
         (NoMaster("path", "why"), ExitCode.NO_MASTER),
         (CommandFailed("why"), ExitCode.FAILED),
+        (UpgradeRefused("why"), ExitCode.FAILED),
         (ChannelFull(), ExitCode.INTERNAL),
     ],
 )

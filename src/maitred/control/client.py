@@ -37,12 +37,14 @@ def ask(
             sock.connect(path)
             sock.sendall(encode({"command": command}))
             with sock.makefile("rb") as lines:
+                last: dict[str, Any] = {}
+                # To the end: then the master has closed its socket, too.
                 for line in lines:
-                    answer: dict[str, Any] = json.loads(line)
-                    if "ok" in answer:
-                        return _judged(answer)
-                    if "progress" in answer:
-                        progress(answer["progress"])
+                    last = json.loads(line)
+                    if "progress" in last:
+                        progress(last["progress"])
+                if "ok" in last:
+                    return _judged(last)
     except OSError as exc:
         raise NoMaster(path, exc.strerror or str(exc)) from exc
     raise NoMaster(path, "it closed without an answer; are you its user?")

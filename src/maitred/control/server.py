@@ -15,7 +15,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from maitred.errors import CommandFailed, SystemRefused, UsageError
@@ -46,13 +46,16 @@ def default_path() -> str:
 class ControlServer:
     """Listens on the control socket and answers commands."""
 
-    def __init__(self, path: str, answer: Answer) -> None:
+    def __init__(
+        self, path: str, answer: Answer, ours: tuple[int, int] | None = None
+    ) -> None:
         """
         Listen on *path*; ``serve`` then answers.
 
         Args:
             path: The socket's file; its directory is made, 0700, if it is missing.
             answer: Answers one command; the values must be JSON.
+            ours: The listening descriptor and the file's inode, if we have them.
 
         Raises:
             SystemRefused: Another master has it, or the system will not have it.
@@ -62,6 +65,13 @@ class ControlServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._resume: asyncio.TimerHandle | None = None
         self._conversations: set[asyncio.Task[None]] = set()
+        # Whose answer takes time, and what they asked.
+        self._patient: dict[asyncio.Task[None], tuple[socket.socket, str]] = {}
+        if ours is not None:
+            fd, self._inode = ours
+            self._sock = socket.socket(fileno=fd)
+            self._sock.setblocking(False)
+            return
         try:
             _make_directory(os.path.dirname(path) or ".")
             self._sock = _listen(path)
@@ -97,9 +107,40 @@ class ControlServer:
             loop.remove_reader(self._sock.fileno())
             self._resume = loop.call_later(PAUSE, self.serve)
             return
-        conversation = loop.create_task(self._converse(sock))
-        self._conversations.add(conversation)
-        conversation.add_done_callback(self._conversations.discard)
+        self._begin(self._converse(sock))
+
+    def _begin(self, conversation: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(conversation)
+        self._conversations.add(task)
+        task.add_done_callback(self._conversations.discard)
+
+    async def fall_silent(self) -> None:
+        """Accept nobody until ``serve``; wait for what does not take long to end."""
+        assert self._loop is not None
+        if self._resume is not None:
+            self._resume.cancel()
+        self._loop.remove_reader(self._sock.fileno())
+        while short := self._conversations - self._patient.keys():
+            # For a moment: one of them may turn out to take its time.
+            await asyncio.wait(short, timeout=PAUSE / 10)
+
+    def state(self, own: Callable[[int], int]) -> dict[str, Any]:
+        """
+        Write down all there is to know, for a successor; needs ``fall_silent``.
+
+        Args:
+            own: Notes a descriptor, and gives its place in a table.
+        """
+        return {
+            "path": self.path,
+            "sock": own(self._sock.fileno()),
+            "inode": self._inode,
+            "patient": [[own(s.fileno()), c] for s, c in self._patient.values()],
+        }
+
+    def resume(self, fd: int, command: str, answer: Mapping[str, Any] | Lines) -> None:
+        """Own *fd*, where a predecessor was asked *command*, and give it *answer*."""
+        self._begin(self._converse_on(socket.socket(fileno=fd), command, answer))
 
     def close(self) -> None:
         """Stop answering, and remove the file if it is still ours."""
@@ -129,26 +170,62 @@ class ControlServer:
             async with asyncio.timeout(DEADLINE):
                 line = await reader.readline()
             if line:
-                await self._reply(line, writer)
+                await self._reply(line, writer, sock)
         except (TimeoutError, ValueError, ConnectionError):
             pass  # silence, a line without end, or gone: there is nobody to tell
         finally:
             writer.close()
 
-    async def _reply(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _converse_on(
+        self, sock: socket.socket, command: str, answer: Mapping[str, Any] | Lines
+    ) -> None:
+        _, writer = await asyncio.open_unix_connection(sock=sock)
         try:
-            answer = self._answer(read_request(line))
-            if isinstance(answer, Mapping):
-                await _write(writer, {"ok": True, **answer})
-                return
+            await self._give(answer, command, writer, sock)
+        except (TimeoutError, ConnectionError):
+            pass  # as above
+        finally:
+            writer.close()
+
+    async def _reply(
+        self, line: bytes, writer: asyncio.StreamWriter, sock: socket.socket
+    ) -> None:
+        try:
+            command = read_request(line)
+            answer = self._answer(command)
+        except (UsageError, CommandFailed) as exc:
+            await _write(writer, _sorry(exc))
+        else:
+            await self._give(answer, command, writer, sock)
+
+    async def _give(
+        self,
+        answer: Mapping[str, Any] | Lines,
+        command: str,
+        writer: asyncio.StreamWriter,
+        sock: socket.socket,
+    ) -> None:
+        if isinstance(answer, Mapping):
+            await _write(writer, {"ok": True, **answer})
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        try:
             async with contextlib.aclosing(answer) as lines:
+                self._patient[task] = (sock, command)
                 async for each in lines:
                     await _write(writer, each)
-        except UsageError as exc:
-            await _write(writer, {"ok": False, "error": str(exc)})
-        except CommandFailed as exc:
-            failure = {"error": exc.why, "traceback": exc.traceback}
-            await _write(writer, {"ok": False, **failure})
+        except (UsageError, CommandFailed) as exc:
+            await _write(writer, _sorry(exc))
+        finally:
+            self._patient.pop(task, None)
+
+
+def _sorry(exc: UsageError | CommandFailed) -> dict[str, Any]:
+    said = {"ok": False, "error": str(exc)}
+    return said | (
+        {"traceback": exc.traceback} if isinstance(exc, CommandFailed) else {}
+    )
 
 
 async def _write(writer: asyncio.StreamWriter, line: Mapping[str, Any]) -> None:
