@@ -23,6 +23,7 @@ import maitred.errors
 from maitred.cli.reload import reload
 from maitred.cli.serve import serve
 from maitred.cli.status import status
+from maitred.cli.upgrade import upgrade
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
 from maitred.routing.refusal import WHY
@@ -130,7 +131,8 @@ def statuses_in_source():
 STATUS = {
     "version": "of maitred",
     "pid": "of the master",
-    "uptime": "seconds since the master started",
+    "uptime": "seconds since the master started, upgrades or not",
+    "upgrades": "how often the master became another program",
     "target": "what is served",
     "listening": "where, one entry for each listener",
     "generation": "the last that filled every slot; a reload raises it",
@@ -205,6 +207,7 @@ PARTS = {
     "serve-options": lambda: options_of(serve),
     "status-options": lambda: options_of(status),
     "reload-options": lambda: options_of(reload),
+    "upgrade-options": lambda: options_of(upgrade),
     "exit-codes": exit_codes,
     "presets": presets,
     "frameworks": frameworks,

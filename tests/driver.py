@@ -192,6 +192,7 @@ class Maitred(Server):
         verb: str = "serve",
         bind: str | None = "127.0.0.1:0",
         workers: int = 4,
+        command: Sequence[str] = (COMMAND,),
         **details: Any,
     ) -> None:
         """Start serving *target*; ``ready`` waits until it does."""
@@ -202,7 +203,7 @@ class Maitred(Server):
         self.descriptors_at_start: list[str] | None = None
         binds = [] if bind is None else ["--bind", bind]
         super().__init__(
-            [COMMAND, verb, target, *binds, "--workers", str(workers),
+            [*command, verb, target, *binds, "--workers", str(workers),
              "--control", self.control, *options],
             tmp_path / "maitred.log",
             **details,
@@ -254,6 +255,10 @@ class Maitred(Server):
         before = self.log.count("workers of generation")
         self.tell(signal.SIGHUP)
         self.wait_for_log(r"workers of generation \d+ ready", before + 1)
+
+    def upgrade(self) -> dict[str, Any]:
+        """Upgrade, and give what the new program says of it."""
+        return ask(self.control, "upgrade")
 
     def kill_worker(self, slot: int, number: int = signal.SIGKILL) -> int:
         """Send *number* to the worker of *slot*; give its pid."""

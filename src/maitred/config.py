@@ -66,6 +66,7 @@ class Settings:
     grace_period: float = 5.0
     hang_timeout: float = 30.0
     surge: str = "all"
+    upgrade_timeout: float = 30.0
     timeout_keep_alive: float = 5.0
 
     def __post_init__(self) -> None:
@@ -109,6 +110,7 @@ class Settings:
             "ready_timeout",
             "drain_timeout",
             "grace_period",
+            "upgrade_timeout",
             "timeout_keep_alive",
         ):
             seconds = getattr(self, name)

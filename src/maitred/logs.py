@@ -18,6 +18,7 @@ import logging.config
 import math
 import os
 import select
+import signal
 import threading
 import time
 from collections import deque
@@ -125,6 +126,8 @@ class Stderr(logging.Handler):
         self._untold += count
 
     def _run(self) -> None:
+        # A signal is for the main thread, which may have blocked it for a moment.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             with self._changed:
                 self._writing = False

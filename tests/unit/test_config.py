@@ -90,6 +90,7 @@ def test_nothing_of_something_is_refused(name, spelled):
         ("ready_timeout", "--ready-timeout"),
         ("drain_timeout", "--drain-timeout"),
         ("grace_period", "--grace-period"),
+        ("upgrade_timeout", "--upgrade-timeout"),
         ("timeout_keep_alive", "--timeout-keep-alive"),
     ],
 )

@@ -44,7 +44,9 @@ PUBLIC = {
         *("Affinity", "affinity", "affinities", "PRESETS", "PLACES"),
         *("Router", "TlsRouter", "Seal"),
     },
-    "maitred.placement": {"POLICIES", "Policy", "KeyTable", "Placement", "Slot"},
+    "maitred.placement": {
+        *("POLICIES", "Policy", "Contents", "KeyTable", "Placement", "Slot")
+    },
     "maitred.supervision": {
         *("Supervisor", "Times", "Failures", "WorkerState", "Pulse"),
         *("SaidReady", "Exited", "Hung", "Tick"),
@@ -55,7 +57,7 @@ PUBLIC = {
         *("COMMANDS", "Command", "ControlServer", "Lines"),
         *("ask", "default_path"),
     },
-    "maitred.master": {"Keeper", "Master", "open_listeners"},
+    "maitred.master": {"Keeper", "Master", "arrive", "open_listeners"},
 }
 
 PACKAGES = [

@@ -1,5 +1,5 @@
 """
-The command line: ``maitred serve``, ``keep``, ``status``, ``reload``, ``presets``.
+The command line: what runs a service, and what asks a running one.
 
 Invariant: whatever goes wrong reaches the user as one sentence on standard error and
 an exit code of ``ExitCode``; only the application's own traceback is ever shown.
@@ -20,6 +20,7 @@ from .presets import presets
 from .reload import reload
 from .serve import serve
 from .status import status
+from .upgrade import upgrade
 
 
 @click.group(
@@ -41,6 +42,7 @@ cli.add_command(keep)
 cli.add_command(status)
 cli.add_command(reload)
 cli.add_command(presets)
+cli.add_command(upgrade)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from maitred import logs
 from maitred.config import Settings, option
 from maitred.control import default_path
 from maitred.errors import ExitCode
-from maitred.master import Master
+from maitred.master import Master, arrive
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
 
@@ -194,6 +194,11 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     " over together, or none.",
     metavar="N|all",
 )
+@_setting(
+    "upgrade_timeout",
+    "Seconds new code has, in an upgrade, to show that it can take over.",
+    type=float,
+)
 @_setting("timeout_keep_alive", "Seconds an idle connection is kept open.", type=float)
 def serve(**options: Any) -> ExitCode:
     """
@@ -201,13 +206,14 @@ def serve(**options: Any) -> ExitCode:
 
     TARGET is module:attribute, found from the current directory. TERM, INT and QUIT
     drain the workers and stop, a second one stops now; HUP reloads, as `maitred reload`
-    does.
+    does; USR2 upgrades the master, as `maitred upgrade` does.
     """
+    past = arrive()
     settings = settings_of(**options)
     logs.configure(settings.log_level)
     # An affinity of the user's own is found where the application is.
     sys.path.insert(0, os.path.abspath(settings.app_dir))
-    return asyncio.run(Master(settings).run())
+    return asyncio.run(Master(settings, past).run())
 
 
 def settings_of(

@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
         "status": Command("what the master and each worker are doing"),
         "reload": Command("start a new generation of workers, wait until it serves"),
+        "upgrade": Command("become the program that is on disk now"),
     }
 )
 

@@ -7,5 +7,6 @@ Read ``master`` (the table of contents), then ``dispatcher`` (where a connection
 from .keeper import Keeper
 from .listeners import open_listeners
 from .master import Master
+from .past import arrive
 
-__all__ = ["Keeper", "Master", "open_listeners"]
+__all__ = ["Keeper", "Master", "arrive", "open_listeners"]

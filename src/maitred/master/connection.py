@@ -7,6 +7,7 @@ worker who gives it back; by its cookie, which the kernel gives once.
 
 from __future__ import annotations
 
+import operator
 import socket
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from maitred.wire.cookie import cookie
 from maitred.wire.messages import Return
 
 from .listeners import Listener
+from .past import Past, Table
 
 MAPPED: Final = "::ffff:"
 "An IPv4 client on a dual-stack listener (RFC 4291 section 2.5.5.2)."
@@ -101,6 +103,33 @@ class Connection:
     def close(self) -> None:
         """Close our copy."""
         self.sock.close()
+
+    def state(self, table: Table) -> list[Any]:
+        """Write down all there is to know, for a successor: the socket, FIELDS."""
+        fd = self.sock.fileno()
+        return [None if fd < 0 else table.client(fd), *values_of(self)]
+
+
+FIELDS: Final = tuple(name for name in Connection.__slots__ if name != "sock")
+"What is written down of a connection, in this order; a snapshot says so once."
+values_of: Final = operator.attrgetter(*FIELDS)
+
+
+def restored(state: list[Any], past: Past) -> Connection:
+    """Own the connection that was written down as *state*."""
+    place, *values = state
+    if place is None:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.close()
+    else:
+        sock = socket.socket(fileno=past.take(place))
+    connection = Connection(sock, 0, (b"", 0), (b"", 0))
+    for name, value in zip(past.state["fields"], values, strict=True):
+        if name in FIELDS:
+            setattr(connection, name, value)
+    host, port = connection.local
+    connection.local = (host, port)
+    return connection
 
 
 def accepted(sock: socket.socket, address: Any, listener: Listener) -> Connection:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from maitred import logs
@@ -47,8 +47,9 @@ from maitred.wire.messages import (
     Taken,
 )
 
-from .connection import Connection, returned
+from .connection import Connection, restored, returned
 from .counters import Counters
+from .past import Past, Table
 from .peeking import Refuse, untouched
 from .rescue import Left, Traffic, rescue, traffic
 from .workers import Worker
@@ -105,13 +106,13 @@ class Dispatcher:
         self._filling: list[Worker | None] = [None] * len(placement.slots)
         self._lobby: deque[Connection] = deque()
         self._queues: list[deque[Connection]] = [deque() for _ in placement.slots]
-        self._resting = 0  # refused ones whose pause is running
+        self._resting: set[Connection] = set()  # refused ones whose pause is running
         self._coming_back: deque[Connection] = deque()  # returned, not placed yet
         self._asked: deque[tuple[Worker, Ask]] = deque()  # not answered yet
         self._closing = False
         self._at_limit = logs.Seldom()
         self._sweeping: asyncio.TimerHandle | None = None
-        self._retry: asyncio.TimerHandle | None = None
+        self._retry: asyncio.Handle | None = None
         # Called at the end of settle; set by the master, who has the other parts.
         self.on_settled: Callable[[], None] = lambda: None
 
@@ -121,7 +122,14 @@ class Dispatcher:
     def waiting(self) -> int:
         """How many decided connections wait for room."""
         queued = sum(map(len, self._queues))
-        return len(self._lobby) + queued + self._resting + len(self._coming_back)
+        resting, coming = len(self._resting), len(self._coming_back)
+        return len(self._lobby) + queued + resting + coming
+
+    @property
+    def owned(self) -> int:
+        """How many decided connections no worker has taken."""
+        placed = (len(w.outbox) + len(w.in_flight) for w in self._workers.values())
+        return self.waiting + sum(placed)
 
     @property
     def congested(self) -> bool:
@@ -194,6 +202,47 @@ class Dispatcher:
                 timer.cancel()
         # Farewells are still to be said, and a full channel wants another try.
         self._sweeping = self._retry = None
+
+    # What a successor is told
+
+    def state(self, table: Table) -> dict[str, Any]:
+        """Write down all there is to know, but not the workers themselves."""
+        return {
+            "filling": [worker and worker.id for worker in self._filling],
+            "slots": [[s.ready, s.in_flight, s.open] for s in self._placement.slots],
+            "lobby": [each.state(table) for each in self._lobby],
+            "queues": [[e.state(table) for e in queue] for queue in self._queues],
+            "resting": [each.state(table) for each in self._resting],
+            "coming_back": [each.state(table) for each in self._coming_back],
+            "copies": self._copies,
+            "asked": [[worker.id, *ask] for worker, ask in self._asked],
+        }
+
+    def restore(
+        self, state: dict[str, Any], past: Past, workers: Mapping[int, Worker]
+    ) -> None:
+        """Go on with *workers* where *state* was written down; nothing moves yet."""
+        for worker in workers.values():
+            self._workers[worker.id] = worker
+            if worker.silent:
+                self._loop.call_later(GRACE, self._end, worker)
+            else:
+                self.attach(worker)
+        self._filling = [n and workers[n] for n in state["filling"]]
+        for slot, numbers in zip(self._placement.slots, state["slots"], strict=True):
+            slot.ready, slot.in_flight, slot.open = numbers
+        self._copies = state["copies"]
+        self._lobby.extend(restored(each, past) for each in state["lobby"])
+        for queue, waiting in zip(self._queues, state["queues"], strict=True):
+            queue.extend(restored(each, past) for each in waiting)
+        for each in state["resting"]:
+            connection = restored(each, past)
+            self._resting.add(connection)
+            self._loop.call_later(PAUSE_AFTER_REFUSAL, self._rested, connection)
+        self._coming_back.extend(restored(e, past) for e in state["coming_back"])
+        self._asked.extend((workers[n], Ask(*ask)) for n, *ask in state["asked"])
+        self._retry = self._loop.call_soon(self._flush_all)
+        self._sweeping = self._loop.call_later(SWEEP, self._sweep)
 
     # The way of a connection
 
@@ -573,7 +622,7 @@ class Dispatcher:
         logs.master.debug(
             "connection %d was refused for reason %d", connection.id, reason
         )
-        self._resting += 1
+        self._resting.add(connection)
         pause = 0.0 if reason == Reason.DRAINING else PAUSE_AFTER_REFUSAL
         if reason != Reason.NO_DESCRIPTOR:
             connection.attempts += 1
@@ -603,6 +652,6 @@ class Dispatcher:
             worker.process.kill()
 
     def _rested(self, connection: Connection) -> None:
-        self._resting -= 1
+        self._resting.discard(connection)
         self._again(connection)
         self.settle()

@@ -27,6 +27,7 @@ from maitred.config import PROXY_MARK
 from maitred.errors import SystemRefused, UsageError
 
 from .inherited import Inherited
+from .past import Past, Table
 
 TCP: Final = re.compile(
     r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})"
@@ -93,6 +94,26 @@ class Listener:
             with contextlib.suppress(OSError):
                 if inode_of(self.path) == self.inode:
                     os.unlink(self.path)
+
+    def state(self, table: Table) -> dict[str, Any]:
+        """Write down all there is to know, for a successor."""
+        return {
+            "sock": table.own(self.sock.fileno()),
+            "name": self.name,
+            "local": self.local,
+            "path": self.path,
+            "inode": self.inode,
+            "proxy": self.proxy,
+            "kept": self.kept,
+        }
+
+
+def restored(state: dict[str, Any], past: Past) -> Listener:
+    """Own the listener that was written down as *state*."""
+    sock = socket.socket(fileno=past.take(state["sock"]))
+    sock.setblocking(False)
+    pairs = {name: state[name] and tuple(state[name]) for name in ("local", "inode")}
+    return Listener(**state | pairs | {"sock": sock})
 
 
 def open_listeners(

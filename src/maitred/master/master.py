@@ -16,7 +16,7 @@ import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, fields, replace
 from importlib.metadata import version
 from ipaddress import ip_network
 from typing import Any, Final
@@ -30,9 +30,10 @@ from maitred.errors import (
     CommandFailed,
     ExitCode,
     SystemRefused,
+    UpgradeRefused,
     UsageError,
 )
-from maitred.placement import POLICIES, KeyTable, Placement, Slot
+from maitred.placement import POLICIES, Contents, KeyTable, Placement, Slot
 from maitred.routing import Affinity, Router, Seal, TlsRouter, affinities
 from maitred.routing.affinity import named_slot
 from maitred.supervision import (
@@ -54,22 +55,26 @@ from maitred.supervision import (
     Supervisor,
     Tick,
     Times,
+    WorkerState,
 )
 from maitred.wire import messages
 
 from .accepting import Acceptor
-from .connection import Connection
+from .connection import FIELDS, Connection
 from .counters import Counters
 from .dispatcher import Dispatcher
 from .inherited import Inherited
-from .listeners import open_listeners
+from .listeners import open_listeners, restored
 from .notify import Notifier, Phase
 from .parent import Parent
+from .past import FORMAT, Past, Table
 from .peeking import Peeker
+from .plain import flatten, refill
 from .processes import how_it_ended
 from .refusals import Refusals
 from .reloading import Reloads
 from .secret import load_keys
+from .upgrading import Upgrades
 from .watching import Watch
 from .workers import PYTHON_WORKER, Worker
 
@@ -83,37 +88,34 @@ RESERVE: Final = 64
 class Master:
     """Runs one service until it is told to stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, past: Past | None = None) -> None:
         """
         Acquire what can be refused: listeners and control socket.
+
+        Args:
+            settings: What the operator wants.
+            past: What a predecessor in this process has left to us.
 
         Raises:
             UsageError: A bind, an affinity, a certificate or the key file cannot be
                 read.
             SystemRefused: Something is taken or forbidden. Nothing is left open.
         """
+        self._past = past
+        if past is not None:  # how many slots there are was decided at the start
+            settings = replace(settings, workers=len(past.state["dispatcher"]["slots"]))
         self._settings = settings
-        self._keys = load_keys(settings.sticky_key_file)
+        self._keys: dict[str, bytes] = (
+            load_keys(settings.sticky_key_file)
+            if past is None
+            else past.state["master"]["keys"]
+        )
         seal = Seal(self._keys, settings.workers)
         self._router = _router(settings, affinities(settings.affinity, seal))
-        inherited = Inherited.from_environment(os.environ)
-        self._listeners = open_listeners(
-            settings.bind,
-            settings.backlog,
-            uds_mode=int(settings.uds_permissions, 8),
-            proxy=settings.proxy_protocol == "required",
-            inherited=inherited,
-        )
-        self._unwanted = list(inherited.close_rest())
-        if settings.certfile:
-            for listener in self._listeners:
-                listener.name = listener.name.replace("http://", "https://", 1)
-        try:
-            self._control = ControlServer(settings.control, self._answer)
-        except BaseException:
-            for listener in self._listeners:
-                listener.close()
-            raise
+        if past is None:
+            self._acquire()
+        else:
+            self._inherit(past)
         self._supervisor = Supervisor(
             settings.workers,
             Times(
@@ -137,6 +139,39 @@ class Master:
         self._failure: tuple[str, str] | None = None
         self._evidence = ""  # what the worker left whose end is being reported
         self._tick: asyncio.TimerHandle | None = None
+        # How often we became another program.
+        self._upgrades = 0
+        # About to do so again. Nothing is started: it would inherit blocked signals.
+        self._leaving = False
+        self._put_off: list[Spawn] = []
+
+    def _acquire(self) -> None:
+        settings = self._settings
+        inherited = Inherited.from_environment(os.environ)
+        self._listeners = open_listeners(
+            settings.bind,
+            settings.backlog,
+            uds_mode=int(settings.uds_permissions, 8),
+            proxy=settings.proxy_protocol == "required",
+            inherited=inherited,
+        )
+        self._unwanted = list(inherited.close_rest())
+        if settings.certfile:
+            for listener in self._listeners:
+                listener.name = listener.name.replace("http://", "https://", 1)
+        try:
+            self._control = ControlServer(settings.control, self._answer)
+        except BaseException:
+            for listener in self._listeners:
+                listener.close()
+            raise
+
+    def _inherit(self, past: Past) -> None:
+        self._unwanted = []
+        control = past.state["control"]
+        self._listeners = [restored(each, past) for each in past.state["listeners"]]
+        ours = past.take(control["sock"]), control["inode"]
+        self._control = ControlServer(control["path"], self._answer, ours)
 
     async def run(self) -> ExitCode:
         """
@@ -147,16 +182,24 @@ class Master:
         """
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[Finish] = self._loop.create_future()
+        self._stop_asked: asyncio.Future[None] = self._loop.create_future()
         self._build()
+        if self._past is not None:
+            self._restore(self._past)
         self._control.serve()
         self._meet()
         for number in STOPS:
             self._loop.add_signal_handler(number, self._on_stop_signal)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        # A keeper blocks them until now, so that none comes before it is expected.
+        self._loop.add_signal_handler(signal.SIGUSR2, self._attempts.begin)
+        # A keeper and a predecessor block them until now, so that none comes before it
+        # is expected.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         try:
-            self._do(self._supervisor.start(self._loop.time()))
+            if self._past is None:
+                self._do(self._supervisor.start(self._loop.time()))
+            else:
+                self._go_on(self._past)
             finish = await self._finished
         finally:
             self._close()
@@ -181,9 +224,13 @@ class Master:
         policy = POLICIES[settings.policy]
         slots = [Slot(index, settings.window) for index in range(settings.workers)]
         keys = KeyTable(settings.workers, limit=settings.max_keys, ttl=settings.key_ttl)
+        past = self._past
+        self._hash_key: bytes = (
+            os.urandom(16) if past is None else past.state["master"]["hash_key"]
+        )
         self._placement = Placement(
             slots,
-            policy.make(random.Random(), os.urandom(16)),
+            policy.make(random.Random(), self._hash_key),
             keys,
             remembers=policy.remembers,
             named=named_slot,
@@ -230,6 +277,13 @@ class Master:
             filling=self._dispatcher.filling,
             settle=self._settle,
             on_hung=self._on_hung,
+        )
+        self._attempts = Upgrades(
+            self._snapshot,
+            seconds=settings.upgrade_timeout,
+            given_up=self._stop_asked,
+            settle_down=self._settle_down,
+            serve_on=self._serve_on,
         )
 
     def _look_again(self, connection: Connection) -> None:
@@ -321,9 +375,12 @@ class Master:
         self._tick = None if at is None else self._loop.call_at(at, self._on_tick)
 
     def _spawn(self, number: int, slot: int, generation: int) -> None:
+        if self._leaving:
+            self._put_off.append(Spawn(number, slot, generation))
+            return
         try:
             sealed = any(a.slot is not None for a in self._router.affinities)
-            worker = Worker(
+            worker = Worker.start(
                 number,
                 slot,
                 generation,
@@ -464,6 +521,7 @@ class Master:
         )
         self._stopping = True
         self._tell_manager()
+        self._stop_asked.set_result(None)
         self._loop.call_later(LAST_WORDS, self._drain_all)
         self._acceptor.close()
 
@@ -481,11 +539,135 @@ class Master:
         self._dispatcher.close()
         self._do(self._supervisor.stop(self._loop.time()))
 
+    # How we become another program (succession.py)
+
+    async def _settle_down(self) -> None:
+        """Begin nothing new; a successor may take over at any moment."""
+        await self._control.fall_silent()
+        self._leaving = True
+
+    def _serve_on(self) -> None:
+        """Go on, after all, as if nothing had happened."""
+        self._leaving = False
+        self._control.serve()
+        put_off, self._put_off = self._put_off, []
+        self._do(put_off)
+
+    def _snapshot(self) -> dict[str, Any]:
+        """
+        Write down all that a successor has to know.
+
+        Raises:
+            UpgradeRefused: There is to be no successor.
+        """
+        if self._stopping:
+            raise UpgradeRefused("the service is stopping")
+        table = Table()
+        return {
+            "format": FORMAT,
+            "protocol": messages.VERSION,
+            "version": self._version,
+            "left": self._loop.time(),
+            "fields": FIELDS,
+            "master": {
+                "keys": self._keys,
+                "hash_key": self._hash_key,
+                "started": self._started,
+                "serving": self._serving,
+                "failure": self._failure,
+                "upgrades": self._upgrades,
+            },
+            "listeners": [each.state(table) for each in self._listeners],
+            "control": self._control.state(table.own),
+            "supervisor": flatten(self._supervisor, without=Supervisor.SETTINGS),
+            "counters": flatten(self._counters),
+            "key_table": self._placement.keys.contents(),
+            "workers": [each.state(table) for each in self._workers.values()],
+            "dispatcher": self._dispatcher.state(table),
+            "peeker": self._peeker.state(table),
+            "refusals": self._refusals.state(table),
+            "descriptors": table.rows,
+        }
+
+    def _restore(self, past: Past) -> None:
+        """Know what our predecessor knew. Nothing is read, sent or started here."""
+        state = past.state
+        master = state["master"]
+        self._started = master["started"]
+        self._serving = master["serving"]
+        self._failure = master["failure"] and tuple(master["failure"])
+        self._upgrades = master["upgrades"] + 1
+        refill(self._supervisor, state["supervisor"])
+        refill(self._counters, state["counters"])
+        self._placement.keys.fill(Contents(*state["key_table"]))
+        for each in state["workers"]:
+            worker = Worker.restored(each, past)
+            self._workers[worker.id] = worker
+            self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
+        self._dispatcher.restore(state["dispatcher"], past, self._workers)
+        self._peeker.restore(state["peeker"], past)
+        self._refusals.restore(state["refusals"], past)
+        self._patient = [
+            (past.take(place), command)
+            for place, command in state["control"]["patient"]
+        ]
+        past.check()
+        if past.rehearsal:
+            past.leave()
+
+    def _go_on(self, past: Past) -> None:
+        """Begin to serve, after ``_restore``."""
+        held = len(self._peeker) + self._dispatcher.owned
+        away = self._loop.time() - past.state["left"]
+        logs.master.info(
+            "upgraded from %s to %s: away for %.0f ms, %d connections held",
+            past.state["version"],
+            self._version,
+            away * 1000,
+            held,
+        )
+        answer = {
+            "from": past.state["version"],
+            "to": self._version,
+            "away": round(away, 3),
+            "held": held,
+            "upgrades": self._upgrades,
+        }
+        for fd, command in self._patient:
+            told = self._wait_on() if command == "reload" else answer
+            self._control.resume(fd, command, told)
+        # What was on its way from one part to another when our predecessor left.
+        for spawn in self._supervisor.spawned():
+            worker = self._workers.get(spawn.worker)
+            if worker is None:
+                self._spawn(*astuple(spawn))
+            elif (
+                worker.phase is not messages.Phase.STARTING
+                and self._supervisor.state(worker.id) is WorkerState.STARTING
+            ):
+                self._on_ready(worker)
+        self._settle()
+        self._schedule()
+        self._past = None
+
+    def _wait_on(self) -> Mapping[str, Any] | Lines:
+        """Answer somebody who asked our predecessor for a reload."""
+        awaited = self._supervisor.next_reload
+        if awaited <= self._supervisor.generation:
+            return {"generation": self._supervisor.generation}
+        lines = self._reloads.watch(awaited)
+        if not self._supervisor.reloading:
+            why = "it ended while the master was upgraded, and the log says how"
+            self._reloads.failed(awaited, why, "")
+        return lines
+
     # What an operator asks
 
     def _answer(self, command: str) -> Mapping[str, Any] | Lines:
         if command == "reload":
             return self._reload_and_tell()
+        if command == "upgrade":
+            return self._attempts.watch()
         return self._status()
 
     def _reload_and_tell(self) -> Lines:
@@ -503,6 +685,7 @@ class Master:
             "version": self._version,
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started, 1),
+            "upgrades": self._upgrades,
             "target": settings.target,
             "listening": self._acceptor.names,
             "generation": self._supervisor.generation,

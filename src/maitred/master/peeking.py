@@ -17,7 +17,7 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Protocol
+from typing import Any, Protocol
 
 from maitred.routing import NEED_MORE, Match, NeedMore, NoMatch, Router, TlsRouter
 from maitred.routing.proxy_protocol import (
@@ -27,8 +27,9 @@ from maitred.routing.proxy_protocol import (
     sniff_proxy,
 )
 
-from .connection import Connection
+from .connection import Connection, restored
 from .counters import Counters
+from .past import Past, Table
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
@@ -98,6 +99,19 @@ class Peeker:
             return
         if len(self._waiting) >= self._most:
             self._shed()
+        self._wait(connection)
+
+    def state(self, table: Table) -> list[Any]:
+        """Write down who waits, for a successor."""
+        return [connection.state(table) for connection in self._waiting.values()]
+
+    def restore(self, state: list[Any], past: Past) -> None:
+        """Wait on for those who were written down as *state*."""
+        for each in state:
+            # What has come meanwhile is news to an epoll of our own.
+            self._wait(restored(each, past))
+
+    def _wait(self, connection: Connection) -> None:
         fd = connection.sock.fileno()
         self._waiting[fd] = connection
         self._epoll.register(fd, EVENTS)

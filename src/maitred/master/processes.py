@@ -1,5 +1,5 @@
 """
-Starting, signalling and reaping workers, and masters: the only file that does.
+Starting, signalling and reaping workers, masters, and rehearsals of an upgrade.
 
 Invariant: a signal reaches the process we started or, when that was reaped, nobody. A
 worker inherits what it is given here (its end of the channel, its scoreboard, keys that
@@ -10,22 +10,24 @@ end of the keeper's socketpair.
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from maitred.errors import SystemRefused
 
 from .inherited import FIRST
 from .notify import MANAGER
 from .parent import VARIABLE as KEEPER
+from .past import Past, Table
 
 OURS: Final = frozenset({*MANAGER, KEEPER})
-"What of the master's environment says who it answers to: it is for no worker."
+"What of the master's environment says who it answers to: it is for no child."
 LONGEST_STACK: Final = 64 * 1024
 NOT_STARTED: Final = 127
 "The exit code of a master that could not even be executed, as a shell has it."
@@ -39,6 +41,9 @@ class Process:
         command: Sequence[str],
         environment: dict[str, str],
         descriptors: Sequence[int],
+        *,
+        output: int | None = None,
+        seconds: int = 0,
     ) -> None:
         """
         Start *command*.
@@ -47,6 +52,9 @@ class Process:
             command: Program and arguments.
             environment: Added to ours.
             descriptors: Inherited under the same numbers; they stay the caller's.
+            output: Where it prints, if not where we do; likewise.
+            seconds: The kernel ends it after as many, also when we are dead by then;
+                0: never.
 
         Raises:
             SystemRefused: It could not be started.
@@ -56,7 +64,7 @@ class Process:
         try:
             # A process group of its own: the terminal's Ctrl-C is for the master,
             # who then drains the workers.
-            self._popen = subprocess.Popen(
+            popen = subprocess.Popen(
                 command,
                 env={
                     **{n: v for n, v in os.environ.items() if n not in OURS},
@@ -65,25 +73,52 @@ class Process:
                 },
                 pass_fds=(*descriptors, self._stack),
                 stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 process_group=0,
+                # An alarm survives exec (alarm(2)). This is one system call, which
+                # takes no lock that the thread of the log could have.
+                preexec_fn=(  # noqa: PLW1509
+                    functools.partial(signal.alarm, seconds) if seconds else None
+                ),
             )
         except OSError as exc:
             os.close(self._stack)
             raise SystemRefused(f"cannot start {command[0]}: {exc.strerror}") from exc
-        self.pid = self._popen.pid
+        self.pid = popen.pid
         try:
             # Readable when the process has ended (pidfd_open(2)); it cannot have been
             # reaped yet, so the number is its own.
             self.pidfd = os.pidfd_open(self.pid)
         except OSError as exc:
             # Nobody could supervise it.
-            self._popen.kill()
-            self._popen.wait()
+            popen.kill()
+            popen.wait()
             os.close(self._stack)
             raise SystemRefused(f"cannot watch {command[0]}: {exc.strerror}") from exc
+        # We reap it ourselves, as we do those we did not start: Popen may forget it.
+        popen.returncode = 0
         self._reaped = False
         self.stack = ""
         "Where its threads were when it was aborted or crashed, once it is reaped."
+
+    def state(self, table: Table) -> dict[str, Any]:
+        """Write down all there is to know, for a successor; its child it will be."""
+        return {
+            "pid": self.pid,
+            "pidfd": table.own(self.pidfd),
+            "stack": table.own(self._stack),
+        }
+
+    @classmethod
+    def restored(cls, state: dict[str, Any], past: Past) -> Process:
+        """Own the child that was written down as *state*."""
+        process = cls.__new__(cls)
+        process.pid, process.pidfd = state["pid"], past.take(state["pidfd"])
+        process._stack = past.take(state["stack"])  # noqa: SLF001 - it is one of us
+        process._reaped = False  # noqa: SLF001 - likewise
+        process.stack = ""
+        return process
 
     def stop(self) -> None:
         """Ask it to leave (TERM)."""
@@ -108,12 +143,14 @@ class Process:
         Returns:
             The exit code; -N if signal N ended it.
         """
-        code = self._popen.wait()
+        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         self._reaped = True
         os.close(self.pidfd)
         self.stack = os.pread(self._stack, LONGEST_STACK, 0).decode(errors="replace")
         os.close(self._stack)
-        return code
+        assert result is not None  # only with WNOHANG
+        exited = result.si_code == os.CLD_EXITED
+        return result.si_status if exited else -result.si_status
 
 
 def how_it_ended(code: int) -> str:

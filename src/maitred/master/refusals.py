@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Final
+from typing import Any, Final
 
 from maitred.routing.refusal import alert, answer
 
-from .connection import Connection
+from .connection import Connection, restored
 from .counters import Counters
+from .past import Past, Table
 
 LINGER: Final = 2.0
 "Seconds a client has to read its answer while it still sends."
@@ -69,10 +70,22 @@ class Refusals:
         if self._drained(connection) or len(self._lingering) >= self._most:
             connection.close()
             return
+        self._linger(connection)
+
+    def state(self, table: Table) -> list[Any]:
+        """Write down who lingers, for a successor."""
+        return [connection.state(table) for connection in self._lingering]
+
+    def restore(self, state: list[Any], past: Past) -> None:
+        """Let those linger on who were written down as *state*."""
+        for each in state:
+            self._linger(restored(each, past))
+
+    def _linger(self, connection: Connection) -> None:
         self._lingering[connection] = self._loop.call_later(
             LINGER, self._end, connection
         )
-        self._loop.add_reader(sock.fileno(), self._on_readable, connection)
+        self._loop.add_reader(connection.sock.fileno(), self._on_readable, connection)
 
     def close(self) -> None:
         """Close everything that lingers."""

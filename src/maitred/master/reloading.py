@@ -8,7 +8,7 @@ they asked, or why there will be none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 from maitred.errors import CommandFailed
@@ -49,9 +49,7 @@ class Reloads:
         for told in self._askers:
             told.put_nowait(CommandFailed(f"reload failed: {why}"))
 
-    async def watch(
-        self, generation: int, *reports: str
-    ) -> AsyncGenerator[dict[str, Any]]:
+    def watch(self, generation: int, *reports: str) -> AsyncGenerator[dict[str, Any]]:
         """
         Give the lines for somebody who waits for *generation*, *reports* first.
 
@@ -59,7 +57,13 @@ class Reloads:
             CommandFailed: It will not serve; what served before serves on.
         """
         told: asyncio.Queue[Told] = asyncio.Queue()
+        # From now on, and not only when the first line is asked for.
         self._askers[told] = generation
+        return self._lines(told, reports)
+
+    async def _lines(
+        self, told: asyncio.Queue[Told], reports: Sequence[str]
+    ) -> AsyncGenerator[dict[str, Any]]:
         try:
             for report in reports:
                 yield {"progress": report}

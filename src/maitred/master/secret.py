@@ -2,7 +2,8 @@
 The keys with which slots are sealed: read or made here, and lent to workers.
 
 They are in this process, in the file that the operator keeps, and in an anonymous file
-that a worker inherits, reads and closes; in no argument, environment or log.
+that a worker inherits, reads and closes; at an upgrade, in one for the new program
+(past.py); in no argument, environment or log.
 
 Invariant: a key file that others could have read or written is refused.
 """

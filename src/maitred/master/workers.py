@@ -8,6 +8,7 @@ breaks the protocol is ended, alone.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -33,7 +34,8 @@ from maitred.wire.messages import (
 )
 from maitred.wire.scoreboard import ENTRIES, Scoreboard
 
-from .connection import Connection
+from .connection import Connection, restored
+from .past import Past, Table
 from .processes import Process
 from .secret import lend
 
@@ -50,6 +52,12 @@ can hold (278 with Linux's default buffer), so one round hears all that was said
 FEW: Final = 32
 "Copies that are looked at when one has to go."
 
+PLAIN: Final = (
+    *("id", "slot", "generation", "handed_over", "failure", "cut", "silent"),
+    *("copies", "marks", "_free_marks", "_unused_mark"),
+)
+"What a successor is told of a worker as it is; the rest is told in ``state``."
+
 PYTHON_WORKER: Final = (sys.executable, "-P", "-m", "maitred.worker")
 
 
@@ -61,25 +69,28 @@ class Worker:
         number: int,
         slot: int,
         generation: int,
-        command: Sequence[str],
-        keys: dict[str, bytes] | None = None,
+        channel: Channel,
+        board: int,
+        process: Process,
     ) -> None:
         """
-        Start *command* as a worker.
+        Own one worker.
 
         Args:
             number: The worker's id, unique in this master.
             slot: The slot it fills or will fill.
             generation: The reload it was born in.
-            command: Program and arguments.
-            keys: Those that seal slots, if any are sealed.
-
-        Raises:
-            SystemRefused: It could not be started.
+            channel: Our end of its channel.
+            board: The descriptor of its scoreboard.
+            process: Its process.
         """
         self.id = number
         self.slot = slot
         self.generation = generation
+        self.channel = channel
+        self.process = process
+        self.board = Scoreboard(board)
+        self._board_fd = board
         self.phase = Phase.STARTING
         # Placed here and not yet sent; sent and not yet answered.
         self.outbox: deque[Connection] = deque()
@@ -104,32 +115,102 @@ class Worker:
         self.cut = 0
         # Nothing more is heard from it: it closed its end, or broke the protocol.
         self.silent = False
-        self.channel, theirs = Channel.pair(sends=FROM_MASTER, receives=FROM_WORKER)
-        board = Scoreboard.create()
-        lent: dict[str, int] = {}
-        try:
+
+    @classmethod
+    def start(
+        cls,
+        number: int,
+        slot: int,
+        generation: int,
+        command: Sequence[str],
+        keys: dict[str, bytes] | None = None,
+    ) -> Worker:
+        """
+        Start *command* as a worker.
+
+        Args:
+            number: The worker's id, unique in this master.
+            slot: The slot it fills or will fill.
+            generation: The reload it was born in.
+            command: Program and arguments.
+            keys: Those that seal slots, if any are sealed.
+
+        Raises:
+            SystemRefused: It could not be started.
+        """
+        with contextlib.ExitStack() as on_error, contextlib.ExitStack() as lent:
+            ours, theirs = Channel.pair(sends=FROM_MASTER, receives=FROM_WORKER)
+            on_error.callback(ours.close)
+            lent.callback(theirs.close)
+            board = Scoreboard.create()
+            on_error.callback(os.close, board)
+            inherited = {
+                "MAITRED_CHANNEL": theirs.fileno(),
+                "MAITRED_SCOREBOARD": board,
+            }
             if keys:
-                lent["MAITRED_SECRET"] = lend(keys)
-            self.board = Scoreboard(board)
-            self.process = Process(
+                inherited["MAITRED_SECRET"] = secret = lend(keys)
+                lent.callback(os.close, secret)
+            process = Process(
                 command,
                 {
-                    "MAITRED_CHANNEL": str(theirs.fileno()),
-                    "MAITRED_SCOREBOARD": str(board),
                     "MAITRED_SLOT": str(slot),
                     "MAITRED_GENERATION": str(generation),
-                    **{name: str(fd) for name, fd in lent.items()},
+                    **{name: str(fd) for name, fd in inherited.items()},
                 },
-                (theirs.fileno(), board, *lent.values()),
+                tuple(inherited.values()),
             )
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(board)
-            for fd in lent.values():
-                os.close(fd)
+            worker = cls(number, slot, generation, ours, board, process)
+            on_error.pop_all()
+        return worker
+
+    def state(self, table: Table) -> dict[str, Any]:
+        """Write down all there is to know, for a successor."""
+        return {
+            **{name: getattr(self, name) for name in PLAIN},
+            "channel": table.own(self.channel.fileno()),
+            "board": table.own(self._board_fd),
+            "process": self.process.state(table),
+            "phase": self.phase.value,
+            "granted": [
+                [id_, copy and copy.state(table)] for id_, copy in self.granted.items()
+            ],
+            "revoked": list(self.revoked),
+            "answers": [list(answer) for answer in self.answers],
+            "farewell": self.farewell and _written(self.farewell),
+            "outbox": [each.state(table) for each in self.outbox],
+            "in_flight": [each.state(table) for each in self.in_flight.values()],
+        }
+
+    @classmethod
+    def restored(cls, state: dict[str, Any], past: Past) -> Worker:
+        """Own the worker that was written down as *state*."""
+        worker = cls(
+            state["id"],
+            state["slot"],
+            state["generation"],
+            Channel(
+                socket.socket(fileno=past.take(state["channel"])),
+                sends=FROM_MASTER,
+                receives=FROM_WORKER,
+            ),
+            past.take(state["board"]),
+            Process.restored(state["process"], past),
+        )
+        for name in PLAIN:
+            setattr(worker, name, state[name])
+        worker.phase = Phase(state["phase"])
+        worker.granted.update(
+            (id_, copy and restored(copy, past)) for id_, copy in state["granted"]
+        )
+        worker.revoked.extend(state["revoked"])
+        worker.answers.extend(Answer(*fields) for fields in state["answers"])
+        worker.farewell = state["farewell"] and _read(state["farewell"])
+        worker.outbox.extend(restored(each, past) for each in state["outbox"])
+        for each in state["in_flight"]:
+            connection = restored(each, past)
+            worker.in_flight[connection.id] = connection
+        return worker
 
     def send_outbox(self) -> bool:
         """
@@ -315,8 +396,8 @@ class Worker:
     def close(self) -> None:
         """Close our end of the channel and unmap the scoreboard."""
         self.channel.close()
-        if hasattr(self, "board"):
-            self.board.close()
+        self.board.close()
+        os.close(self._board_fd)
 
 
 def handoff(connection: Connection) -> Handoff:
@@ -333,3 +414,15 @@ def handoff(connection: Connection) -> Handoff:
         connection.mark,
         int(connection.idle),
     )
+
+
+def _written(message: Any) -> list[Any]:
+    """Write down *message*, one of ours without a descriptor."""
+    (number,) = (n for n, kind in FROM_MASTER.items() if kind is type(message))
+    return [number, *message]
+
+
+def _read(written: list[Any]) -> Any:
+    """Give the message that was *written*."""
+    number, *values = written
+    return FROM_MASTER[number](*values)

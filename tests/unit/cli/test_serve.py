@@ -83,7 +83,8 @@ def settings(monkeypatch):
         made = []
 
         class Master:
-            def __init__(self, settings):
+            def __init__(self, settings, past):
+                assert past is None
                 made.append(settings)
 
             async def run(self):
@@ -118,6 +119,7 @@ def test_options_reach_the_settings(settings):
         *("--key-ttl", "4", "--head-timeout", "5", "--head-limit", "6"),
         *("--max-waiting", "7", "--wait-timeout", "8", "--ready-timeout", "9"),
         *("--drain-timeout", "10", "--grace-period", "11.5"),
+        *("--upgrade-timeout", "13"),
         *("--timeout-keep-alive", "12", "--proxy-protocol", "required"),
         *("--proxy-trust", "10.0.0.0/8", "--proxy-trust", "::1"),
         *("--forwarded-allow-ips", "10.0.0.1"),
@@ -145,6 +147,7 @@ def test_options_reach_the_settings(settings):
         ready_timeout=9.0,
         drain_timeout=10.0,
         grace_period=11.5,
+        upgrade_timeout=13.0,
         timeout_keep_alive=12.0,
         proxy_protocol="required",
         proxy_trust=("10.0.0.0/8", "::1"),

@@ -17,7 +17,7 @@ def test_command_is_read_as_it_was_encoded(command):
 def test_every_command_is_described():
     """The documentation is made from the table."""
     assert all(command.about for command in COMMANDS.values())
-    assert list(COMMANDS) == ["status", "reload"]
+    assert list(COMMANDS) == ["status", "reload", "upgrade"]
 
 
 def test_encoding_is_one_line():
@@ -54,7 +54,8 @@ def test_unknown_command_is_refused(request_, named):
     """The answer says what would be understood."""
     with pytest.raises(UsageError) as refusal:
         read_request(json.dumps(request_).encode())
-    assert str(refusal.value) == f"unknown command {named}; known are: status, reload"
+    known = "status, reload, upgrade"
+    assert str(refusal.value) == f"unknown command {named}; known are: {known}"
 
 
 @pytest.mark.parametrize("command", [[], {}, ["status"]])

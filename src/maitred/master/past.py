@@ -1,0 +1,128 @@
+"""
+What one program leaves to the next in the same process.
+
+The descriptors are in a table, and state names each by its place there: in a rehearsal
+the connections of clients are played by stand-ins, because a copy of the real one would
+keep its client from learning that a worker closed it.
+
+Invariant: every descriptor of the table finds one owner, and is close-on-exec before
+anything is started.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from enum import StrEnum
+from typing import Any, Final, NoReturn
+
+from maitred.errors import UsageError
+from maitred.wire.messages import VERSION
+
+from . import plain
+
+FORMAT: Final = 1
+"Of the snapshot. Raise it when a successor of the same number could not read it."
+VARIABLE: Final = "MAITRED_SUCCESSION"
+"In the environment: the descriptor of the snapshot, and what it is for."
+REHEARSAL: Final = "rehearsal"
+TAKEOVER: Final = "takeover"
+
+
+class Kind(StrEnum):
+    """Whose a descriptor of the table is."""
+
+    OWN = "own"
+    CLIENT = "client"
+
+
+class Table:
+    """The descriptors that a snapshot speaks of; they stay their owners'."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.rows: list[tuple[int, Kind]] = []
+
+    def own(self, fd: int) -> int:
+        """Note *fd*, which is the master's own; give its place."""
+        return self._note(fd, Kind.OWN)
+
+    def client(self, fd: int) -> int:
+        """Note *fd*, the connection of a client; give its place."""
+        return self._note(fd, Kind.CLIENT)
+
+    def _note(self, fd: int, kind: Kind) -> int:
+        if fd < 0:
+            raise ValueError("a closed descriptor cannot be left to a successor")
+        self.rows.append((fd, kind))
+        return len(self.rows) - 1
+
+
+class Past:
+    """What a predecessor left: its state, and descriptors that await their owners."""
+
+    def __init__(self, snapshot: dict[str, Any], *, rehearsal: bool) -> None:
+        """
+        Own what *snapshot* speaks of.
+
+        Raises:
+            UsageError: It is from a master that we cannot succeed.
+        """
+        for what, ours in (("format", FORMAT), ("protocol", VERSION)):
+            if snapshot[what] != ours:
+                raise UsageError(
+                    f"the new code speaks {what} {ours}, the running master"
+                    f" {snapshot[what]}; restart it instead"
+                )
+        self.state: dict[str, Any] = snapshot
+        self.rehearsal = rehearsal
+        self._rows: list[tuple[int, str]] = [
+            (fd, kind) for fd, kind in snapshot["descriptors"]
+        ]
+        self._left = set(range(len(self._rows)))
+        if not rehearsal:
+            for fd, _ in self._rows:
+                os.set_inheritable(fd, False)
+
+    def take(self, place: int) -> int:
+        """Give the descriptor at *place* of the table to the caller, once."""
+        self._left.remove(place)
+        fd, kind = self._rows[place]
+        if self.rehearsal and kind == Kind.CLIENT:
+            return socket.socket(socket.AF_UNIX).detach()
+        return fd
+
+    def check(self) -> None:
+        """
+        See that everything found its owner.
+
+        Raises:
+            UsageError: Something did not.
+        """
+        if self._left:
+            raise UsageError(
+                f"{len(self._left)} of {len(self._rows)} descriptors found no owner"
+            )
+
+    def leave(self) -> NoReturn:
+        """End the rehearsal well, before the loop turns: what we have are copies."""
+        os._exit(0)
+
+
+def arrive() -> Past | None:
+    """
+    Give what a predecessor left to this process, if it has one.
+
+    Raises:
+        UsageError: It is from a master that we cannot succeed.
+    """
+    said = os.environ.pop(VARIABLE, None)
+    if said is None:
+        return None
+    number, _, mode = said.partition(":")
+    try:
+        with open(int(number), "rb") as text:
+            snapshot = plain.read(text.read())
+    except (ValueError, OSError) as exc:
+        raise UsageError(f"{VARIABLE}={said} names no snapshot ({exc})") from exc
+    return Past(snapshot, rehearsal=mode == REHEARSAL)

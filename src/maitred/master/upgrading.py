@@ -1,0 +1,96 @@
+"""
+The attempts to become the program that is on disk now, and who waits for one.
+
+Invariant: one attempt at a time. It ends in another program, or in ``UpgradeRefused``
+and a master that is as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Final, NoReturn
+
+from maitred import logs
+from maitred.errors import UpgradeRefused
+
+from .succession import rehearse, take_over
+
+PULSE: Final = 3.0
+"Seconds after which an asker is told, with an empty line, that we are still there."
+
+
+class Upgrades:
+    """Tries, on demand."""
+
+    def __init__(
+        self,
+        write: Callable[[], dict[str, Any]],
+        *,
+        seconds: float,
+        given_up: asyncio.Future[None],
+        settle_down: Callable[[], Awaitable[None]],
+        serve_on: Callable[[], None],
+    ) -> None:
+        """
+        Try nothing yet.
+
+        Args:
+            write: Writes the snapshot.
+            seconds: What the new code has to show that it can take over.
+            given_up: Done when there is to be no upgrade any more.
+            settle_down: Called before the end: it begins nothing new from then on.
+            serve_on: Called when that was not the end.
+        """
+        self._write = write
+        self._seconds = seconds
+        self._given_up = given_up
+        self._settle_down = settle_down
+        self._serve_on = serve_on
+        self._under_way = False
+        self._attempts: set[asyncio.Task[UpgradeRefused]] = set()
+
+    def begin(self) -> asyncio.Task[UpgradeRefused]:
+        """Try; the task has a result only if it was in vain."""
+        attempt = asyncio.get_running_loop().create_task(self._attempt())
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+        return attempt
+
+    async def watch(self) -> AsyncGenerator[dict[str, Any]]:
+        """
+        Try; give the lines for the one who asked, unless a successor does.
+
+        Raises:
+            UpgradeRefused: We stay who we are.
+        """
+        attempt = self.begin()
+        while not attempt.done():
+            await asyncio.wait({attempt}, timeout=PULSE)
+            yield {}
+        raise attempt.result()
+
+    async def _attempt(self) -> UpgradeRefused:
+        try:
+            if self._under_way:
+                raise UpgradeRefused("another upgrade is under way")
+            self._under_way = True
+            try:
+                logs.master.info("upgrade: the new code rehearses")
+                await rehearse(self._write(), self._seconds, self._given_up)
+                await self._leave()
+            finally:
+                self._under_way = False
+        except UpgradeRefused as exc:
+            if exc.traceback:
+                logs.say(exc.traceback + "\n")
+            logs.master.warning("%s", exc)
+            return exc
+
+    async def _leave(self) -> NoReturn:
+        try:
+            await self._settle_down()
+            await take_over(self._write)
+        except UpgradeRefused:
+            self._serve_on()
+            raise
