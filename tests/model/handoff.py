@@ -1,0 +1,449 @@
+"""
+The hand-off as a model: a master, two slots, one connection, a crash anywhere.
+
+Every step is what one process does between two moments at which it can be killed. A
+worker that is stopped, or slow, is one that takes no step for a while; so orders in
+which the others go on without it are explored as well. There is no time: a deadline
+is a step that is possible.
+
+The bytes of the connection are counted in parts. Request k is the parts from
+k * ``Case.parts`` on; ``sent`` and ``read`` are positions in that stream, as the
+kernel counts them. The parts ``low``..``high`` were read, and nobody has begun them.
+
+RULES are the rules of the hand-off. ``Case.omit`` leaves some out: a test shows that
+each is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from model.exploring import Result, Step, explore
+
+RULES = {
+    "keep a copy until TAKEN": "the master's copy goes when the message is sent",
+    "fence": "the master acts when it has sent KILL, not when the worker is dead",
+    "hear the dead": "the channel of a dead worker is not read to its end",
+    "look if untouched": "what was in flight at a death is taken for untouched",
+    "READING first": "the mark says READING after the read",
+    "journal": "what was read and not begun is in the worker's own memory only",
+    "STARTED first": "the mark says STARTED after the application has started",
+    "ANSWERING first": "the mark says ANSWERING after the first byte of the answer",
+    "IDLE last": "the mark says IDLE before the last byte of the answer left",
+    "give back all": "a returned connection comes without the bytes read from it",
+    "say CLOSED": "a worker closes its descriptor and does not say so",
+}
+
+
+class Case(NamedTuple):
+    """What is explored."""
+
+    owners: tuple[int, ...] = (0, 1)
+    "The slot that each request of the connection belongs to."
+    parts: int = 2
+    "Pieces in which a request comes."
+    crashes: int = 1
+    drains: int = 0
+    kept: bool = True
+    "Whether the master keeps its copy past TAKEN; without, nothing is marked."
+    budget: int = 4
+    leaves: bool = False
+    "Whether the client may leave at any time."
+    sudden: bool = False
+    "Ask more than is promised: a mark is as quick as what it marks."
+    omit: frozenset[str] = frozenset()
+
+
+class Visit(NamedTuple):
+    """What a worker has of the connection, in memory of its own."""
+
+    key: int  # the request that it was handed over for; -1: none
+    low: int
+    high: int  # it has read the parts low..high and not begun with them
+    step: str | int  # before a request, or how far in ORDER
+
+
+class Worker(NamedTuple):
+    """One process, and its channel and scoreboard, which outlive it."""
+
+    life: str = (
+        "up"  # up, dying: KILL was sent, dead, parted: the master is done with it
+    )
+    leaving: bool = False  # the master hands it nothing more
+    inbox: tuple[tuple[str, int, int, int], ...] = ()
+    outbox: tuple[tuple[str, int, int], ...] = ()
+    visit: Visit | None = None
+    mark: tuple[str, int] = ("FRESH", 0)
+    draining: bool = False
+
+
+class State(NamedTuple):
+    """Everything."""
+
+    workers: tuple[Worker, ...]
+    started: tuple[int, ...]
+    crashes: int
+    drains: int
+    sent: int = 0
+    read: int = 0
+    left: bool = False  # the client has
+    shut: bool = False  # by a worker: the client sees the end, whoever has a copy
+    done: int = 0  # answers that the client has whole
+    half: bool = False  # it has the beginning of the next
+    end: int = 0  # 502 or 503 by the master, after which it closes
+    place: str = "own"  # what the master knows: own, flight, granted, given, over
+    copy: bool = True  # it has a descriptor
+    at: int = -1  # the worker it has handed it to
+    low: int = 0  # it has the parts low..high, which were read and not begun
+    high: int = 0
+    idle: bool = False
+    tries: int = 0
+    excused: bool = False  # it was in the hands of a worker that crashed
+    bad: str = ""  # noted by a step: what must never happen
+
+
+ALIVE = ("up", "dying")
+ORDER = (
+    "marks STARTED",
+    "starts the application",
+    "marks ANSWERING",
+    "writes half",
+    "writes the rest",
+    "marks what is left",
+)
+"What a worker does with a request that it has read whole."
+MARKED = {"marks STARTED": ("STARTED", 0), "marks ANSWERING": ("ANSWERING", 0)}
+SWAPS = {"STARTED first": 0, "ANSWERING first": 2, "IDLE last": 4}
+"Where in ORDER two things change places if the rule is left out."
+Way = tuple[str, State, dict[str, Any]]
+Ways = Iterator[Way]
+"What a worker may do next: what that is called, what is then, and what of it changes."
+
+
+def holders(s: State) -> int:
+    """Count the descriptors of the connection, those in messages included."""
+    return s.copy + sum(
+        (w.visit is not None and w.life in ALIVE)
+        + sum(m[0] == "HANDOFF" for m in w.inbox)
+        + sum(m[0] == "RETURN" for m in w.outbox)
+        for w in s.workers
+    )
+
+
+def owners(s: State) -> int:
+    """Count who would serve or place the connection; in a message it is the message."""
+    return (s.place == "own") + holders(s) - s.copy
+
+
+def over(s: State) -> bool:
+    """Say whether the client sees the end of the connection."""
+    return s.shut or not holders(s)
+
+
+class Handoff:
+    """The model of one case."""
+
+    def __init__(self, case: Case) -> None:
+        """Model *case*."""
+        assert case.omit <= RULES.keys()
+        self.case = case
+        order = list(ORDER)
+        for rule in case.omit & SWAPS.keys():
+            at = SWAPS[rule]
+            order[at : at + 2] = reversed(order[at : at + 2])
+        self.order = order
+
+    def explore(self) -> Result:
+        """Look at every state."""
+        case = self.case
+        start = State(
+            (Worker(),) * 4, (0,) * len(case.owners), case.crashes, case.drains
+        )
+        return explore(start, self.steps, self.wrong, self.wrong_at_rest)
+
+    def keeps(self, rule: str) -> bool:
+        """Say whether *rule* holds in this case."""
+        return rule not in self.case.omit
+
+    # What is asked
+
+    def wrong(self, s: State) -> str:
+        """Say what must not be, ever."""
+        if s.bad:
+            return s.bad
+        if owners(s) > 1:
+            return "two owners"
+        if max(s.started) > 1:
+            return "a request was started twice"
+        return ""
+
+    def wrong_at_rest(self, s: State) -> str:
+        """Say what must not be in the end."""
+        case = self.case
+        if (s.left or over(s)) and holders(s):
+            return "a descriptor is left"
+        open_requests = s.sent // case.parts > s.done
+        if s.left or not open_requests or s.end == 503:
+            return ""
+        if not over(s):
+            return "a request waits for ever"
+        return "" if s.excused else "a request that nobody had begun is lost"
+
+    # What can happen
+
+    def steps(self, s: State) -> Iterator[Step]:
+        """Give every step out of *s*."""
+        case = self.case
+        if not s.left and not over(s):
+            if s.sent < len(case.owners) * case.parts:
+                yield Step("client sends a part", False, s._replace(sent=s.sent + 1))
+            if case.leaves:
+                yield Step("client leaves", False, s._replace(left=True))
+        if s.place == "own":
+            yield from self.placing(s)
+        for n, w in enumerate(s.workers):
+            if w.life in ALIVE:
+                yield from self.working(s, n, w)
+            yield from self.ending(s, n, w)
+            if w.outbox and w.life != "parted":
+                after = self.heard(put(s, n, outbox=w.outbox[1:]), *w.outbox[0])
+                yield Step(f"master hears {w.outbox[0][0]} of {n}", True, after)
+
+    def ending(self, s: State, n: int, w: Worker) -> Iterator[Step]:
+        """Give the ways in which worker *n* may come nearer to its end."""
+        if w.life in ALIVE and s.crashes:
+            yield Step(f"worker {n} is killed", False, self.died(s, n))
+        if w.life == "up" and s.crashes and s.at == n:
+            after = put(s._replace(crashes=s.crashes - 1), n, life="dying")
+            yield Step(f"master sends KILL to {n}", False, after)
+        if w.life == "dying":
+            yield Step(f"worker {n} dies", True, self.died(s, n, cost=0))
+        if w.life == "dead" or (w.life == "dying" and not self.keeps("fence")):
+            yield Step(f"master parts with {n}", True, self.parted(s, n))
+        if w.life == "up" and not w.leaving and s.drains and n < 2:
+            inbox = (*w.inbox, ("DRAIN", 0, 0, 0))
+            after = put(s._replace(drains=s.drains - 1), n, inbox=inbox, leaving=True)
+            yield Step(f"master says DRAIN to {n}", False, after)
+
+    # The master
+
+    def placing(self, s: State) -> Iterator[Step]:
+        """Give what the master can do with a connection that it owns."""
+        if s.left:
+            yield Step("master sees that the client left", True, gone(s))
+            return
+        silent = s.low == s.sent
+        if silent and not s.idle:
+            return  # it peeks
+        key = -1 if silent else s.low // self.case.parts
+        # A slot is filled by its second worker once the first is leaving or dead.
+        able = [
+            n
+            for n, w in enumerate(s.workers)
+            if w.life in ALIVE and not w.leaving and (n < 2 or s.workers[n - 2].leaving)
+        ]
+        home = [n for n in able if key >= 0 and n % 2 == self.case.owners[key]]
+        for n in home or able:
+            inbox = (*s.workers[n].inbox, ("HANDOFF", s.low, s.high, key))
+            after = put(s, n, inbox=inbox, mark=("FRESH", s.read))
+            after = after._replace(place="flight", at=n)
+            if not self.keeps("keep a copy until TAKEN"):
+                after = after._replace(copy=False)
+            yield Step(f"master hands over to {n}", True, after)
+        if not able:
+            yield Step("master finds nobody", True, gone(s, 0 if silent else 503))
+
+    def heard(self, s: State, name: str, low: int, high: int) -> State:
+        """Do what a message asks for."""
+        if name == "TAKEN":
+            if self.case.kept:
+                return s._replace(place="granted")
+            return s._replace(place="given", copy=False)
+        if name == "CLOSED":
+            return gone(s)
+        if name == "RETURN":
+            return own(s, low, high, idle=low == high)
+        return self.again(own(s, s.low, s.high, idle=s.idle))  # REFUSED
+
+    def again(self, s: State) -> State:
+        """Count a hand-over that was in vain."""
+        s = s._replace(tries=s.tries + (not s.idle))
+        if s.tries >= self.case.budget:
+            return gone(s, 503)
+        return s
+
+    def parted(self, s: State, n: int) -> State:
+        """Do what can be done with what a dead worker had."""
+        if self.keeps("hear the dead"):
+            for message in s.workers[n].outbox:
+                s = self.heard(s, *message)
+        dead = s.workers[n].life == "dead"
+        s = put(s, n, outbox=(), life="parted" if dead else "dying", leaving=True)
+        if s.at != n or s.place not in {"flight", "granted", "given"}:
+            return s
+        if not s.copy:
+            return gone(s)
+        stage, start = s.workers[n].mark if self.case.kept else ("FRESH", s.high)
+        low, high = s.low, s.high
+        if stage == "STARTED":
+            return gone(s, 502)
+        if stage == "ANSWERING":
+            return gone(s)
+        if stage == "READING":
+            low, high = (start, s.read) if self.keeps("journal") else (s.read, s.read)
+        elif s.read != start and self.keeps("look if untouched"):
+            return gone(s)
+        elif stage == "IDLE":
+            low = high = start
+        idle = stage == "IDLE" or (stage == "FRESH" and s.idle)
+        return self.again(own(s, low, high, idle=idle))
+
+    # A worker
+
+    def died(self, s: State, n: int, cost: int = 1) -> State:
+        """End a process: the kernel closes what it had, and what it was sent."""
+        visit = s.workers[n].visit
+        if visit is not None:
+            if not self.case.kept:
+                excused = visit.step != "new"
+            else:
+                excused = isinstance(visit.step, int)
+                if self.case.sudden:
+                    request = visit.low // self.case.parts - 1
+                    excused = excused and s.done <= request < sum(s.started)
+            s = s._replace(excused=s.excused or excused)
+        s = s._replace(crashes=s.crashes - cost)
+        return put(s, n, life="dead", visit=None, inbox=())
+
+    def working(self, s: State, n: int, w: Worker) -> Iterator[Step]:
+        """Give what worker *n* can do."""
+        if w.inbox:
+            (name, low, high, key), rest = w.inbox[0], w.inbox[1:]
+            if name == "DRAIN":
+                after = put(s, n, inbox=rest, draining=True)
+            elif w.draining:
+                after = put(s, n, inbox=rest, outbox=(*w.outbox, ("REFUSED", 0, 0)))
+            else:
+                after = put(s, n, inbox=rest, visit=Visit(key, low, high, "new"))
+            yield Step(f"worker {n} hears {name}", True, after)
+        elif w.draining and w.visit is None:
+            yield Step(f"worker {n} leaves", True, self.died(s, n, cost=0))
+        if w.visit is not None:
+            yield from self.serving(s, n, w, w.visit)
+
+    def serving(self, s: State, n: int, w: Worker, v: Visit) -> Iterator[Step]:
+        """Give what worker *n* can do with the connection."""
+        if s.left and v.step not in {"new", "heard"}:
+            said = (("CLOSED", 0, 0),) if self.keeps("say CLOSED") else ()
+            fields = {
+                "visit": None,
+                "mark": ("ANSWERING", 0),
+                "outbox": w.outbox + said,
+            }
+            after = put(s._replace(shut=True), n, **fields)
+            yield Step(f"worker {n} closes: the client left", True, after)
+            return
+        if v.low % self.case.parts or v.high != s.read:
+            bad = s._replace(bad="bytes of a request are missing")
+            yield Step(f"worker {n} serves", True, bad)
+            return
+        if isinstance(v.step, int):
+            ways = self.serving_request(s, w, v)
+        elif v.step in {"new", "heard"}:
+            ways = self.taking(s, w, v)
+        else:
+            ways = self.reading(s, n, w, v)
+        for what, after, fields in ways:
+            yield Step(f"worker {n} {what}", True, put(after, n, **fields))
+
+    def taking(self, s: State, w: Worker, v: Visit) -> Ways:
+        """Say TAKEN: at once where there is a mark, else after the first read."""
+        taken = {"outbox": (*w.outbox, ("TAKEN", 0, 0))}
+        waits, has_read = s.read < s.sent, v.high > v.low
+        if v.step == "heard" or (has_read and self.case.kept):
+            fields = {"visit": v._replace(step="reading"), "mark": ("READING", v.low)}
+            yield "says TAKEN", s, fields | taken
+        elif self.case.kept or (s.idle and not has_read):
+            yield "says TAKEN", s, {"visit": v._replace(step="between")} | taken
+        elif waits or has_read or s.left:
+            after = s._replace(read=s.read + waits)
+            yield "reads", after, {"visit": v._replace(step="heard", high=after.read)}
+
+    def reading(self, s: State, n: int, w: Worker, v: Visit) -> Ways:
+        """Read the next request and begin it, or give the connection back."""
+        size = self.case.parts
+        request = v.low // size
+        waits, has_read = s.read < s.sent, v.high > v.low
+        read = s._replace(read=s.read + waits)
+        more = v._replace(high=read.read)
+        marked = {"visit": v._replace(step="reading"), "mark": ("READING", v.low)}
+        elsewhere = has_read and n % 2 != self.case.owners[request] and v.key != request
+        if v.step == "late":
+            yield "marks READING", s, marked
+        elif w.draining or elsewhere:
+            low = v.low if self.keeps("give back all") else v.high
+            outbox = (*w.outbox, ("RETURN", low, v.high))
+            yield "gives back", s, {"visit": None, "outbox": outbox}
+        elif v.high >= v.low + size:
+            yield self.act(s, w, v._replace(step=0, low=v.low + size))
+        elif waits and v.step == "reading":
+            yield "reads", read, {"visit": more}
+        elif waits and self.keeps("READING first"):
+            yield "marks READING", s, marked
+        elif waits:
+            yield "reads", read, {"visit": more._replace(step="late")}
+
+    def serving_request(self, s: State, w: Worker, v: Visit) -> Ways:
+        """Go on with a request that was begun."""
+        yield self.act(s, w, v)
+        if s.read < s.sent and self.order[v.step] == "marks ANSWERING":
+            more = v._replace(high=v.high + 1)
+            yield "reads on", s._replace(read=s.read + 1), {"visit": more}
+
+    def act(self, s: State, w: Worker, v: Visit) -> Way:
+        """Do the next thing of ORDER."""
+        what = self.order[v.step]
+        rest = ("READING" if v.high > v.low else "IDLE", v.low)
+        request = v.low // self.case.parts - 1
+        after, mark, step = s, w.mark, v.step + 1
+        if what == "starts the application":
+            after = s._replace(
+                started=(
+                    *s.started[:request],
+                    s.started[request] + 1,
+                    *s.started[request + 1 :],
+                )
+            )
+        elif what == "writes half":
+            after = s._replace(half=True, bad="two answers in one" if s.half else "")
+        elif what == "writes the rest":
+            after = s._replace(
+                half=False,
+                done=s.done + 1,
+                bad="" if s.done == request else "an answer to another request",
+            )
+        else:
+            mark = MARKED.get(what, rest)
+        if step == len(ORDER):
+            v, step = v._replace(key=-1), "reading" if v.high > v.low else "between"
+        return what, after, {"visit": v._replace(step=step), "mark": mark}
+
+
+def put(s: State, n: int, **fields: Any) -> State:
+    """Change worker *n*."""
+    workers = list(s.workers)
+    workers[n] = workers[n]._replace(**fields)
+    return s._replace(workers=tuple(workers))
+
+
+def own(s: State, low: int, high: int, *, idle: bool) -> State:
+    """Let the master own the connection again, with parts low..high read already."""
+    fields = {"place": "own", "copy": True, "at": -1}
+    return s._replace(**fields, low=low, high=high, idle=idle)
+
+
+def gone(s: State, status: int = 0) -> State:
+    """Let the master part with the connection, after it answered with *status*."""
+    bad = "two answers in one" if status and s.half else s.bad
+    return s._replace(place="over", copy=False, at=-1, end=status, bad=bad)

@@ -1,0 +1,86 @@
+"""The hand-off loses nothing and runs nothing twice, in every order of steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.handoff import RULES, Case, Handoff
+
+CASES = {
+    "a crash and a reload between three requests": Case(
+        owners=(0, 1, 0), parts=1, drains=1
+    ),
+    "two crashes, a client who leaves, and requests in pieces": Case(
+        crashes=2, leaves=True
+    ),
+    "the same without copies": Case(crashes=2, leaves=True, kept=False),
+    "two reloads of a request in pieces, without copies": Case(
+        owners=(1,), crashes=0, drains=2, leaves=True, kept=False
+    ),
+    "a budget that is used up": Case(owners=(0,), parts=1, crashes=2, budget=1),
+}
+"What is explored: each takes seconds, and all of it together is not much more."
+
+NEEDS = {
+    "keep a copy until TAKEN": (Case(kept=False), "that nobody had begun is lost"),
+    "fence": (Case(), "two owners"),
+    "hear the dead": (
+        Case(parts=1, drains=1, kept=False),
+        "that nobody had begun is lost",
+    ),
+    "look if untouched": (Case(parts=1, kept=False), "bytes of a request are missing"),
+    "READING first": (Case(), "that nobody had begun is lost"),
+    "journal": (Case(), "a request waits for ever"),
+    "STARTED first": (Case(), "a request was started twice"),
+    "ANSWERING first": (Case(), "two answers in one"),
+    "IDLE last": (Case(), "a request waits for ever"),
+    "give back all": (Case(drains=1), "bytes of a request are missing"),
+    "say CLOSED": (Case(leaves=True), "a descriptor is left"),
+}
+"For each rule: where it is missed, and what goes wrong there without it."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_nothing_is_lost_and_nothing_runs_twice(case):
+    """Every state has one owner at most; every fair run ends with all answered."""
+    result = Handoff(case).explore()
+    assert not result.wrong, str(result)
+    assert result.at_rest > 1
+
+
+def test_every_rule_has_a_case_that_needs_it():
+    """No rule is in the model without a reason."""
+    assert NEEDS.keys() == RULES.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", NEEDS)
+def test_leaving_out_a_rule_is_noticed(rule):
+    """The model fails where a rule of the hand-off is left out, and says how."""
+    case, wrong = NEEDS[rule]
+    result = Handoff(case._replace(omit=frozenset({rule}))).explore()
+    assert wrong in result.wrong, str(result)
+    assert result.trace
+
+
+def test_a_taken_that_was_not_heard_is_noticed():
+    """Without copies, who neither hears the dead nor looks runs half a request."""
+    omit = frozenset({"hear the dead", "look if untouched"})
+    case = Case(owners=(0, 0), kept=False, omit=omit)
+    result = Handoff(case).explore()
+    assert result.wrong == "bytes of a request are missing"
+
+
+def test_marks_speak_for_a_dead_worker_who_is_not_heard():
+    """With copies, what it had said is not needed: the marks say as much."""
+    case = Case(parts=1, drains=1, owners=(0,), omit=frozenset({"hear the dead"}))
+    result = Handoff(case).explore()
+    assert not result.wrong, str(result)
+
+
+def test_a_mark_is_not_as_quick_as_what_it_marks():
+    """Beside the application and its answer there is a moment in which a kill costs."""
+    result = Handoff(Case(owners=(0,), parts=1, sudden=True)).explore()
+    assert "that nobody had begun is lost" in result.wrong
+    assert result.trace[-3:-1] == ("worker 0 marks STARTED", "worker 0 is killed")
