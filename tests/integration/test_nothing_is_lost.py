@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,19 @@ class Guests:
     def __init__(self) -> None:
         """Begin with none."""
         self.entries: list[Entry] = []
+        self.open: list[Connection] = []
         self._names = itertools.count()
+
+    def come(self, port: int, count: int = CROWD) -> list[Connection]:
+        """Connect *count* times."""
+        new = [connect(port) for _ in range(count)]
+        self.open += new
+        return new
+
+    def leave(self) -> None:
+        """Close all connections."""
+        while self.open:
+            self.open.pop().close()
 
     def send(self, connection: Connection, *lines: str) -> Entry:
         """Send one request on *connection*."""
@@ -80,23 +92,24 @@ class Guests:
         return self.hear(connection, self.send(connection, *lines))
 
 
-def close_all(connections: list[Connection]) -> None:
-    """Close *connections*."""
-    for connection in connections:
-        connection.close()
+@pytest.fixture
+def guests() -> Iterator[Guests]:
+    """Let guests come, and leave in the end."""
+    guests = Guests()
+    yield guests
+    guests.leave()
 
 
 @pytest.mark.slow
-def test_six_reloads_under_load_lose_nothing(service):
+def test_six_reloads_under_load_lose_nothing(service, guests):
     """Kept, idle and silent connections go on through six reloads, all requests too."""
     server, directory = service()
-    guests = Guests()
-    idle = [connect(server.port) for _ in range(CROWD)]
+    idle = guests.come(server.port)
     for connection in idle:
         guests.ask(connection)
     with Load(server.port) as load:
         for _ in range(6):
-            silent = [connect(server.port) for _ in range(CROWD)]
+            silent = guests.come(server.port)
             before = server.worker_pids()
             server.reload()
             for connection in (*idle, *silent):
@@ -104,8 +117,7 @@ def test_six_reloads_under_load_lose_nothing(service):
             wait_until("the old are gone", lambda b=before: not any(map(is_alive, b)))
             for connection in (*idle, *silent):
                 assert guests.ask(connection).pid not in before
-            close_all(silent)
-    close_all(idle)
+    guests.leave()
     verdict = judge([*load.entries, *guests.entries], directory)
     assert verdict._replace(started_by={}) == Verdict(
         good=len(load.entries) + len(guests.entries),
@@ -121,12 +133,11 @@ def test_six_reloads_under_load_lose_nothing(service):
 
 
 @pytest.mark.slow
-def test_only_what_a_killed_worker_had_started_fails(service):
+def test_only_what_a_killed_worker_had_started_fails(service, guests):
     """A worker is killed every two seconds: all it had not started goes on."""
     server, directory = service()
     server.expect_log(r"ended by SIGKILL")
-    guests = Guests()
-    idle = [connect(server.port) for _ in range(CROWD)]
+    idle = guests.come(server.port)
     killed = []
     moved = 0
     with Load(server.port) as load:
@@ -141,7 +152,7 @@ def test_only_what_a_killed_worker_had_started_fails(service):
                 assert now != killed[-1]
                 moved += pid == killed[-1]
         wait_for_all(server)
-    close_all(idle)
+    guests.leave()
     verdict = judge([*load.entries, *guests.entries], directory)
     assert moved
     assert not verdict.dup
@@ -168,17 +179,16 @@ def wait_for_all(server: Maitred) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGCONT], ids=lambda n: n.name)
-def test_what_waits_for_a_stopped_worker_is_answered(service, end):
+def test_what_waits_for_a_stopped_worker_is_answered(service, guests, end):
     """Of 20 requests that wait for it, none is lost: when it is killed, or goes on."""
     server, directory = service("--affinity", "cookie:who")
-    guests = Guests()
     who = "cookie: who=somebody"
-    kept = [connect(server.port) for _ in range(CROWD // 2)]
+    kept = guests.come(server.port, CROWD // 2)
     (pid,) = {guests.ask(connection, who).pid for connection in kept}
     slot = server.worker_pids().index(pid)
     before = server.status()["slots"][slot]["handed_over"]
     os.kill(pid, signal.SIGSTOP)
-    new = [connect(server.port) for _ in range(CROWD // 2)]
+    new = guests.come(server.port, CROWD // 2)
     asked = [(each, guests.send(each, who)) for each in (*kept, *new)]
     wait_until(
         "the new ones are handed to it",
@@ -192,7 +202,7 @@ def test_what_waits_for_a_stopped_worker_is_answered(service, end):
         server.expect_log(r"ended by SIGKILL")
     else:
         assert answered == {pid}
-    close_all([*kept, *new])
+    guests.leave()
     verdict = judge(guests.entries, directory)
     assert verdict.good == len(guests.entries)
     assert not verdict.twice

@@ -29,8 +29,7 @@ RULES = {
     "READING first": "the mark says READING after the read",
     "journal": "what was read and not begun is in the worker's own memory only",
     "STARTED first": "the mark says STARTED after the application has started",
-    "ANSWERING first": "the mark says ANSWERING after the first byte of the answer",
-    "IDLE last": "the mark says IDLE before the last byte of the answer left",
+    "count the answers": "the master does not look how much of an answer is out",
     "give back all": "a returned connection comes without the bytes read from it",
     "say CLOSED": "a worker closes its descriptor and does not say so",
 }
@@ -50,8 +49,10 @@ class Case(NamedTuple):
     budget: int = 4
     leaves: bool = False
     "Whether the client may leave at any time."
-    sudden: bool = False
-    "Ask more than is promised: a mark is as quick as what it marks."
+    buffers: bool = True
+    "Whether the end of an answer leaves after the mark says that it was given."
+    sudden: str = ""
+    "Ask more than is promised, at the start or the end of a request."
     omit: frozenset[str] = frozenset()
 
 
@@ -74,7 +75,7 @@ class Worker(NamedTuple):
     inbox: tuple[tuple[str, int, int, int], ...] = ()
     outbox: tuple[tuple[str, int, int], ...] = ()
     visit: Visit | None = None
-    mark: tuple[str, int] = ("FRESH", 0)
+    mark: tuple[str, int, int] = ("FRESH", 0, 0)  # stage, position, bytes of answers
     draining: bool = False
 
 
@@ -107,15 +108,11 @@ ALIVE = ("up", "dying")
 ORDER = (
     "marks STARTED",
     "starts the application",
-    "marks ANSWERING",
     "writes half",
     "writes the rest",
     "marks what is left",
 )
 "What a worker does with a request that it has read whole."
-MARKED = {"marks STARTED": ("STARTED", 0), "marks ANSWERING": ("ANSWERING", 0)}
-SWAPS = {"STARTED first": 0, "ANSWERING first": 2, "IDLE last": 4}
-"Where in ORDER two things change places if the rule is left out."
 Way = tuple[str, State, dict[str, Any]]
 Ways = Iterator[Way]
 "What a worker may do next: what that is called, what is then, and what of it changes."
@@ -136,6 +133,11 @@ def owners(s: State) -> int:
     return (s.place == "own") + holders(s) - s.copy
 
 
+def written(s: State) -> int:
+    """Count the halves of answers that are out, as the kernel does."""
+    return 2 * s.done + s.half
+
+
 def over(s: State) -> bool:
     """Say whether the client sees the end of the connection."""
     return s.shut or not holders(s)
@@ -149,9 +151,10 @@ class Handoff:
         assert case.omit <= RULES.keys()
         self.case = case
         order = list(ORDER)
-        for rule in case.omit & SWAPS.keys():
-            at = SWAPS[rule]
-            order[at : at + 2] = reversed(order[at : at + 2])
+        if not self.keeps("STARTED first"):
+            order[:2] = reversed(order[:2])
+        if case.buffers:
+            order[3:] = reversed(order[3:])
         self.order = order
 
     def explore(self) -> Result:
@@ -246,7 +249,7 @@ class Handoff:
         home = [n for n in able if key >= 0 and n % 2 == self.case.owners[key]]
         for n in home or able:
             inbox = (*s.workers[n].inbox, ("HANDOFF", s.low, s.high, key))
-            after = put(s, n, inbox=inbox, mark=("FRESH", s.read))
+            after = put(s, n, inbox=inbox, mark=("FRESH", s.read, written(s)))
             after = after._replace(place="flight", at=n)
             if not self.keeps("keep a copy until TAKEN"):
                 after = after._replace(copy=False)
@@ -282,14 +285,18 @@ class Handoff:
         s = put(s, n, outbox=(), life="parted" if dead else "dying", leaving=True)
         if s.at != n or s.place not in {"flight", "granted", "given"}:
             return s
-        if not s.copy:
+        return self.rescued(s, n) if s.copy else gone(s)
+
+    def rescued(self, s: State, n: int) -> State:
+        """Do what the mark says, as ``master/rescue.py`` does."""
+        stage, start, answers = s.workers[n].mark
+        if not self.case.kept:
+            stage, start = "FRESH", s.high
+        elif answers != written(s) and self.keeps("count the answers"):
             return gone(s)
-        stage, start = s.workers[n].mark if self.case.kept else ("FRESH", s.high)
         low, high = s.low, s.high
         if stage == "STARTED":
             return gone(s, 502)
-        if stage == "ANSWERING":
-            return gone(s)
         if stage == "READING":
             low, high = (start, s.read) if self.keeps("journal") else (s.read, s.read)
         elif s.read != start and self.keeps("look if untouched"):
@@ -311,7 +318,8 @@ class Handoff:
                 excused = isinstance(visit.step, int)
                 if self.case.sudden:
                     request = visit.low // self.case.parts - 1
-                    excused = excused and s.done <= request < sum(s.started)
+                    begun = self.case.sudden == "end" or s.started[request]
+                    excused = excused and s.done <= request and bool(begun)
             s = s._replace(excused=s.excused or excused)
         s = s._replace(crashes=s.crashes - cost)
         return put(s, n, life="dead", visit=None, inbox=())
@@ -338,7 +346,7 @@ class Handoff:
             said = (("CLOSED", 0, 0),) if self.keeps("say CLOSED") else ()
             fields = {
                 "visit": None,
-                "mark": ("ANSWERING", 0),
+                "mark": ("STARTED", 0, 0),
                 "outbox": w.outbox + said,
             }
             after = put(s._replace(shut=True), n, **fields)
@@ -362,7 +370,8 @@ class Handoff:
         taken = {"outbox": (*w.outbox, ("TAKEN", 0, 0))}
         waits, has_read = s.read < s.sent, v.high > v.low
         if v.step == "heard" or (has_read and self.case.kept):
-            fields = {"visit": v._replace(step="reading"), "mark": ("READING", v.low)}
+            mark = ("READING", v.low, w.mark[2])
+            fields = {"visit": v._replace(step="reading"), "mark": mark}
             yield "says TAKEN", s, fields | taken
         elif self.case.kept or (s.idle and not has_read):
             yield "says TAKEN", s, {"visit": v._replace(step="between")} | taken
@@ -377,7 +386,8 @@ class Handoff:
         waits, has_read = s.read < s.sent, v.high > v.low
         read = s._replace(read=s.read + waits)
         more = v._replace(high=read.read)
-        marked = {"visit": v._replace(step="reading"), "mark": ("READING", v.low)}
+        mark = ("READING", v.low, w.mark[2])
+        marked = {"visit": v._replace(step="reading"), "mark": mark}
         elsewhere = has_read and n % 2 != self.case.owners[request] and v.key != request
         if v.step == "late":
             yield "marks READING", s, marked
@@ -397,14 +407,13 @@ class Handoff:
     def serving_request(self, s: State, w: Worker, v: Visit) -> Ways:
         """Go on with a request that was begun."""
         yield self.act(s, w, v)
-        if s.read < s.sent and self.order[v.step] == "marks ANSWERING":
+        if s.read < s.sent and self.order[v.step] == "writes half":
             more = v._replace(high=v.high + 1)
             yield "reads on", s._replace(read=s.read + 1), {"visit": more}
 
     def act(self, s: State, w: Worker, v: Visit) -> Way:
         """Do the next thing of ORDER."""
         what = self.order[v.step]
-        rest = ("READING" if v.high > v.low else "IDLE", v.low)
         request = v.low // self.case.parts - 1
         after, mark, step = s, w.mark, v.step + 1
         if what == "starts the application":
@@ -423,8 +432,11 @@ class Handoff:
                 done=s.done + 1,
                 bad="" if s.done == request else "an answer to another request",
             )
+        elif what == "marks STARTED":
+            mark = ("STARTED", 0, w.mark[2])
         else:
-            mark = MARKED.get(what, rest)
+            stage = "READING" if v.high > v.low else "IDLE"
+            mark = (stage, v.low, 2 * (request + 1))
         if step == len(ORDER):
             v, step = v._replace(key=-1), "reading" if v.high > v.low else "between"
         return what, after, {"visit": v._replace(step=step), "mark": mark}
