@@ -265,6 +265,17 @@ def test_region_that_is_full_is_given_up(play):
     assert play.die() is Left.STARTED
 
 
+def test_region_is_free_again_when_its_connection_is_given_back(play):
+    """The mark is left as it is: it may be another connection's by now."""
+    play.send(REQUEST)
+    play.read(100)
+    before = play.board.mark(play.ours.mark)
+    assert len(play.marks.free) == REGIONS - 1
+    play.mark.given_back()
+    assert len(play.marks.free) == REGIONS
+    assert play.board.mark(play.ours.mark) == before
+
+
 def test_journal_without_a_region_left_still_reads(board):
     """The connection beyond the last region is not kept, and served all the same."""
     plays = [Play(board, 10)]

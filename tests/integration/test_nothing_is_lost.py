@@ -14,6 +14,7 @@ import pytest
 
 from driver import Maitred, is_alive, wait_until
 from ledger import Entry, Extent, Load, Verdict, judge
+from maitred.wire.scoreboard import REGIONS
 from raw_http import Connection, connect, get
 
 WORKERS = 4
@@ -206,3 +207,34 @@ def test_what_waits_for_a_stopped_worker_is_answered(service, guests, end):
     verdict = judge(guests.entries, directory)
     assert verdict.good == len(guests.entries)
     assert not verdict.twice
+
+
+@pytest.mark.slow
+def test_hops_use_no_journal_up(service, guests):
+    """After more hops than the journal has regions, half a request survives a kill."""
+    server, directory = service("--affinity", "cookie:who", workers=2)
+    server.expect_log(r"ended by SIGKILL")
+    hopping, *others = guests.come(server.port, 3)
+    names = (f"cookie: who={n}" for n in itertools.count())
+    by_pid: dict[int, str] = {}
+    while len(by_pid) < 2:
+        name = next(names)
+        by_pid.setdefault(guests.ask(hopping, name).pid, name)
+    for name in [*by_pid.values()] * REGIONS:
+        guests.ask(hopping, name)
+    asked = []
+    for connection, (pid, name) in zip(others, by_pid.items(), strict=True):
+        assert guests.ask(connection, name).pid == pid
+        whole = get("/get", name, f"x-id: half-{pid}")
+        connection.send(whole[:-2])
+        # Asked later and answered: so the half was read.
+        assert guests.ask(hopping, name).pid == pid
+        os.kill(pid, signal.SIGKILL)
+        asked.append((connection, pid, whole[-2:]))
+    for connection, pid, rest in asked:
+        connection.send(rest)
+        answer = connection.answer()
+        assert answer.status == 200
+        assert answer.body.split()[0].decode() == f"half-{pid}"
+    guests.leave()
+    assert not judge(guests.entries, directory).twice

@@ -54,6 +54,9 @@ class Unmarked:
     def leave(self) -> None:
         """Note that the connection is over, here."""
 
+    def given_back(self) -> None:
+        """Learn that the master has the connection again, and its mark."""
+
 
 UNMARKED: Final = Unmarked()
 
@@ -160,10 +163,20 @@ class Mark:
         """Note that the connection is over, here."""
         self._enter(Stage.STARTED)
 
+    def given_back(self) -> None:
+        """Learn that the master has the connection again, and its mark."""
+        # Nothing is written: the mark may be another connection's by now. What the
+        # region has went with the RETURN, which is heard before marks are looked at.
+        self._stage = Stage.STARTED
+        self._free_region()
+
     def _enter(self, stage: Stage) -> None:
         """Write *stage*, which has nothing in the journal."""
         self._stage = stage
         self._marks.words[self._at] = stage
+        self._free_region()
+
+    def _free_region(self) -> None:
         if self._region is not None:
             self._marks.free.append(self._region)
             self._region = None

@@ -596,6 +596,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.connections.discard(self)
             transport.abort()
             self._visit.returned(sock, to, unread)
+            self._mark.given_back()
         elif self.loop.time() < deadline:
             # The end of the last answer is still here; it cannot travel.
             transport.pause_reading()
