@@ -484,6 +484,8 @@ class Dispatcher:
                 "worker %d of slot %d is ended: %s", worker.id, worker.slot, exc
             )
             self._fall_silent(worker)
+            self._copies -= worker.copies
+            worker.distrust()
             worker.process.kill()
 
     def _fall_silent(self, worker: Worker) -> None:

@@ -331,6 +331,13 @@ class Worker:
         self.copies -= 1
         return Descriptor(connection.sock.detach())
 
+    def distrust(self) -> None:
+        """Believe no mark: what it took dies with it, unheard as it is."""
+        while self.spare():
+            pass
+        for connection in self.in_flight.values():
+            connection.mark = 0
+
     def spare(self) -> bool:
         """
         Close one copy: of a few, the one whose connection was idle the longest.
