@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from driver import DEADLINE, Maitred, wait_until
 from raw_http import Connection, connect, connect_unix, get
 
-KILLED = r"worker of slot \d was ended by SIGKILL; replaced"
+KILLED = r"worker of slot \d was ended by SIGKILL"
 LOOPS = ("asyncio", "uvloop")
 PATIENT = ("--timeout-keep-alive", "60")
 "So that a slow machine closes nothing that is idle."

@@ -27,6 +27,7 @@ BYTES_AT: Final = 120
 ESTABLISHED: Final = 1
 CLOSE_WAIT: Final = 8
 "States of TCP as tcpi_state has them (net/tcp_states.h)."
+LOOKS: Final = 100
 SIOCINQ: Final = 0x541B
 SIOCOUTQ: Final = 0x5411
 "Bytes not read yet, and bytes not acknowledged yet (tcp(7))."
@@ -57,15 +58,24 @@ def traffic(sock: socket.socket) -> Traffic:
     Raises:
         OSError: The connection is broken, or no TCP.
     """
-    size = BYTES_AT + BYTES.size
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
-    state = info[0]
+    for _ in range(LOOKS):
+        before = _counts(sock)
+        waiting, leaving = _queued(sock, SIOCINQ), _queued(sock, SIOCOUTQ)
+        # A segment that came between two questions would belong to one answer only.
+        if _counts(sock) == before:
+            break
+    else:
+        raise BlockingIOError("it never stands still")
+    state, acknowledged, received = before
     if state not in (ESTABLISHED, CLOSE_WAIT):
         raise ConnectionResetError("the client is gone")
-    acknowledged, received = BYTES.unpack_from(info, BYTES_AT)
     # A FIN takes a number in the sequence, like a byte (RFC 9293 section 3.4).
-    read = received - _queued(sock, SIOCINQ) - (state == CLOSE_WAIT)
-    return Traffic(read, acknowledged + _queued(sock, SIOCOUTQ))
+    return Traffic(received - waiting - (state == CLOSE_WAIT), acknowledged + leaving)
+
+
+def _counts(sock: socket.socket) -> tuple[int, int, int]:
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_AT + BYTES.size)
+    return (info[0], *BYTES.unpack_from(info, BYTES_AT))
 
 
 def _queued(sock: socket.socket, which: int) -> int:

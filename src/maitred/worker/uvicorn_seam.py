@@ -30,6 +30,7 @@ from maitred.wire.scoreboard import Scoreboard
 
 from .gate import Asked, Elsewhere, Gate, Stage
 from .marks import READ_SIZE, Mark, Unmarked
+from .transports import Corked, Intake
 
 PROTOCOLS: Final = {
     "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
@@ -361,8 +362,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin; what was read already comes before anything the socket gives."""
         if self._mark.kept:
-            self._counted = Counted(transport)
-        super().connection_made(self._counted if self._mark.kept else transport)
+            self._corked = Corked(transport, self.loop)
+        super().connection_made(self._corked if self._mark.kept else transport)
         # uvicorn asks the socket, which no longer knows once the client is gone.
         if self._visit.client is not None:
             self.client = self._visit.client
@@ -407,7 +408,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             return
         if gate.stage is Stage.ANSWERING:
             if self._mark.kept:
-                self._mark.settled(gate.pending, self._counted.count)
+                self._mark.settled(gate.pending, self._corked.count)
             if self._is_wanted_back:
                 self._give_back(ANYWHERE, gate.take_all())
                 return
@@ -494,7 +495,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         gate = self._gate
         if gate.stage is Stage.BETWEEN:
             if self._mark.busy:
-                self._mark.settled(gate.pending, self._counted.count)
+                self._mark.settled(gate.pending, self._corked.count)
             if self._is_wanted_back:
                 self._give_back(ANYWHERE, gate.take_all())
         self._hold_back()
@@ -607,74 +608,6 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._refuse(421, "misdirected")
 
 
-class Counted:
-    """A transport that counts what is written to it."""
-
-    __slots__ = ("_write", "count", "counted", "get_extra_info", "is_closing")
-
-    def __init__(self, transport: Any) -> None:
-        """Stand before *transport*."""
-        self.counted = transport
-        self._write = transport.write
-        self.is_closing = transport.is_closing
-        self.get_extra_info = transport.get_extra_info
-        self.count = 0
-
-    def write(self, data: bytes) -> None:
-        """Write *data*."""
-        self.count += len(data)
-        self._write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.counted, name)
-
-
-class Intake(asyncio.BufferedProtocol):
-    """
-    Reads for a connection, until an upgrade puts another protocol in this one's place.
-
-    Only a BufferedProtocol may say how much is read at once; otherwise the event loop
-    decides, up to 256,000 bytes, which are too many to return. It stands alone because
-    uvloop takes nothing for one that is a Protocol too, as uvicorn's classes are.
-    """
-
-    __slots__ = ("_connection", "_mark")
-
-    def __init__(self, connection: Any, mark: Mark | Unmarked) -> None:
-        """Read for *connection*, to where its *mark* says."""
-        self._connection = connection
-        self._mark = mark
-
-    def get_buffer(self, _size_hint: int) -> memoryview:
-        """Say where to read to: so that no more than READ_SIZE comes at once."""
-        return self._mark.room()
-
-    def buffer_updated(self, count: int) -> None:
-        """Pass on what was read."""
-        self._connection.data_received(self._mark.read(count))
-
-    def connection_made(self, transport: Any) -> None:
-        """Pass it on."""
-        self._connection.connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on."""
-        self._connection.connection_lost(exc)
-
-    def eof_received(self) -> bool | None:
-        """Pass it on."""
-        is_kept_open: bool | None = self._connection.eof_received()
-        return is_kept_open
-
-    def pause_writing(self) -> None:
-        """Pass it on."""
-        self._connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass it on."""
-        self._connection.resume_writing()
-
-
 class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
     """
     A connection after its upgrade, which says when it ends.
@@ -687,8 +620,9 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
 
     def connection_made(self, transport: Any) -> None:
         """Begin, knowing the client even if it has left."""
-        if isinstance(transport, Counted):
-            transport = transport.counted
+        if isinstance(transport, Corked):
+            transport.flush()
+            transport = transport.transport
         super().connection_made(transport)
         if self.visit.client is not None:
             self.client = self.visit.client

@@ -1,0 +1,126 @@
+"""
+What stands between the event loop and uvicorn's protocols: reading and writing.
+
+Invariants: no more than READ_SIZE is read at once, and to where the connection's mark
+says. The end of an answer leaves after the turn of the event loop in which it was
+written, so that the mark says that it has ended before the client can know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from .marks import Mark, Unmarked
+
+MOST_HELD: Final = 64 * 1024
+"Bytes that wait for the end of the turn; with more the application is to feel it."
+
+
+class Intake(asyncio.BufferedProtocol):
+    """
+    Reads for a connection, until an upgrade puts another protocol in this one's place.
+
+    Only a BufferedProtocol may say how much is read at once; otherwise the event loop
+    decides, up to 256,000 bytes, which are too many to return. It stands alone because
+    uvloop takes nothing for one that is a Protocol too, as uvicorn's classes are.
+    """
+
+    __slots__ = ("_connection", "_mark")
+
+    def __init__(self, connection: Any, mark: Mark | Unmarked) -> None:
+        """Read for *connection*, to where its *mark* says."""
+        self._connection = connection
+        self._mark = mark
+
+    def get_buffer(self, _size_hint: int) -> memoryview:
+        """Say where to read to: so that no more than READ_SIZE comes at once."""
+        return self._mark.room()
+
+    def buffer_updated(self, count: int) -> None:
+        """Pass on what was read."""
+        self._connection.data_received(self._mark.read(count))
+
+    def connection_made(self, transport: Any) -> None:
+        """Pass it on."""
+        self._connection.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass it on."""
+        self._connection.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        """Pass it on."""
+        is_kept_open: bool | None = self._connection.eof_received()
+        return is_kept_open
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._connection.resume_writing()
+
+
+class Corked:
+    """
+    A transport that counts what is written to it, and writes at the end of the turn.
+
+    So an answer's head and body leave in one system call, too.
+    """
+
+    __slots__ = (
+        "_held",
+        "_loop",
+        "_size",
+        "count",
+        "get_extra_info",
+        "is_closing",
+        "transport",
+    )
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Stand before *transport*, which belongs to *loop*."""
+        self.transport = transport
+        self.is_closing = transport.is_closing
+        self.get_extra_info = transport.get_extra_info
+        self.count = 0
+        self._loop = loop
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Write *data* soon."""
+        self.count += len(data)
+        if not self._held:
+            self._loop.call_soon(self.flush)
+        self._held.append(data)
+        self._size += len(data)
+        if self._size > MOST_HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self._size = 0
+            self.transport.write(data)
+
+    def get_write_buffer_size(self) -> int:
+        """Say how many bytes were written and have not left."""
+        return self._size + int(self.transport.get_write_buffer_size())
+
+    def write_eof(self) -> None:
+        """End our half, after what is held."""
+        self.flush()
+        self.transport.write_eof()
+
+    def close(self) -> None:
+        """Close, after what is held."""
+        self.flush()
+        self.transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
