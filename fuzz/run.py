@@ -22,6 +22,8 @@ with atheris.instrument_imports(
 
 from corpus import load
 from heads import BAD, GOOD
+from hellos import BAD_CONTENT, RECORDED, message, records
+from hellos import GOOD as GOOD_HELLOS
 from maitred.wire.codec import Codec
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER, Claim, Drain, Taken
 
@@ -31,6 +33,12 @@ LONGEST = 4096
 
 def seeds(target: str) -> list[bytes]:
     """Give what to begin with."""
+    if target == "tls":
+        whole = [message(content) for content in BAD_CONTENT.values()]
+        whole += [data for data, *_ in GOOD_HELLOS.values()]
+        hellos = [records(each, size) for each in whole for size in (100, 16384)]
+        hellos += [each.data for each in RECORDED.values()]
+        return [each for each in hellos if len(each) < LONGEST]
     requests = [
         *(item.data for kind in ("valid", "invalid") for item in load(kind).values()),
         *GOOD.values(),

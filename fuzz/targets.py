@@ -8,6 +8,7 @@ tests/contract/test_fuzz_corpus.py runs what was found so far.
 
 from __future__ import annotations
 
+import ssl
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from maitred.routing import NEED_MORE, NeedMore
 from maitred.routing.body import Chunked
 from maitred.routing.http1 import RawHead, sniff_head
 from maitred.routing.proxy_protocol import ProxyHeader, sniff_proxy
+from maitred.routing.tls import ClientHello, normal_name, sniff_hello
 from maitred.wire.codec import HEADER, Codec
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER
 
@@ -123,6 +125,32 @@ def proxy(data: bytes) -> None:
         assert sniff_proxy(data[: verdict.size - 1]) == NEED_MORE
 
 
+def tls(data: bytes) -> None:
+    """Any bytes have one verdict; what is a hello, OpenSSL reads the same name in."""
+    verdict = one_verdict(sniff_hello, data)
+    if isinstance(verdict, ClientHello):
+        assert sniff_hello(data + data) == verdict
+        for name in names_openssl_reads(data):
+            assert normal_name((name or "").encode()) == (verdict.sni or None)
+
+
+def names_openssl_reads(data: bytes) -> list[str | None]:
+    """Give the name in the hello, None if it has none; nothing if it is refused."""
+    incoming = ssl.MemoryBIO()
+    incoming.write(data)
+    names: list[str | None] = []
+    SERVER.sni_callback = lambda _connection, name, _context: names.append(name)
+    try:
+        SERVER.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
+    except ssl.SSLError:
+        pass  # it has no certificate to go on with
+    return names
+
+
+SERVER = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+SERVER.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+
+
 class Nobody:
     """A descriptor that is none."""
 
@@ -155,4 +183,4 @@ def codec(data: bytes) -> None:
 BOTH = {**FROM_MASTER, **FROM_WORKER}
 WIRE = Codec(sends=BOTH, receives=BOTH)
 
-TARGETS = {f.__name__: f for f in (head, gate, chunked, proxy, codec)}
+TARGETS = {f.__name__: f for f in (head, gate, chunked, proxy, tls, codec)}
