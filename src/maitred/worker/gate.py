@@ -111,7 +111,7 @@ class Gate:
         else:
             self.pending += data
             if b"\n" not in data and len(self.pending) < self._limit:
-                return  # no head, and no end of one, comes without
+                return  # no head comes without, and a bad one is told by then
         self._advance()
 
     def answered(self) -> None:

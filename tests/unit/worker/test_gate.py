@@ -281,6 +281,15 @@ def test_taking_all_closes_the_gate(server):
     assert server.stage is Stage.CLOSED
 
 
+@pytest.mark.parametrize("name", BAD)
+def test_bad_head_is_refused_alike_however_cut(name):
+    """What is bad in the middle of a line is told by the end of that line."""
+    data, verdict = BAD[name]
+    for cut in range(1, len(data)):
+        server = Server(limit=16 * 1024).hears(data[:cut], data[cut:], b"\n")
+        assert server.refused == [(verdict.status, verdict.cause)], cut
+
+
 def test_bytes_without_a_line_end_are_not_looked_at_again(server, monkeypatch):
     """A client that drips its head costs a look for each line, not for each byte."""
     looks = []
