@@ -43,8 +43,8 @@ PATIENCE = {"maitred": 15.0, "uvicorn": 4.0}
 # What to say to maitred for each framework.
 OPTIONS = {
     "streamlit": ["--affinity", "streamlit"],
-    "gradio": ["--affinity", "sticky"],
-    "nicegui": ["--affinity", "sticky"],
+    "gradio": ["--affinity", "gradio"],
+    "nicegui": ["--affinity", "nicegui"],
     "shiny": ["--affinity", "shiny"],
     "panel": ["--affinity", "panel"],
     "marimo": ["--affinity", "marimo"],

@@ -151,6 +151,19 @@ def test_application_that_sets_our_cookie_is_told(serve):
     assert server.log.count("sets a cookie maitred itself") == 1
 
 
+def test_presets_that_are_our_cookie_share_it(serve):
+    """Two of them set it once, and a client keeps its worker."""
+    both = ("--affinity", "nicegui", "--affinity", "gradio")
+    server = serve("baskets:app", *both, "--no-access-log", workers=4)
+    for browser in (Browser() for _ in range(6)):
+        said = [browser.visit(server) for _ in range(VISITS)]
+        assert said[0]["set"] == {"user", "maitred"}
+        assert {frozenset(each["set"]) for each in said[1:]} == {frozenset({"user"})}
+        assert [(each["pid"], each["count"]) for each in said] == [
+            (said[0]["pid"], count) for count in range(1, VISITS + 1)
+        ]
+
+
 def test_worker_that_dies_is_succeeded(serve):
     """The cookie still names the slot, whose new worker knows nothing of the user."""
     server = serve(*STICKY, workers=2)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -106,6 +106,10 @@ class Affinity:
     stampable: bool = False
     about: str = ""
     of_connection: bool = False
+
+    def called(self, name: str, *, about: str) -> Affinity:
+        """Give the same under another *name*."""
+        return replace(self, name=name, about=about)
 
     @property
     def server_made(self) -> bool:

@@ -33,6 +33,8 @@ from .places import (
     through,
     unmasked,
 )
+from .seal import NO_SEAL
+from .sticky import STICKY, sticky
 
 _BOKEH_SESSION: Final = first_of(
     through(subprotocol(2), session_of_token),
@@ -40,6 +42,8 @@ _BOKEH_SESSION: Final = first_of(
     header("bokeh-session-id"),
     through(query("bokeh-token"), session_of_token),
 )
+
+_COOKIE: Final = f"our own cookie {STICKY}, as with sticky"
 
 _ALL: Final = (
     Affinity(
@@ -65,6 +69,17 @@ _ALL: Final = (
         learn=in_body(rb'\A0\{"sid":"([A-Za-z0-9_-]+)"'),
         stampable=True,
         about="Socket.IO and Engine.IO: query sid, made by the server in the handshake",
+    ),
+    sticky(STICKY, NO_SEAL).called(
+        "nicegui",
+        # A request for the script of an element names no page, yet only a process
+        # that has built a page with that element serves it.
+        about=f"NiceGUI: {_COOKIE}; one for each browser",
+    ),
+    sticky(STICKY, NO_SEAL).called(
+        "gradio",
+        # A session is named in the body of a POST, which is not looked at.
+        about=f"Gradio: {_COOKIE}; one for each browser or client",
     ),
     Affinity(
         name="streamlit",

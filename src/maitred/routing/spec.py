@@ -123,7 +123,7 @@ def _read(spec: str, seal: Seal) -> Affinity:
             f" a response has no {place}"
         )
     if text in PRESETS:
-        return PRESETS[text]
+        return _preset(PRESETS[text], seal)
     if text in PLAIN:
         return Affinity(
             name=text, find=PLAIN[text], of_connection=text in OF_CONNECTION
@@ -141,6 +141,14 @@ def _read(spec: str, seal: Seal) -> Affinity:
     )
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise UsageError(f"--affinity {spec} is not understood{hint}; known are: {FORMS}")
+
+
+def _preset(preset: Affinity, seal: Seal) -> Affinity:
+    """Give *preset*; if it is a cookie of ours, with the seal that makes its values."""
+    if not preset.sets:
+        return preset
+    sealed = sticky(preset.sets.decode(), seal)
+    return sealed.called(preset.name, about=preset.about)
 
 
 def _named(spec: str, place: str, name: str, *, learn: bool) -> Affinity:

@@ -148,8 +148,10 @@ class Worker:
         affinities = self.router.affinities
         if learned := [a for a in affinities if a.learn is not None]:
             app = Claims(app, learned, self.keys)
-        for affinity in affinities:
-            if affinity.sets and self.seal.signs:
+        # Several affinities may be the same cookie.
+        cookies = {a.sets: a for a in affinities if a.sets}
+        if self.seal.signs:
+            for affinity in cookies.values():
                 app = StickyCookie(app, affinity, self.seal, self.slot)
         return app
 

@@ -4,7 +4,15 @@ import pytest
 
 from heads import request
 from maitred.errors import UsageError
-from maitred.routing import Match, NoMatch, Router, Seal, affinities, affinity
+from maitred.routing import (
+    PRESETS,
+    Match,
+    NoMatch,
+    Router,
+    Seal,
+    affinities,
+    affinity,
+)
 from maitred.routing.affinity import named_slot, slot_key
 from maitred.routing.http1 import sniff_head
 from maitred.routing.seal import KEY_SIZE, NONCE
@@ -36,6 +44,18 @@ def sniff(*lines, router=ROUTER):
 def test_valid_cookie_names_its_slot(line):
     """It is placed by slot, and not to be remembered."""
     assert sniff(line) == Match(b"slot:2", learned=True)
+
+
+@pytest.mark.parametrize("preset", ["nicegui", "gradio"])
+def test_preset_is_the_cookie_under_the_name_of_a_framework(preset):
+    """It places as sticky does, sets the same cookie, and says what it is about."""
+    [affinity_] = affinities([preset], SEAL)
+    router = Router([affinity_])
+    assert sniff(b"maitred=" + TOKEN, router=router) == Match(b"slot:2", learned=True)
+    assert sniff(b"maitred=" + OTHER[:-1], router=router) == Match(None)
+    assert sniff(b"maitred=1; maitred=2", router=router) == AMBIGUOUS
+    assert affinity_.sets == b"maitred"
+    assert affinity_ == affinity_.called(preset, about=PRESETS[preset].about)
 
 
 def test_cookie_is_found_in_any_line():
