@@ -48,6 +48,9 @@ OPTIONS = {
     "shiny": ["--affinity", "shiny"],
     "panel": ["--affinity", "panel"],
     "marimo": ["--affinity", "marimo"],
+    "reflex": ["--affinity", "reflex"],
+    "solara": ["--affinity", "solara"],
+    "chainlit": ["--affinity", "chainlit"],
 }
 
 
