@@ -361,9 +361,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin; what was read already comes before anything the socket gives."""
-        if self._mark.kept:
-            self._corked = Corked(transport, self.loop)
-        super().connection_made(self._corked if self._mark.kept else transport)
+        self._corked = Corked(transport, self.loop)
+        super().connection_made(self._corked)
         # uvicorn asks the socket, which no longer knows once the client is gone.
         if self._visit.client is not None:
             self.client = self._visit.client
@@ -407,8 +406,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if self.transport.is_closing():
             return
         if gate.stage is Stage.ANSWERING:
-            if self._mark.kept:
-                self._mark.settled(gate.pending, self._corked.count)
+            self._mark.settled(gate.pending, self._corked.count)
             if self._is_wanted_back:
                 self._give_back(ANYWHERE, gate.take_all())
                 return
