@@ -143,6 +143,8 @@ STATUS = {
     "waiting": "connections that are decided and wait for room in a worker",
     "dropped_log_lines": "lines of the master's log that could not be written",
     "connections": "counts since the start, see below",
+    "elders": "with `--drain sessions`, the old workers that still have sessions: pid,"
+    " slot, generation, sessions (null where they cannot be counted), seconds left",
     "slots": "one entry for each slot, see below",
 }
 CONNECTIONS = {

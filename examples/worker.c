@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 enum { HANDOFF = 1, READY, TAKEN, REFUSED, DRAIN = 8, QUIT, DRAINED,    /* types of messages */
-       CLOSED = 12, REVOKE };
+       CLOSED = 12, REVOKE, RETIRE = 16 };
 enum { NO_DESCRIPTOR = 1, DRAINING, WRONG_DESCRIPTOR };                 /* reasons of REFUSED */
 enum { VERSION = 2, HEADER = 12, HANDOFF_RECORD = 34, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
 
@@ -138,7 +138,8 @@ static int obey(void)
     int type = packet[1], descriptors = (int)get(packet + 2, 2), records = (int)get(packet + 4, 2);
     size_t record = type == HANDOFF ? HANDOFF_RECORD : type == DRAIN ? 5 : type == REVOKE ? 4 : 0;
     size_t size = (size_t)got, end = HEADER + record * (size_t)records;
-    if (size < HEADER || packet[0] != VERSION || (type != HANDOFF && type != DRAIN && type != QUIT && type != REVOKE)
+    if (size < HEADER || packet[0] != VERSION || (type != HANDOFF && type != DRAIN && type != QUIT && type != REVOKE
+            && type != RETIRE)
         || msg.msg_flags & MSG_TRUNC || size != HEADER + get(packet + 8, 4) || size < end
         || records < 1 || descriptors != (type == HANDOFF ? records : 0) || descriptors > MAX_FDS
         || (came != descriptors && !(msg.msg_flags & MSG_CTRUNC)))

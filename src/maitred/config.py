@@ -60,6 +60,7 @@ class Settings:
     head_limit: int = 16 * 1024
     max_waiting: int = 16_384
     keep_copies: bool = True
+    drain: str = "connections"
     wait_timeout: float = 30.0
     ready_timeout: float = 60.0
     drain_timeout: float = 30.0
@@ -98,6 +99,7 @@ class Settings:
             )
         self._check_proxy()
         self._check_tls()
+        self._check_drain()
         for name in ("backlog", "window", "max_keys", "head_limit", "max_waiting"):
             if getattr(self, name) < 1:
                 raise UsageError(
@@ -119,6 +121,14 @@ class Settings:
                     f"{option(name)} {seconds:g}: a number of seconds above 0 is needed"
                 )
 
+    def _check_drain(self) -> None:
+        """Refuse to keep sessions that nobody knows."""
+        if self.drain == "sessions" and self.policy == "hash":
+            raise UsageError(
+                "--drain sessions with --policy hash: a hash remembers no session;"
+                " choose --policy least or round-robin"
+            )
+
     def _check_proxy(self) -> None:
         """Refuse to trust what is no network, or for nothing."""
         if self.proxy_trust and not self.expects_proxy:
@@ -134,6 +144,11 @@ class Settings:
                     f"--proxy-trust {network} is no network, as in 10.0.0.0/8 or"
                     f" 2001:db8::1 ({exc})"
                 ) from exc
+
+    @property
+    def slots(self) -> int:
+        """How many slots there are: two sets, where two generations have sessions."""
+        return self.workers * (2 if self.drain == "sessions" else 1)
 
     @property
     def expects_proxy(self) -> bool:

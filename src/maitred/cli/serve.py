@@ -165,6 +165,12 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     " has not begun to answer outlive it when it is killed.",
 )
 @_setting(
+    "drain",
+    "What the old workers keep at a reload: open requests (connections), or the"
+    " sessions they have, until these end or the drain timeout is over (sessions).",
+    type=click.Choice(["connections", "sessions"]),
+)
+@_setting(
     "wait_timeout",
     "Seconds a connection waits for its worker before it gets 503.",
     type=float,

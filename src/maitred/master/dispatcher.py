@@ -161,6 +161,7 @@ class Dispatcher:
             self._vacate(previous)
         self._filling[worker.slot] = worker
         slot.ready, slot.in_flight, slot.open = True, 0, worker.board.connections
+        slot.elder = False
         slot.late = False
         if previous is not None:
             self._give_back_outbox(previous)
@@ -173,6 +174,12 @@ class Dispatcher:
         worker.say_goodbye(farewell)
         self._flush(worker)
         self.settle()
+
+    def retire(self, worker: Worker) -> None:
+        """Hand *worker* only what belongs to the sessions it has."""
+        self._placement.slots[worker.slot].elder = True
+        worker.retire()
+        self._flush(worker)
 
     def detach(self, worker: Worker) -> None:
         """Part with *worker*, who is dead; place anew what it never took."""
@@ -209,7 +216,9 @@ class Dispatcher:
         """Write down all there is to know, but not the workers themselves."""
         return {
             "filling": [worker and worker.id for worker in self._filling],
-            "slots": [[s.ready, s.in_flight, s.open] for s in self._placement.slots],
+            "slots": [
+                [s.ready, s.in_flight, s.open, s.elder] for s in self._placement.slots
+            ],
             "lobby": [each.state(table) for each in self._lobby],
             "queues": [[e.state(table) for e in queue] for queue in self._queues],
             "resting": [each.state(table) for each in self._resting],
@@ -230,7 +239,7 @@ class Dispatcher:
                 self.attach(worker)
         self._filling = [n and workers[n] for n in state["filling"]]
         for slot, numbers in zip(self._placement.slots, state["slots"], strict=True):
-            slot.ready, slot.in_flight, slot.open = numbers
+            slot.ready, slot.in_flight, slot.open, slot.elder = numbers
         self._copies = state["copies"]
         self._lobby.extend(restored(each, past) for each in state["lobby"])
         for queue, waiting in zip(self._queues, state["queues"], strict=True):
@@ -342,9 +351,12 @@ class Dispatcher:
         assert worker is not None
         key = connection.key
         connection.once = (
-            connection.learned
-            and key is not None
-            and self._placement.owner(key, self._loop.time()) is not slot
+            key is not None
+            and (connection.learned or self._placement.strays(key, slot.index))
+            and (
+                self._placement.owner(key, self._loop.time()) is not slot
+                or self._placement.strays(key, slot.index)
+            )
         )
         slot.in_flight += 1
         connection.deadline = self._loop.time() + self._wait_timeout
@@ -411,7 +423,13 @@ class Dispatcher:
             slot.ready, slot.in_flight, slot.open = False, 0, 0
             # What the application made lived in that process. A key that the client
             # made stays with the slot.
-            self._placement.keys.release_claimed(worker.slot)
+            if not slot.elder:
+                self._placement.keys.release_claimed(worker.slot)
+                return
+            # Nobody will fill it for them: its sessions begin anew elsewhere.
+            self._placement.keys.release_all(worker.slot)
+            self._coming_back.extend(self._queues[worker.slot])
+            self._queues[worker.slot].clear()
 
     def _flush(self, worker: Worker) -> None:
         before = worker.handed_over

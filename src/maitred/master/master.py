@@ -63,6 +63,7 @@ from .accepting import Acceptor
 from .connection import FIELDS, Connection
 from .counters import Counters
 from .dispatcher import Dispatcher
+from .elders import Elders
 from .inherited import Inherited
 from .listeners import open_listeners, restored
 from .notify import Notifier, Phase
@@ -103,14 +104,18 @@ class Master:
         """
         self._past = past
         if past is not None:  # how many slots there are was decided at the start
-            settings = replace(settings, workers=len(past.state["dispatcher"]["slots"]))
+            settings = replace(
+                settings,
+                workers=past.state["master"]["workers"],
+                drain=past.state["master"]["drain"],
+            )
         self._settings = settings
         self._keys: dict[str, bytes] = (
             load_keys(settings.sticky_key_file)
             if past is None
             else past.state["master"]["keys"]
         )
-        seal = Seal(self._keys, settings.workers)
+        seal = Seal(self._keys, settings.slots)
         self._router = _router(settings, affinities(settings.affinity, seal))
         if past is None:
             self._acquire()
@@ -222,8 +227,11 @@ class Master:
         """Make the parts and connect them: acceptor, peeker, dispatcher, refusals."""
         settings = self._settings
         policy = POLICIES[settings.policy]
-        slots = [Slot(index, settings.window) for index in range(settings.workers)]
-        keys = KeyTable(settings.workers, limit=settings.max_keys, ttl=settings.key_ttl)
+        slots = [
+            Slot(index, settings.window, elder=index >= settings.workers)
+            for index in range(settings.slots)
+        ]
+        keys = KeyTable(settings.slots, limit=settings.max_keys, ttl=settings.key_ttl)
         past = self._past
         self._hash_key: bytes = (
             os.urandom(16) if past is None else past.state["master"]["hash_key"]
@@ -270,6 +278,14 @@ class Master:
             counters=self._counters,
         )
         self._dispatcher.on_settled = self._on_settled
+        self._elders = Elders(
+            self._dispatcher,
+            keys,
+            workers=settings.workers,
+            alone=settings.drain != "sessions",
+            countable=all(a.slot is None for a in self._router.affinities),
+            tell=self._reloads.tell,
+        )
         self._watch = Watch(
             self._workers,
             slots,
@@ -317,6 +333,7 @@ class Master:
                     (logs.master.warning if problem else logs.master.info)("%s", text)
                     self._reloads.tell(text)
                 case AllReady(generation):
+                    self._elders.serves(generation)
                     self._announce(generation)
                     self._reloads.serves(generation)
                 case ReloadFailed(generation, why):
@@ -347,9 +364,12 @@ class Master:
             case Promote():
                 self._dispatcher.promote(worker)
             case Drain(_, timeout):
-                # While we stop nobody is there to give anything to.
-                drain = messages.Drain(int(timeout * 1000), int(not self._stopping))
-                self._dispatcher.dismiss(worker, drain)
+                if self._settings.drain == "sessions" and not self._stopping:
+                    self._elders.keep(worker, timeout)
+                else:
+                    # While we stop nobody is there to give anything to.
+                    drain = messages.Drain(int(timeout * 1000), int(not self._stopping))
+                    self._dispatcher.dismiss(worker, drain)
             case Stop():
                 text = "worker %d of slot %d is asked to leave (TERM)"
                 logs.master.info(text, worker.id, worker.slot)
@@ -382,7 +402,7 @@ class Master:
             sealed = any(a.slot is not None for a in self._router.affinities)
             worker = Worker.start(
                 number,
-                slot,
+                self._elders.place(slot, generation),
                 generation,
                 self._command(),
                 self._keys if sealed else None,
@@ -402,7 +422,10 @@ class Master:
         names = [field.name for field in fields(WorkerSettings)]
         settings = WorkerSettings(
             **{name: getattr(self._settings, name) for name in names}
-            | {"forwarded_allow_ips": self._settings.forwarded}
+            | {
+                "forwarded_allow_ips": self._settings.forwarded,
+                "workers": self._settings.slots,
+            }
         )
         return [*PYTHON_WORKER, json.dumps(asdict(settings))]
 
@@ -434,6 +457,7 @@ class Master:
         self._loop.remove_reader(worker.process.pidfd)
         code = worker.process.reap()
         del self._workers[worker.id]
+        self._elders.forget(worker)
         # Before its successor is known: what it was handed waits for that one.
         self._dispatcher.detach(worker)
         if worker.process.stack:
@@ -505,7 +529,7 @@ class Master:
         except UsageError as exc:
             logs.master.warning("the keys stay as they were: %s", exc)
             return
-        seal = Seal(self._keys, settings.workers)
+        seal = Seal(self._keys, settings.slots)
         self._router.affinities = affinities(settings.affinity, seal)
 
     def _on_stop_signal(self) -> None:
@@ -534,6 +558,7 @@ class Master:
         if self._draining:
             return
         self._draining = True
+        self._elders.close()
         self._peeker.close()
         # From now on nobody takes what a worker gives back.
         self._dispatcher.close()
@@ -576,6 +601,9 @@ class Master:
                 "serving": self._serving,
                 "failure": self._failure,
                 "upgrades": self._upgrades,
+                "workers": self._settings.workers,
+                "drain": self._settings.drain,
+                "elders": self._elders.state(),
             },
             "listeners": [each.state(table) for each in self._listeners],
             "control": self._control.state(table.own),
@@ -605,6 +633,7 @@ class Master:
             self._workers[worker.id] = worker
             self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
         self._dispatcher.restore(state["dispatcher"], past, self._workers)
+        self._elders.restore(master["elders"], self._workers)
         self._peeker.restore(state["peeker"], past)
         self._refusals.restore(state["refusals"], past)
         self._patient = [
@@ -696,6 +725,7 @@ class Master:
             "waiting": self._dispatcher.waiting,
             "dropped_log_lines": logs.dropped(),
             "connections": self._counters.statistics(),
+            "elders": self._elders.status(),
             "slots": [self._slot_status(slot) for slot in range(settings.workers)],
         }
 
@@ -705,21 +735,21 @@ class Master:
         status: dict[str, Any] = {
             "slot": slot,
             "state": "empty",
-            "queued": self._dispatcher.queued(slot),
+            "queued": self._dispatcher.queued(self._elders.current(slot)),
             **self._early_deaths(slot),
         }
         if number is None or worker is None:
             return status
         return status | {
             "state": self._supervisor.state(number).name.lower(),
-            "late": self._placement.slots[slot].late,
+            "late": self._placement.slots[worker.slot].late,
             "pid": worker.process.pid,
             "generation": worker.generation,
             "open": worker.board.connections,
             "in_flight": len(worker.in_flight) + len(worker.outbox),
             "handed_over": worker.handed_over,
             "requests": worker.board.requests,
-            "claimed_keys": self._placement.keys.claimed_by(slot),
+            "claimed_keys": self._placement.keys.claimed_by(worker.slot),
         }
 
     def _early_deaths(self, slot: int) -> dict[str, Any]:

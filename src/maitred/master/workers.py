@@ -29,6 +29,7 @@ from maitred.wire.messages import (
     Handoff,
     Phase,
     Quit,
+    Retire,
     Return,
     Revoke,
 )
@@ -108,7 +109,7 @@ class Worker:
         # Keys that it has to be told it lost.
         self.revoked: deque[bytes] = deque()
         # What is said after all that, once.
-        self.farewell: Drain | Quit | None = None
+        self.farewell: Drain | Quit | Retire | None = None
         self.handed_over = 0
         # What it said when it could not start, or when it left.
         self.failure: tuple[str, str] | None = None
@@ -391,6 +392,10 @@ class Worker:
         if self.phase is Phase.SERVING:
             self.phase = Phase.DRAINING
         self.farewell = farewell
+
+    def retire(self) -> None:
+        """Tell it, after all that is in the outbox, that a successor has come."""
+        self.farewell = Retire()
 
     def left_over(self) -> list[Connection]:
         """Give up everything that it had and we have; the caller owns it."""

@@ -140,6 +140,15 @@ class KeyTable:
             del self._owned[key]
             self._claimed[owned.slot] -= owned.claimed
 
+    def count(self, slot: int, now: float) -> int:
+        """Say how many keys of *slot* are alive."""
+        return sum(o.slot == slot and o.expires > now for o in self._owned.values())
+
+    def release_all(self, slot: int) -> None:
+        """Forget every key of *slot*."""
+        for key in [k for k, o in self._owned.items() if o.slot == slot]:
+            self.release(key)
+
     def release_claimed(self, slot: int) -> None:
         """Forget every key that the worker of *slot* has claimed."""
         if self._claimed[slot]:

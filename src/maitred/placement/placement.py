@@ -58,7 +58,14 @@ class Placement:
             index = self.keys.use(key, now)
         elif index >= len(self.slots):
             return None
+        elif self.slots[index].elder and not self.slots[index].ready:
+            # Its generation is gone; the same place in the other one has its place.
+            index = (index + len(self.slots) // 2) % len(self.slots)
         return None if index is None else self.slots[index]
+
+    def strays(self, key: bytes, slot: int) -> bool:
+        """Say whether *key* names another slot than *slot*, where it is to go."""
+        return self._named(key) not in {None, slot}
 
     def claim(self, key: bytes, slot: int, now: float, ttl: float) -> None:
         """Make *slot* the owner of *key*, which its application made."""

@@ -34,7 +34,7 @@ def least(rng: Random, _hash_key: bytes) -> Choose:
     """
 
     def choose(slots: Sequence[Slot], _key: bytes | None) -> Slot | None:
-        able = [slot for slot in slots if slot.has_room]
+        able = [slot for slot in slots if slot.takes_new]
         if len(able) <= 1:
             return able[0] if able else None
         one = rng.randrange(len(able))
@@ -74,7 +74,7 @@ def round_robin(_rng: Random, _hash_key: bytes) -> Choose:
     def choose(slots: Sequence[Slot], _key: bytes | None) -> Slot | None:
         for _ in slots:
             slot = slots[next(turn) % len(slots)]
-            if slot.has_room:
+            if slot.takes_new:
                 return slot
         return None
 

@@ -24,6 +24,8 @@ class Slot:
         in_flight: Placed here and not yet answered with TAKEN or REFUSED.
         open: Connections that the worker serves, by its own account.
         resting: Its worker had no descriptor left a moment ago.
+        elder: Nothing new comes here: its worker, of the old generation, keeps the
+            sessions it has; or the slot waits for the next generation.
     """
 
     index: int
@@ -33,12 +35,18 @@ class Slot:
     in_flight: int = 0
     open: int = 0
     resting: bool = False
+    elder: bool = False
 
     @property
     def has_room(self) -> bool:
         """Whether a connection may be handed to its worker now."""
         able = self.ready and not self.late and not self.resting
         return able and self.in_flight < self.window
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether it may be given what belongs nowhere yet."""
+        return self.has_room and not self.elder
 
     @property
     def load(self) -> int:

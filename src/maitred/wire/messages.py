@@ -210,6 +210,14 @@ class Quit(NamedTuple):
     """Leave now."""
 
 
+class Retire(NamedTuple):
+    """
+    A successor has come: serve the sessions you have, until DRAIN.
+
+    Give back, without a key, each request that names no session.
+    """
+
+
 class Drained(NamedTuple):
     """I have finished and leave. ``cut`` connections were closed at the deadline."""
 
@@ -268,6 +276,7 @@ MESSAGES = (
     Entry(13, Revoke, Side.MASTER, frozenset({Phase.SERVING})),
     Entry(14, Ask, Side.WORKER, AFTER_READY),
     Entry(15, Answer, Side.MASTER, frozenset({Phase.SERVING})),
+    Entry(16, Retire, Side.MASTER, frozenset({Phase.SERVING})),
 )
 
 

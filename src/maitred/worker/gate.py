@@ -51,6 +51,8 @@ class Asked(NamedTuple):
     """Whether a request belongs here was asked; ``told`` comes with the answer."""
 
 
+ANYWHERE: Final = Elsewhere(b"", learned=False)
+"Where a connection goes whose worker leaves."
 MISDIRECTED: Final = NoMatch(421, "misdirected")
 "What belongs elsewhere, on a connection that cannot be given back."
 

@@ -49,6 +49,7 @@ from maitred.wire.messages import (
     Reason,
     Refused,
     Release,
+    Retire,
     Return,
     Revoke,
     Taken,
@@ -58,7 +59,7 @@ from maitred.wire.scoreboard import Scoreboard
 from . import hooks, target
 from .asking import Questions
 from .claims import Claims
-from .gate import MISDIRECTED, Asked, Elsewhere
+from .gate import ANYWHERE, MISDIRECTED, Asked, Elsewhere
 from .heartbeat import beat
 from .keys import OwnKeys
 from .marks import Marks
@@ -110,6 +111,8 @@ class Worker:
         self._at_limit = logs.Seldom()
         self.slot = slot
         self.settings = settings
+        # Whether a successor has come, who gets what names no session of ours.
+        self.retired = False
         self.marks = Marks(board)
         self.keys = OwnKeys(
             ttl=settings.key_ttl,
@@ -214,6 +217,8 @@ class Worker:
             case Answer():
                 for message in messages:
                     self.questions.answer(message.key, yes=bool(message.yes))
+            case Retire():
+                self.retired = True
             case Quit():
                 self._drain(0)
 
@@ -403,6 +408,8 @@ class Visit:
         if isinstance(found, NoMatch):
             return found
         key, learned = found
+        if key is None and worker.retired and self.sni is None:
+            return ANYWHERE
         if key is None or named_slot(key) == worker.slot or worker.keys.has(key):
             return None
         if key == self._once:

@@ -70,7 +70,10 @@ class StickyCookie:
         token = self._affinity.find(ScopeHead(scope))
         if token is None:
             return self._slot
-        return None if self._seal.is_current(token) else self._seal.slot_in(token)
+        slot = self._seal.slot_in(token)
+        if slot != self._slot and slot is not None:
+            return self._slot  # the one it names is gone, and it was sent here
+        return None if self._seal.is_current(token) else slot
 
     def _add(self, message: Message, slot: int, *, secure: bool) -> None:
         headers: list[Any] = list(message.get("headers") or ())

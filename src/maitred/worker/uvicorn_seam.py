@@ -28,7 +28,7 @@ from maitred.routing.http1 import RawHead
 from maitred.routing.refusal import answer
 from maitred.wire.scoreboard import Scoreboard
 
-from .gate import Asked, Elsewhere, Gate, Stage
+from .gate import ANYWHERE, Asked, Elsewhere, Gate, Stage
 from .marks import READ_SIZE, Mark, Unmarked
 from .transports import Corked, Intake
 
@@ -299,8 +299,6 @@ Seconds in which an answer may end after the client said that it will say no mor
 may have left altogether, and the application that streams to it waits to hear so.
 """
 FLUSH: Final = 0.005
-ANYWHERE: Final = Elsewhere(b"", learned=False)
-"Where a connection goes whose worker leaves."
 
 
 class GatedConnection(AnyConnection):  # type: ignore[misc]

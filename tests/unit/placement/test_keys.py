@@ -235,3 +235,23 @@ def test_table_with_less_room_forgets_at_the_next_key(table):
     again.fill(table.contents())
     again.own(b"d", 1, now=1.0)
     assert held(again, 1.0) == [b"c", b"d"]
+
+
+def test_keys_of_a_slot_are_counted_while_they_live():
+    """Those of others are not, nor those whose time is over."""
+    table = KeyTable(2, limit=10, ttl=5.0)
+    for key, slot, now in ((b"a", 0, 0.0), (b"b", 0, 3.0), (b"c", 1, 0.0)):
+        table.own(key, slot, now)
+    assert [table.count(0, now) for now in (4.0, 5.0, 8.0)] == [2, 1, 0]
+    assert table.count(1, 4.0) == 1
+
+
+def test_all_keys_of_a_slot_are_forgotten():
+    """Claimed ones too; the other slots keep theirs."""
+    table = KeyTable(2, limit=10, ttl=5.0)
+    table.own(b"a", 0, 0.0)
+    table.own(b"b", 0, 0.0, claimed=True)
+    table.own(b"c", 1, 0.0)
+    table.release_all(0)
+    assert [table.use(key, 1.0) for key in (b"a", b"b", b"c")] == [None, None, 1]
+    assert table.claimed_by(0) == 0

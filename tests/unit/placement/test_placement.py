@@ -224,3 +224,33 @@ def test_key_that_decides_alone_is_conceded_where_it_decides(slots, policy):
     assert placement.concede(b"k", 1, 0.0, learned=False)
     assert not placement.concede(b"k", 0, 0.0, learned=False)
     assert len(keys) == 0
+
+
+@pytest.mark.parametrize("policy", ["least", "round-robin"])
+def test_elder_gets_what_is_its_own_and_nothing_new(policy):
+    """A known key goes there, whatever else goes elsewhere."""
+    slots = [Slot(0, 9, ready=True, elder=True), Slot(1, 9, ready=True)]
+    keys = KeyTable(2, limit=9, ttl=9.0)
+    choose = POLICIES[policy].make(random.Random(1), b"k")
+    placement = Placement(slots, choose, keys, remembers=True)
+    keys.own(b"old", 0, 0.0)
+    assert placement.owner(b"old", 1.0) is slots[0]
+    for key in (None, b"a", b"b", b"c"):
+        assert placement.choose(key, learned=False, now=1.0) is slots[1]
+
+
+def test_name_of_an_elder_that_left_is_its_successors():
+    """The same place in the other set of slots; the key strays there."""
+    slots = [Slot(n, 9, ready=n > 1, elder=n < 2) for n in range(4)]
+    placement = Placement(
+        slots,
+        POLICIES["least"].make(random.Random(1), b"k"),
+        KeyTable(4, limit=9, ttl=9.0),
+        remembers=True,
+        named=lambda key: int(key) if key.isdigit() else None,
+    )
+    assert placement.owner(b"1", 0.0) is slots[3]
+    assert placement.owner(b"3", 0.0) is slots[3]
+    assert placement.strays(b"1", 3)
+    assert not placement.strays(b"3", 3)
+    assert not placement.strays(b"name", 3)

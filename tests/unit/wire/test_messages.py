@@ -28,6 +28,7 @@ from maitred.wire.messages import (
     Reason,
     Refused,
     Release,
+    Retire,
     Return,
     Revoke,
     Side,
@@ -103,6 +104,7 @@ PINNED = [
     (Revoke(b"sid"), "02 0d 0000 0001 0000 00000007 00000003 736964"),
     (Ask(1, b"sid"), "02 0e 0000 0001 0000 00000008 01 00000003 736964"),
     (Answer(1, b"sid"), "02 0f 0000 0001 0000 00000008 01 00000003 736964"),
+    (Retire(), "02 10 0000 0001 0000 00000000"),
 ]
 
 
@@ -170,7 +172,9 @@ def test_every_message_explains_itself():
 def test_sides_split_the_table():
     """What a master sends and what a worker sends are the whole table."""
     assert {e.number: e.message for e in MESSAGES} == {**FROM_MASTER, **FROM_WORKER}
-    assert set(FROM_MASTER.values()) == {Handoff, Drain, Revoke, Answer, Quit}
+    assert set(FROM_MASTER.values()) == {
+        *(Handoff, Drain, Revoke, Answer, Quit, Retire)
+    }
     assert not set(FROM_MASTER) & set(FROM_WORKER)
 
 
@@ -193,7 +197,7 @@ def test_side_refuses_its_own_words(side, table):
         (Phase.STARTING, {Ready, Failed, Quit}),
         (
             Phase.SERVING,
-            {Handoff, Drain, Revoke, Answer, Quit} | ANY_TIME_AFTER_READY,
+            {Handoff, Drain, Revoke, Answer, Quit, Retire} | ANY_TIME_AFTER_READY,
         ),
         (Phase.DRAINING, {Quit} | ANY_TIME_AFTER_READY),
     ],
