@@ -208,9 +208,9 @@ class Visit:
         return self.elsewhere.get(head.path)
 
     def returned(self, sock, to, unread):
-        """Keep what is given back."""
+        """Keep what is given back, as a channel does."""
         self.said.append("returned")
-        self.back = sock, to, unread
+        self.back = sock.dup(), to, unread
 
 
 class Client:

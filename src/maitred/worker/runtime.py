@@ -271,10 +271,9 @@ class Worker:
         self._closed.append(id_)
 
     def say_returned(self, message: Return) -> None:
-        """Give a connection back, now; closes our copy of it."""
+        """Give a connection back, now; its descriptor stays the caller's."""
         self._answer()
         self._say(message)
-        message.connection.close()
 
     def _answer_soon(self) -> None:
         if not self._taken and not self._closed:

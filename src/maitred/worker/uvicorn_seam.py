@@ -278,7 +278,7 @@ class Visit(Protocol):
         """
 
     def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:
-        """It belongs elsewhere: own *sock*, and the bytes that come first."""
+        """It belongs elsewhere: send *sock*, which stays ours, and what comes first."""
 
 
 # What the protocol classes of uvicorn are mixed with.
@@ -586,14 +586,14 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if transport.is_closing():
             return
         if not transport.get_write_buffer_size():
-            # A second descriptor of the same connection: the first one is closed
-            # with the transport, which sends nothing as long as this one is open.
-            sock = transport.get_extra_info("socket").dup()
             self._is_returned = True
             self.connections.discard(self)
-            transport.abort()
-            self._visit.returned(sock, to, unread)
+            # The transport's own descriptor is sent: there may be none for a second
+            # one. It is not read from any more, and closing it says nothing as long
+            # as the master has what was sent.
+            self._visit.returned(self._sock, to, unread)
             self._mark.given_back()
+            transport.abort()
         elif self.loop.time() < deadline:
             # The end of the last answer is still here; it cannot travel.
             transport.pause_reading()
