@@ -858,6 +858,27 @@ async def test_answer_that_nobody_reads_cannot_travel(http, board):
 
 
 @on_every_loop
+async def test_who_reads_nothing_and_asks_nothing_is_told_nothing(http, board):
+    """A worker that leaves closes behind the answer: there is no other request."""
+    app = App()
+    size = 8_000_000
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving, head_timeout=0.05)
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+            await client.send(head + b"x" * size)
+            await until(lambda: "answered" in app.events)
+            serving.hand_back()
+            await asyncio.sleep(0.1)
+            data = await client.receive(b"never")
+            assert data.endswith(b"x" * 100)
+            assert client.visit.back is None
+        await until(lambda: not serving.open)
+        assert client.visit.said == ["taken", "closed"]
+
+
+@on_every_loop
 async def test_connection_on_its_way_out_is_not_shut_down(board):
     """A worker that leaves lets a return finish."""
     app = App()

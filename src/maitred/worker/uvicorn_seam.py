@@ -600,8 +600,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._end_timer = self.loop.call_later(
                 FLUSH, self._return_when_written, to, unread, deadline
             )
-        else:
+        elif unread:
             self._refuse(421, "misdirected")
+        else:
+            self._drop()
 
 
 class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
