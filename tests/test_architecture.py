@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "errors": set(),
     "logs": {"errors"},
     "config": {"errors"},
+    # Finds the places by name, in what is loaded.
+    "failpoints": set(),
     # What the master checks and the workers use.
     "certificates": {"routing", "errors"},
     "wire": {"errors"},
@@ -40,11 +42,14 @@ MAY_IMPORT = {
         *("wire", "routing", "placement", "supervision", "control", "certificates"),
         *("config", "logs", "errors"),
     },
-    "worker": {"wire", "routing", "certificates", "config", "logs", "errors"},
+    "worker": {
+        *("wire", "routing", "certificates"),
+        *("config", "failpoints", "logs", "errors"),
+    },
     # Not the worker: the command line must not be able to load the application.
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
-        *("config", "logs", "errors"),
+        *("config", "failpoints", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},
     "__main__": {"cli"},

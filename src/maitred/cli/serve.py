@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from maitred import logs
+from maitred import failpoints, logs
 from maitred.config import Settings, option
 from maitred.control import default_path
 from maitred.errors import ExitCode
@@ -217,6 +217,8 @@ def serve(**options: Any) -> ExitCode:
     past = arrive()
     settings = settings_of(**options)
     logs.configure(settings.log_level)
+    if failpoints.arm(os.environ):
+        logs.master.warning("%s is set: tests make us fail", failpoints.VARIABLE)
     # An affinity of the user's own is found where the application is.
     sys.path.insert(0, os.path.abspath(settings.app_dir))
     return asyncio.run(Master(settings, past).run())

@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Final
 
-from maitred import logs
+from maitred import failpoints, logs
 from maitred.config import WorkerSettings
 from maitred.errors import AppFailed, UsageError
 from maitred.wire import Channel
@@ -35,6 +35,7 @@ LAST_MOMENT: Final = 3.0
 def main() -> int:
     """Run one worker; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    failpoints.arm(os.environ)
     if lent := os.environ.pop("MAITRED_STACK", ""):
         # ABRT, and a crash in C, leave the stack of every thread where the master reads
         # it whole; on standard error it would be mixed with what others write.
