@@ -13,6 +13,7 @@ import ast
 import inspect
 import json
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from maitred.cli.reload import reload
 from maitred.cli.serve import serve
 from maitred.cli.status import status
 from maitred.cli.upgrade import upgrade
+from maitred.failpoints import PLACES
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
 from maitred.routing.refusal import WHY
@@ -205,6 +207,16 @@ def worker_states():
     return "\n".join(lines) + f"\nIgnored: {', '.join(ignored)}.\n"
 
 
+def failpoints():
+    found = runpy.run_path(str(DOCS.parent / "tests" / "failpoint_promises.py"))
+    actions, promises = found["Action"], found["PROMISES"]
+    rows = [("failpoint", "who is there", *(action.value for action in actions))]
+    for name, place in PLACES.items():
+        outcomes = (promises[name].of(action).value for action in actions)
+        rows.append((f"`{name}`", "master" if place.in_master else "worker", *outcomes))
+    return table(*rows)
+
+
 PARTS = {
     "serve-options": lambda: options_of(serve),
     "status-options": lambda: options_of(status),
@@ -217,6 +229,7 @@ PARTS = {
     "refusals": refusals,
     "status-fields": status_fields,
     "worker-states": worker_states,
+    "failpoints": failpoints,
 }
 
 
