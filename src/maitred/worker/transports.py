@@ -101,12 +101,13 @@ class Corked:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write what is held, if the client has not left meanwhile."""
         if self._held:
             data = b"".join(self._held)
             self._held.clear()
             self._size = 0
-            self.transport.write(data)
+            if not self.is_closing():  # uvloop raises once it has closed
+                self.transport.write(data)
 
     def get_write_buffer_size(self) -> int:
         """Say how many bytes were written and have not left."""
