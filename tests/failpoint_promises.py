@@ -30,7 +30,7 @@ class Outcome(enum.Enum):
     SAME = "answered by the same worker"
     OTHER = "answered by another worker"
     OWNER = "answered by the worker it belongs to"
-    LAST = "answered; then closed"
+    TOLD = "502; then closed"
     CLOSED = "closed; never started"
     LEFT = "started once at most"
 
@@ -59,7 +59,7 @@ PROMISES = {
     "recvmsg-ack": WORKER,
     "ack-read": WORKER,
     "read-app": WORKER,
-    "response-keepalive": WORKER._replace(kill=Outcome.LAST),
+    "response-keepalive": WORKER._replace(kill=Outcome.TOLD),
     "keepalive-return": RETURN,
     "return-master": RETURN._replace(kill=Outcome.CLOSED),
 }

@@ -7,7 +7,7 @@ Failpoints: the nine places on the way of a connection at which a test may strik
     recvmsg-ack          the worker has it, and has not said TAKEN
     ack-read             the worker has said TAKEN, and is about to read a request
     read-app             a request was read, and the application is about to begin
-    response-keepalive   the answer is written, and the worker has not noted that
+    response-keepalive   the answer is made, and the worker has not noted that
     keepalive-return     the next request belongs elsewhere: about to be given back
     return-master        it is in the channel again, and the master is about to read
 

@@ -286,9 +286,9 @@ def answered_by_its_owner(strike: Strike) -> tuple[int, int]:
     return 1, 1
 
 
-def answered_and_closed(strike: Strike) -> tuple[int, int]:
-    """See it answered, and the connection end after that."""
-    assert strike.client.answer().json["pid"] == strike.victim
+def told(strike: Strike) -> tuple[int, int]:
+    """See its client told that it was started and cannot be answered."""
+    assert strike.client.answer().status == 502
     assert is_closed(strike.client)
     return 1, 1
 
@@ -309,7 +309,7 @@ COMES_OF_IT: Final[dict[Outcome, Callable[[Strike], tuple[int, int]]]] = {
     Outcome.SAME: answered_by_the_same,
     Outcome.OTHER: answered_by_another,
     Outcome.OWNER: answered_by_its_owner,
-    Outcome.LAST: answered_and_closed,
+    Outcome.TOLD: told,
     Outcome.CLOSED: not_started,
     Outcome.LEFT: nobody_is_there,
 }
@@ -381,7 +381,7 @@ def test_failpoint(server, failpoints, tmp_path, name, action):
         failpoints.clear(name)
     # Counts are a master's own, and those of a dead one are gone.
     restarted = action is Action.KILL and strike.in_master
-    server.expected_lost = 0 if restarted else lost + (outcome is Outcome.LAST)
+    server.expected_lost = 0 if restarted else lost
     server.check_at_rest()
     started, finished = (failpoints.noted(what) for what in ("started", "finished"))
     assert least <= [name for name, _ in started].count(request) <= most
@@ -469,8 +469,6 @@ class Struck:
 
     killed: set[int]
     "Workers."
-    killed_behind_an_answer: set[int]
-    "Those that had written an answer and not noted it."
     without_master: list[tuple[float, float]]
     "From when to when there was none, or it had no descriptors."
     at_limit: list[float]
@@ -489,10 +487,7 @@ class Struck:
         without_copy = any(
             request.connected_at <= at <= request.ended_at for at in self.at_limit
         )
-        if without_copy and request.previous in {0, *self.killed}:
-            return True
-        # Nobody could tell its connection from one with half an answer.
-        return request.previous in self.killed_behind_an_answer
+        return without_copy and request.previous in {0, *self.killed}
 
 
 async def strike_at_random(
@@ -502,7 +497,7 @@ async def strike_at_random(
     rng: random.Random,
 ) -> Struck:
     """Have anything happen anywhere, one thing after the other."""
-    struck = Struck(set(), set(), [], [])
+    struck = Struck(set(), [], [])
     for _ in range(STRIKES):
         name, action = rng.choice(list(PLACES)), rng.choice(list(Action))
         since = time.monotonic()
@@ -531,8 +526,6 @@ async def strike_at_random(
             struck.without_master.append((since, time.monotonic()))
         elif dies:
             struck.killed.add(victim)
-            if name == "response-keepalive":
-                struck.killed_behind_an_answer.add(victim)
             await asyncio.to_thread(wait_until_replaced, server, victim)
         print(
             f"{since:.3f}-{time.monotonic():.3f} {name} {action.name} {victim} {dies}"
