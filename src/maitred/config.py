@@ -194,6 +194,7 @@ class WorkerSettings:
 
     target: str
     workers: int
+    drain: str
     affinity: tuple[str, ...]
     certfile: tuple[str, ...]
     keyfile: tuple[str, ...]

@@ -149,13 +149,17 @@ class Worker:
 
     def _wrap(self, app: Any) -> Any:
         affinities = self.router.affinities
+        slots = self.settings.workers
+        twin = None
+        if self.settings.drain == "sessions":
+            twin = (self.slot + slots // 2) % slots
         if learned := [a for a in affinities if a.learn is not None]:
             app = Claims(app, learned, self.keys)
         # Several affinities may be the same cookie.
         cookies = {a.sets: a for a in affinities if a.sets}
         if self.seal.signs:
             for affinity in cookies.values():
-                app = StickyCookie(app, affinity, self.seal, self.slot)
+                app = StickyCookie(app, affinity, self.seal, self.slot, twin)
         return app
 
     async def run(self) -> None:

@@ -31,7 +31,14 @@ SECURE: Final = ("https", "wss")
 class StickyCookie:
     """Wraps an application, and gives its clients our cookie."""
 
-    def __init__(self, app: App, affinity: Affinity, seal: Seal, slot: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        affinity: Affinity,
+        seal: Seal,
+        slot: int,
+        twin: int | None = None,
+    ) -> None:
         """
         Wrap *app*.
 
@@ -40,11 +47,14 @@ class StickyCookie:
             affinity: Finds the cookie, and says what it is called.
             seal: Makes its value.
             slot: Ours.
+            twin: Our place in the other set of slots, whose clients come here when
+                nobody fills it; None: there is one set.
         """
         self._app = app
         self._affinity = affinity
         self._seal = seal
         self._slot = slot
+        self._twin = twin
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,8 +81,8 @@ class StickyCookie:
         if token is None:
             return self._slot
         slot = self._seal.slot_in(token)
-        if slot != self._slot and slot is not None:
-            return self._slot  # the one it names is gone, and it was sent here
+        if slot is not None and slot == self._twin:
+            return self._slot
         return None if self._seal.is_current(token) else slot
 
     def _add(self, message: Message, slot: int, *, secure: bool) -> None:

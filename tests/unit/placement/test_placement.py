@@ -1,8 +1,10 @@
 """Placement: the table first, the policy second."""
 
+import random
+
 import pytest
 
-from maitred.placement import KeyTable, Placement, Slot
+from maitred.placement import POLICIES, KeyTable, Placement, Slot
 
 
 class Recorder:

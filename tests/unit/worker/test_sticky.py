@@ -99,6 +99,15 @@ def test_bad_cookie_is_replaced(value):
     assert slot_of(line) == SLOT
 
 
+def test_client_of_a_slot_that_nobody_fills_is_told_to_come_here():
+    """Its worker's generation is gone; we have the same place in the other set."""
+    service = Service(start())
+    service.app = StickyCookie(service.answer, affinity("sticky", SEAL), SEAL, SLOT, 1)
+    for slot, renewed in ((1, [SLOT]), (3, []), (SLOT, [])):
+        line = b"maitred=" + SEAL.token(slot, bytes(NONCE))
+        assert list(map(slot_of, service.cookies(scope(line)))) == renewed
+
+
 def test_every_client_gets_another_one():
     """Two tokens of a slot are not alike."""
     service = Service(start())

@@ -20,6 +20,7 @@ class Worker:
     """What a visit needs of its worker."""
 
     slot = SLOT
+    retired = False
 
     class settings:  # noqa: N801 - stands in for an attribute
         """Limits that no test here reaches."""
