@@ -53,7 +53,7 @@ def test_default_is_that_of_settings(option):
     assert option.show_default or isinstance(default, bool)
 
 
-@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.parametrize("name", sorted(COMPUTED))
 def test_computed_default_is_told(name):
     """Help says what happens when nothing is said."""
     (option,) = [each for each in OPTIONS if each.name == name]
