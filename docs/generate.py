@@ -157,7 +157,7 @@ CONNECTIONS = {
     "redispatched": "placed again, because the first worker died or refused",
     "orphaned": "had been taken by a worker that died; each ends once more",
     "no_descriptor": "refused by a worker that was at its limit of open files",
-    "client_left": "the client closed before anything could be decided",
+    "client_left": "it had ended before anything could be decided",
     "silent": "closed at the head timeout without having said a word",
     "lost": "a worker died with it, and it was no longer untouched",
     "claims": "session names that workers have claimed",

@@ -19,6 +19,7 @@ from maitred.master.rescue import Left, rescue, traffic
 from maitred.wire.cookie import cookie
 from maitred.wire.scoreboard import REGION, REGIONS, Scoreboard, Stage
 from maitred.worker.marks import READ_SIZE, Marks
+from maitred.worker.uvicorn_seam import shut
 
 DEADLINE = 30.0
 REQUEST = bytes(range(100))
@@ -224,15 +225,28 @@ def test_client_that_ends_its_half_is_still_served(play):
     assert play.rest() == REQUEST
 
 
-def test_client_that_left_is_lost(play):
-    """There is nobody to serve."""
+def test_client_that_left_has_nothing_to_lose(play):
+    """There is nobody to serve, whatever was begun."""
     play.send(REQUEST)
     play.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     play.client.close()
     end = time.monotonic() + DEADLINE
     while play.ours.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[0] == 1:
         assert time.monotonic() < end
-    assert play.die() is Left.LOST
+    assert play.die() is Left.ENDED
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["after the client", "before it"])
+def test_connection_that_its_worker_ended_is_not_lost(play, left):
+    """The client has its answer and the end; the worker died before it could say so."""
+    play.send(REQUEST)
+    play.read(100)
+    play.begin(100)
+    play.answer(b"answer")
+    if left:
+        play.client.close()
+    shut(play.theirs, play.mark)
+    assert play.die() is Left.ENDED
 
 
 def test_mark_of_a_liar_costs_only_its_own_connection(play):

@@ -377,6 +377,9 @@ class Dispatcher:
         elif left is Left.LOST:
             self._counters.lost += 1
             connection.close()
+        elif left is Left.ENDED:
+            self._counters.client_left += 1
+            connection.close()
         elif connection.attempts >= MOST_ATTEMPTS:
             self._turn_away(connection, 503, "no_worker")
         else:

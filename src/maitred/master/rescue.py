@@ -42,6 +42,8 @@ class Left(enum.Enum):
     "a request was begun and nothing answered"
     LOST = enum.auto()
     "some of an answer is out, or nothing is certain"
+    ENDED = enum.auto()
+    "the client had left, or the worker had ended it: there is nobody to lose"
 
 
 class Traffic(NamedTuple):
@@ -56,7 +58,8 @@ def traffic(sock: socket.socket) -> Traffic:
     Ask the kernel how much was read from *sock* and written to it.
 
     Raises:
-        OSError: The connection is broken, or no TCP.
+        ConnectionResetError: The connection is over; one side has ended it at least.
+        OSError: It is no TCP, or never stands still.
     """
     for _ in range(LOOKS):
         before = _counts(sock)
@@ -68,7 +71,7 @@ def traffic(sock: socket.socket) -> Traffic:
         raise BlockingIOError("it never stands still")
     state, acknowledged, received = before
     if state not in (ESTABLISHED, CLOSE_WAIT):
-        raise ConnectionResetError("the client is gone")
+        raise ConnectionResetError("it has been ended")
     # A FIN takes a number in the sequence, like a byte (RFC 9293 section 3.4).
     return Traffic(received - waiting - (state == CLOSE_WAIT), acknowledged + leaving)
 
@@ -94,6 +97,8 @@ def rescue(connection: Connection, board: Scoreboard) -> Left:
     mark = board.mark(connection.mark)
     try:
         read, written = traffic(connection.sock)
+    except ConnectionResetError:
+        return Left.ENDED
     except OSError:
         return Left.LOST
     if written != mark.written:

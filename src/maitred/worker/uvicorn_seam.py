@@ -634,10 +634,12 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
 
 def shut(sock: socket.socket, mark: Mark | Unmarked) -> None:
     """Say FIN: to close *sock* says nothing while the master has a copy of it."""
-    mark.leave()
+    # In this order: a mark that says more than the truth would have the client, should
+    # we be killed between the two, told that its request had begun.
     if mark.kept:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+    mark.leave()
 
 
 class Kept(logging.Filter):
