@@ -236,6 +236,18 @@ def test_client_that_left_has_nothing_to_lose(play):
     assert play.die() is Left.ENDED
 
 
+@pytest.mark.parametrize("write", [True, False], ids=["out", "not out"])
+def test_last_answer_is_owed_until_it_is_out(play, write):
+    """The client knows that it is the last; what is left is to close."""
+    play.send(REQUEST)
+    play.read(100)
+    play.begin(100)
+    play.mark.ended(6)
+    if write:
+        play.theirs.sendall(b"answer")
+    assert play.die() is (Left.ENDED if write else Left.LOST)
+
+
 @pytest.mark.parametrize("left", [True, False], ids=["after the client", "before it"])
 def test_connection_that_its_worker_ended_is_not_lost(play, left):
     """The client has its answer and the end; the worker died before it could say so."""

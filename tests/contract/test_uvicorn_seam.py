@@ -26,7 +26,7 @@ from maitred.routing.http1 import sniff_head
 from maitred.wire.scoreboard import Scoreboard
 from maitred.worker.claims import ScopeHead
 from maitred.worker.gate import Elsewhere
-from maitred.worker.marks import READ_SIZE, UNMARKED
+from maitred.worker.marks import READ_SIZE, UNMARKED, Unmarked
 from maitred.worker.uvicorn_seam import (
     MOST_UNREAD,
     PROTOCOLS,
@@ -562,6 +562,57 @@ async def test_taken_is_said_for_a_client_that_leaves(http, board):
             await until(lambda: not serving.open)
             assert client.taken == 1
             assert serving.untaken == 0
+
+
+class Watching(Unmarked):
+    """A mark that looks at the client's end whenever it is told of an end."""
+
+    def __init__(self, client):
+        self.client = client
+        self.ends = []
+
+    def ended(self, written):
+        """Note how much was written, and whether any of it is out."""
+        try:
+            self.ends.append((written, self.client.recv(1, socket.MSG_PEEK)))
+        except BlockingIOError:
+            self.ends.append((written, None))
+
+
+@pytest.mark.parametrize("line", [b"Connection: close", b"Content-Length: x"])
+@on_every_loop
+async def test_end_is_marked_before_the_last_answer_is_out(http, board, line):
+    """A worker that dies between the two owes nothing: the mark says how much."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client() as client:
+            client.visit.mark = mark = Watching(client.sock)
+            await serving.adopt(client.theirs, client.visit)
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % line)
+            answer = await client.receive(b"never")
+    assert mark.ends[0] == (len(answer), None)
+
+
+@on_every_loop
+async def test_answer_that_is_cut_is_not_marked_as_an_end(http, board):
+    """It owes the rest."""
+
+    async def breaks(_scope, _receive, send):
+        """Fail in the middle of an answer."""
+        length = (b"content-length", b"100")
+        start = {"type": "http.response.start", "status": 200, "headers": [length]}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        raise OSError("in the middle")
+
+    serving = make(breaks, board, http, lifespan="off")
+    async with started(serving):
+        with Client() as client:
+            client.visit.mark = mark = Watching(client.sock)
+            await serving.adopt(client.theirs, client.visit)
+            await client.send(GET)
+            assert (await client.receive(b"never")).endswith(b"\r\n\r\na")
+    assert not mark.ends
 
 
 @on_every_loop

@@ -32,6 +32,8 @@ SIOCINQ: Final = 0x541B
 SIOCOUTQ: Final = 0x5411
 "Bytes not read yet, and bytes not acknowledged yet (tcp(7))."
 
+NOT_BEGUN: Final = (Stage.FRESH, Stage.IDLE, Stage.READING)
+
 
 class Left(enum.Enum):
     """What there is to do with a connection."""
@@ -103,16 +105,15 @@ def rescue(connection: Connection, board: Scoreboard) -> Left:
         return Left.LOST
     if written != mark.written:
         return Left.LOST
+    if mark.stage not in NOT_BEGUN:
+        return Left.ENDED if mark.stage == Stage.ENDED else Left.STARTED
+    start = mark.position
     if mark.stage == Stage.READING:
-        size = read - mark.start
-        connection.consumed = board.read_journal(mark.region, size)
-        if len(connection.consumed) != size:
-            return Left.LOST
+        start = mark.start
+        connection.consumed = board.read_journal(mark.region, read - start)
     elif mark.stage == Stage.IDLE:
         connection.consumed = b""
-    elif mark.stage != Stage.FRESH:
-        return Left.STARTED
-    if mark.stage != Stage.READING and read != mark.position + len(connection.consumed):
+    if read != start + len(connection.consumed):
         return Left.LOST
     if mark.stage != Stage.FRESH:
         connection.idle = not connection.consumed

@@ -57,6 +57,8 @@ class Stage(enum.IntEnum):
     "the same, and what was read since stands in the journal"
     STARTED = 3
     "the application may have begun with what was read"
+    ENDED = 4
+    "all that was begun is answered, and nothing follows: it is about to be closed"
 
 
 class Mark(NamedTuple):

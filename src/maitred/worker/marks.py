@@ -7,8 +7,8 @@ application began with it would be gone; so it is read into the journal, which i
 memory too, and stays there until the application begins.
 
 Invariants: READING is written before anything is read, STARTED before the application
-begins, IDLE after it has answered. Whether the answer is out the kernel knows: the mark
-says how many bytes there were. Where the journal has no room, the mark says STARTED.
+begins, IDLE or ENDED after it has answered. Whether the answer is out the kernel knows:
+the mark says how many bytes there were. Where the journal has no room, it says STARTED.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ class Unmarked:
 
     def settled(self, pending: bytes, written: int) -> None:
         """Note that all is answered but *pending*, with *written* bytes."""
+
+    def ended(self, written: int) -> None:
+        """Note that all is answered, with *written* bytes, and nothing follows."""
 
     def leave(self) -> None:
         """Note that the connection is over, here."""
@@ -113,7 +116,7 @@ class Mark:
     def room(self) -> memoryview:
         """Say where to read to."""
         self._view = _buffer
-        if self._region is None and self._stage is not Stage.STARTED:
+        if self._region is None and self._stage < Stage.STARTED:
             self._open(self._position, b"")
         if self._region is not None:
             end = (self._region + 1) * REGION
@@ -158,6 +161,11 @@ class Mark:
             self._open(self._position - len(pending), pending)
         else:
             self._enter(Stage.IDLE)
+
+    def ended(self, written: int) -> None:
+        """Note that all is answered, with *written* bytes, and nothing follows."""
+        self._marks.words[self._at + 3] = self._before + written
+        self._enter(Stage.ENDED)
 
     def leave(self) -> None:
         """Note that the connection is over, here."""

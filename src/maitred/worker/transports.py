@@ -9,6 +9,7 @@ written, so that the mark says that it has ended before the client can know.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from .marks import Mark, Unmarked
@@ -71,6 +72,7 @@ class Corked:
     """
 
     __slots__ = (
+        "_ending",
         "_held",
         "_loop",
         "_size",
@@ -80,12 +82,25 @@ class Corked:
         "transport",
     )
 
-    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
-        """Stand before *transport*, which belongs to *loop*."""
+    def __init__(
+        self,
+        transport: Any,
+        loop: asyncio.AbstractEventLoop,
+        ending: Callable[[], None],
+    ) -> None:
+        """
+        Stand before *transport*, which belongs to *loop*.
+
+        Args:
+            transport: Writes.
+            loop: Its event loop.
+            ending: Called when nothing follows, before what is held leaves.
+        """
         self.transport = transport
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
         self.count = 0
+        self._ending = ending
         self._loop = loop
         self._held: list[bytes] = []
         self._size = 0
@@ -115,11 +130,13 @@ class Corked:
 
     def write_eof(self) -> None:
         """End our half, after what is held."""
+        self._ending()
         self.flush()
         self.transport.write_eof()
 
     def close(self) -> None:
         """Close, after what is held."""
+        self._ending()
         self.flush()
         self.transport.close()
 

@@ -359,7 +359,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin; what was read already comes before anything the socket gives."""
-        self._corked = Corked(transport, self.loop)
+        self._corked = Corked(transport, self.loop, self._on_ending)
         super().connection_made(self._corked)
         # uvicorn asks the socket, which no longer knows once the client is gone.
         if self._visit.client is not None:
@@ -522,6 +522,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._is_held = False
             if not self._is_leaving and not self.flow.read_paused:
                 self.transport.resume_reading()
+
+    def _on_ending(self) -> None:
+        """Mark that nothing is owed any more, unless an answer is cut short here."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_started == cycle.response_complete:
+            self._mark.ended(self._corked.count)
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(
