@@ -45,15 +45,8 @@ class Gated:
         self.given_back: tuple[Elsewhere, bytes] | None = None
         self.late = b""
         self._request = b""
-        self.gate = Gate(
-            peer=b"192.0.2.7",
-            limit=limit,
-            belongs=belongs,
-            pass_on=self._pass_on,
-            give_back=lambda to, unread: setattr(self, "given_back", (to, unread)),
-            refuse=lambda status, cause: setattr(self, "refusal", (status, cause)),
-            drop=lambda: setattr(self, "refusal", (0, "answered before")),
-        )
+        self.belongs = belongs
+        self.gate = Gate(self, peer=b"192.0.2.7", limit=limit)
 
     @property
     def waits(self) -> bool:
@@ -70,9 +63,22 @@ class Gated:
             self._request = b""
             self.gate.answered()
 
-    def _pass_on(self, data: bytes) -> None:
+    def pass_on(self, data: bytes) -> None:
+        """Be the server that hears *data*."""
         self.passed.append(data)
         self._request += data
+
+    def give_back(self, to: Elsewhere, unread: bytes) -> None:
+        """Note it."""
+        self.given_back = to, unread
+
+    def refuse(self, status: int, cause: str) -> None:
+        """Note it."""
+        self.refusal = status, cause
+
+    def drop(self) -> None:
+        """Note it, as a refusal."""
+        self.refusal = 0, "answered before"
 
 
 def elsewhere_after_first() -> Callable[[RawHead], Elsewhere | None]:

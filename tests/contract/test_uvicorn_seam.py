@@ -191,6 +191,7 @@ class Visit:
 
     def __init__(self, *, client=None, prefix=b"", head_timeout=DEADLINE):
         self.client, self.prefix, self.head_timeout = client, prefix, head_timeout
+        self.peer, self.ends = client[0].encode() if client else b"", None
         self.elsewhere = {}
         self.said = []
         self.back = None

@@ -21,9 +21,8 @@ given back is every byte since the end of the last request, in order. Sans-IO.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from maitred.routing import NeedMore, NoMatch
 from maitred.routing.body import Body, body_of
@@ -57,42 +56,59 @@ MISDIRECTED: Final = NoMatch(421, "misdirected")
 "What belongs elsewhere, on a connection that cannot be given back."
 
 
+class Server(Protocol):
+    """What stands behind a gate."""
+
+    def belongs(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
+        """
+        Say where a request belongs, or why nowhere; None: here.
+
+        Asked again for the same request after a yes.
+        """
+
+    def pass_on(self, data: bytes) -> None:
+        """Take in bytes of a request that belongs here."""
+
+    def give_back(self, to: Elsewhere, unread: bytes) -> None:
+        """Give back the connection, with the bytes not passed on."""
+
+    def refuse(self, status: int, cause: str) -> None:
+        """Answer with a status and a cause, and close."""
+
+    def drop(self) -> None:
+        """Close; the request that turned out bad was answered before."""
+
+
 class Gate:
     """Lets requests through that belong here."""
 
-    def __init__(
-        self,
-        *,
-        peer: bytes,
-        limit: int,
-        belongs: Callable[[RawHead], Elsewhere | Asked | NoMatch | None],
-        pass_on: Callable[[bytes], None],
-        give_back: Callable[[Elsewhere, bytes], None],
-        refuse: Callable[[int, str], None],
-        drop: Callable[[], None],
-    ) -> None:
+    __slots__ = (
+        "_answered",
+        "_body",
+        "_head",
+        "_head_bytes",
+        "_limit",
+        "_peer",
+        "pending",
+        "server",
+        "stage",
+    )
+
+    def __init__(self, server: Server, *, peer: bytes, limit: int) -> None:
         """
         Begin between two requests.
 
         Args:
+            server: Stands behind the gate; who wants to part with the two deletes it
+                here, for it knows the gate too.
             peer: The client's address as text.
             limit: Bytes a head may have.
-            belongs: Says where a request belongs, or why nowhere; None: here. Asked
-                again for the same request after a yes.
-            pass_on: Gives bytes to the server.
-            give_back: Gives back the connection, with the bytes not passed on.
-            refuse: Answers with a status and a cause, and closes.
-            drop: Closes; the request that turned out bad was answered before.
         """
+        self.server = server
         self.stage = Stage.BETWEEN
         self.pending = b""
         self._peer = peer
         self._limit = limit
-        self._belongs = belongs
-        self._pass_on = pass_on
-        self._give_back = give_back
-        self._refuse = refuse
-        self._drop = drop
         # The last head: clients on kept connections often repeat it byte by byte.
         self._head: RawHead | None = None
         self._head_bytes = b""
@@ -133,7 +149,7 @@ class Gate:
             self._advance()
         else:
             self.take_all()
-            self._refuse(MISDIRECTED.status, MISDIRECTED.cause)
+            self.server.refuse(MISDIRECTED.status, MISDIRECTED.cause)
 
     def take_all(self) -> bytes:
         """Close the gate and give what was not passed on."""
@@ -159,11 +175,11 @@ class Gate:
                 return False
             if isinstance(verdict, NoMatch):
                 self.take_all()
-                self._refuse(verdict.status, verdict.cause)
+                self.server.refuse(verdict.status, verdict.cause)
                 return False
             self._head = head = verdict
             self._head_bytes = self.pending[: head.size]
-        elsewhere = self._belongs(head)
+        elsewhere = self.server.belongs(head)
         if elsewhere is not None:
             self._turn_away(elsewhere)
             return False
@@ -179,9 +195,9 @@ class Gate:
             self.stage = Stage.ASKING
         elif isinstance(elsewhere, NoMatch):
             self.take_all()
-            self._refuse(elsewhere.status, elsewhere.cause)
+            self.server.refuse(elsewhere.status, elsewhere.cause)
         else:
-            self._give_back(elsewhere, self.take_all())
+            self.server.give_back(elsewhere, self.take_all())
 
     def _go_on(self, start: int) -> None:
         """Pass on the request up to its end, or all there is of it."""
@@ -193,10 +209,10 @@ class Gate:
         if body.bad:
             self.take_all()
             if self._answered:
-                self._drop()
+                self.server.drop()
             else:
-                self._refuse(400, "bad_body")
+                self.server.refuse(400, "bad_body")
             return
         if body.done:
             self.stage = Stage.BETWEEN if self._answered else Stage.ANSWERING
-        self._pass_on(pending[:end] if self.pending else pending)
+        self.server.pass_on(pending[:end] if self.pending else pending)

@@ -65,6 +65,7 @@ from .keys import OwnKeys
 from .marks import Marks
 from .stamps import stamp_ids
 from .sticky import StickyCookie
+from .transports import Ends
 from .uvicorn_seam import Serving, StartupFailed
 
 SAY_TIMEOUT: Final = 10.0
@@ -353,10 +354,12 @@ class Visit:
         "_once",
         "_worker",
         "client",
+        "ends",
         "head_limit",
         "head_timeout",
         "idle",
         "mark",
+        "peer",
         "prefix",
         "sni",
         "told",
@@ -371,9 +374,13 @@ class Visit:
         self._found: Match | NoMatch = Match(None)
         # A key nobody claimed: the master sent it here for one request.
         self._once = handoff.key if handoff.once else b""
-        self.client = (
-            (handoff.peer.decode(), handoff.peer_port) if handoff.peer else None
-        )
+        self.peer = handoff.peer
+        # A Unix socket's ends have no addresses.
+        self.client: tuple[str, int] | None = None
+        self.ends: Ends | None = None
+        if handoff.peer:
+            self.client = handoff.peer.decode(), handoff.peer_port
+            self.ends = Ends((handoff.local.decode(), handoff.local_port), self.client)
         self.prefix = handoff.consumed
         self.idle = bool(handoff.idle)
         self.mark = worker.marks.of(handoff.mark)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .marks import Mark, Unmarked
 
@@ -64,6 +64,21 @@ class Intake(asyncio.BufferedProtocol):
         self._connection.resume_writing()
 
 
+class Ends(NamedTuple):
+    """The two ends of a connection, for who asks its socket for nothing else."""
+
+    here: tuple[str, int]
+    there: tuple[str, int]
+
+    def getsockname(self) -> tuple[str, int]:
+        """Give the address and port that the client connected to."""
+        return self.here
+
+    def getpeername(self) -> tuple[str, int]:
+        """Give the client's address and port."""
+        return self.there
+
+
 class Corked:
     """
     A transport that counts what is written to it, and writes at the end of the turn.
@@ -72,12 +87,12 @@ class Corked:
     """
 
     __slots__ = (
-        "_ending",
+        "_ends",
         "_held",
         "_loop",
         "_size",
         "count",
-        "get_extra_info",
+        "ending",
         "is_closing",
         "transport",
     )
@@ -87,6 +102,7 @@ class Corked:
         transport: Any,
         loop: asyncio.AbstractEventLoop,
         ending: Callable[[], None],
+        ends: Ends | None,
     ) -> None:
         """
         Stand before *transport*, which belongs to *loop*.
@@ -95,15 +111,22 @@ class Corked:
             transport: Writes.
             loop: Its event loop.
             ending: Called when nothing follows, before what is held leaves.
+            ends: The connection's addresses, if they are known without asking it.
         """
         self.transport = transport
         self.is_closing = transport.is_closing
-        self.get_extra_info = transport.get_extra_info
+        self.ending = ending
         self.count = 0
-        self._ending = ending
+        self._ends = ends
         self._loop = loop
         self._held: list[bytes] = []
         self._size = 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Say what is known of the connection; its addresses without a system call."""
+        if name == "socket" and self._ends is not None:
+            return self._ends
+        return self.transport.get_extra_info(name, default)
 
     def write(self, data: bytes) -> None:
         """Write *data* soon."""
@@ -130,13 +153,13 @@ class Corked:
 
     def write_eof(self) -> None:
         """End our half, after what is held."""
-        self._ending()
+        self.ending()
         self.flush()
         self.transport.write_eof()
 
     def close(self) -> None:
         """Close, after what is held."""
-        self._ending()
+        self.ending()
         self.flush()
         self.transport.close()
 

@@ -38,20 +38,24 @@ class Server:
         self.refused = []
         self.dropped = 0
         self.heads = []
-        self.gate = Gate(
-            peer=b"192.0.2.7",
-            limit=limit,
-            belongs=self.belongs,
-            pass_on=self.passed.append,
-            give_back=lambda *said: self.returned.append(said),
-            refuse=lambda *said: self.refused.append(said),
-            drop=self.drop,
-        )
+        self.gate = Gate(self, peer=b"192.0.2.7", limit=limit)
 
     def belongs(self, head):
         """Send /there there."""
         self.heads.append(head)
         return THERE if head.path == b"/there" else None
+
+    def pass_on(self, data):
+        """Note it."""
+        self.passed.append(data)
+
+    def give_back(self, *said):
+        """Note it."""
+        self.returned.append(said)
+
+    def refuse(self, *said):
+        """Note it."""
+        self.refused.append(said)
 
     def drop(self):
         """Note it."""

@@ -12,22 +12,30 @@ class World:
     """What the gate does, noted; what it is told, under the test's control."""
 
     def __init__(self):
-        self.belongs = Asked()
+        self.answer = Asked()
         self.passed = b""
         self.refused = []
-        self.gate = Gate(
-            peer=b"",
-            limit=1024,
-            belongs=lambda head: self.belongs,
-            pass_on=self.take,
-            give_back=lambda *_: pytest.fail("it cannot be given back"),
-            refuse=lambda *refusal: self.refused.append(refusal),
-            drop=lambda: pytest.fail("no request was bad"),
-        )
+        self.gate = Gate(self, peer=b"", limit=1024)
 
-    def take(self, data):
+    def belongs(self, _head):
+        """Say what the test wants said."""
+        return self.answer
+
+    def pass_on(self, data):
         """Be the server."""
         self.passed += data
+
+    def refuse(self, *refusal):
+        """Note it."""
+        self.refused.append(refusal)
+
+    def give_back(self, *_):
+        """Be no connection that can be given back."""
+        pytest.fail("it cannot be given back")
+
+    def drop(self):
+        """Have no bad request."""
+        pytest.fail("no request was bad")
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def test_request_waits_for_the_answer_then_passes(world):
     assert world.gate.stage is Stage.ASKING
     world.gate.receive(TWO)
     assert world.passed == b""
-    world.belongs = None
+    world.answer = None
     world.gate.told(True)
     assert world.passed == ONE
     assert world.gate.pending == TWO
@@ -63,7 +71,7 @@ def test_request_is_refused_after_a_no(world):
 
 def test_request_that_may_not_come_here_is_refused_at_once(world):
     """Where it is known that it belongs elsewhere nobody is asked."""
-    world.belongs = MISDIRECTED
+    world.answer = MISDIRECTED
     world.gate.receive(ONE)
     assert world.refused == [(421, "misdirected")]
     assert (world.gate.stage, world.passed) == (Stage.CLOSED, b"")
@@ -71,7 +79,7 @@ def test_request_that_may_not_come_here_is_refused_at_once(world):
 
 def test_answer_to_no_question_changes_nothing(world):
     """It comes when the connection has ended meanwhile."""
-    world.belongs = None
+    world.answer = None
     world.gate.told(False)
     world.gate.receive(ONE)
     assert (world.refused, world.passed) == ([], ONE)
