@@ -60,7 +60,7 @@ PLACES: Final = {
         "maitred.worker.uvicorn_seam", "GatedConnection.on_response_complete"
     ),
     "keepalive-return": Place(
-        "maitred.worker.uvicorn_seam", "GatedConnection._give_back"
+        "maitred.worker.uvicorn_seam", "GatedConnection.give_back"
     ),
     "return-master": Place("maitred.master.dispatcher", "Dispatcher._on_channel"),
 }

@@ -99,7 +99,7 @@ class Acceptor:
         """Accept up to *most*; say how many there were."""
         for count in range(most):
             try:
-                sock, address = listener.sock.accept()
+                sock, address = listener.accept()
             except BlockingIOError:
                 return count
             except OSError as exc:

@@ -100,6 +100,11 @@ class Connection:
         # When we stop waiting, on the loop's clock; set anew in each kind of wait.
         self.deadline = 0.0
 
+    @property
+    def is_tcp(self) -> bool:
+        """Whether it has addresses, and the kernel counts its bytes."""
+        return bool(self.local[0])
+
     def close(self) -> None:
         """Close our copy."""
         self.sock.close()

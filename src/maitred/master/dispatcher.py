@@ -111,6 +111,18 @@ class Dispatcher:
         self._asked: deque[tuple[Worker, Ask]] = deque()  # not answered yet
         self._closing = False
         self._at_limit = logs.Seldom()
+        self._heed: dict[type, Callable[[Worker, list[Any]], None]] = {
+            Ready: self._heed_ready,
+            Failed: self._heed_failed,
+            Taken: self._heed_taken,
+            Refused: self._heed_refused,
+            Closed: self._heed_closed,
+            Return: self._heed_return,
+            Claim: self._heed_claims,
+            Ask: self._heed_ask,
+            Release: self._heed_release,
+            Drained: self._heed_drained,
+        }
         self._sweeping: asyncio.TimerHandle | None = None
         self._retry: asyncio.Handle | None = None
         # Called at the end of settle; set by the master, who has the other parts.
@@ -495,8 +507,8 @@ class Dispatcher:
         if worker.silent:
             return
         try:
-            for message in worker.messages():
-                self._heed(worker, message)
+            for packet in worker.packets():
+                self._heed[type(packet[0])](worker, packet)
         except ChannelClosed:
             self._fall_silent(worker)
             self._loop.call_later(GRACE, self._end, worker)
@@ -514,54 +526,66 @@ class Dispatcher:
         self._loop.remove_reader(worker.channel.fileno())
         self._vacate(worker)
 
-    def _heed(self, worker: Worker, message: Any) -> None:
-        """Note what *worker* said. Places nothing: placing may lead to listening."""
-        match message:
-            case Ready(_, marks):
-                worker.phase = Phase.SERVING
-                worker.marks = bool(marks) and self._most_copies > 0
-                self._loop.call_soon(self._on_ready, worker)
-            case Failed(why, traceback):
-                worker.failure = (
-                    why.decode(errors="replace"),
-                    traceback.decode(errors="replace"),
-                )
-            case Drained(cut):
-                worker.cut = cut
-            case Claim(ttl, made, key):
-                self._heed_claim(worker, key, ttl, made=bool(made))
-            case Ask():
-                self._asked.append((worker, message))
-            case Release(key):
-                self._placement.keys.release(key, worker.slot)
-            case _:
-                self._heed_connection(worker, message)
+    # Each notes what *worker* said, in one packet. None of them places anything:
+    # placing may lead to listening.
 
-    def _heed_connection(self, worker: Worker, message: Any) -> None:
-        match message:
-            case Taken(id_):
-                connection = self._answered(worker, id_)
-                self._counters.taken += 1
-                connection.starved = 0.0
-                if worker.grant(connection):
-                    self._copies += 1
-                    if self._copies > self._most_copies:
-                        self.spare_copy()
-            case Closed(id_):
-                self._forget(worker, id_)
-            case Return(None):
+    def _heed_ready(self, worker: Worker, messages: list[Ready]) -> None:
+        worker.phase = Phase.SERVING
+        worker.marks = bool(messages[0].marks) and self._most_copies > 0
+        self._loop.call_soon(self._on_ready, worker)
+
+    def _heed_failed(self, worker: Worker, messages: list[Failed]) -> None:
+        why, traceback = messages[0]
+        worker.failure = (
+            why.decode(errors="replace"),
+            traceback.decode(errors="replace"),
+        )
+
+    def _heed_drained(self, worker: Worker, messages: list[Drained]) -> None:
+        worker.cut = messages[0].cut
+
+    def _heed_ask(self, worker: Worker, messages: list[Ask]) -> None:
+        self._asked.extend((worker, message) for message in messages)
+
+    def _heed_release(self, worker: Worker, messages: list[Release]) -> None:
+        for message in messages:
+            self._placement.keys.release(message.key, worker.slot)
+
+    def _heed_taken(self, worker: Worker, messages: list[Taken]) -> None:
+        for (id_,) in messages:
+            connection = self._answered(worker, id_)
+            self._counters.taken += 1
+            connection.starved = 0.0
+            if worker.grant(connection):
+                self._copies += 1
+                if self._copies > self._most_copies:
+                    self.spare_copy()
+
+    def _heed_closed(self, worker: Worker, messages: list[Closed]) -> None:
+        for (id_,) in messages:
+            self._forget(worker, id_)
+
+    def _heed_return(self, worker: Worker, messages: list[Return]) -> None:
+        for message in messages:
+            if message.connection is None:
                 self._take_back_copy(worker, message)
-            case Return():
+            else:
                 self._take_back(worker, message)
-            case Refused(id_, reason):
-                connection = self._answered(worker, id_)
-                worker.unmark(connection)
-                if reason == Reason.DRAINING:  # asked to leave by somebody else
-                    self._vacate(worker)
-                elif reason == Reason.NO_DESCRIPTOR:
-                    self._counters.no_descriptor += 1
-                    self._leave_alone(self._placement.slots[worker.slot])
-                self._rest(connection, reason)
+
+    def _heed_refused(self, worker: Worker, messages: list[Refused]) -> None:
+        for id_, reason in messages:
+            connection = self._answered(worker, id_)
+            worker.unmark(connection)
+            if reason == Reason.DRAINING:  # asked to leave by somebody else
+                self._vacate(worker)
+            elif reason == Reason.NO_DESCRIPTOR:
+                self._counters.no_descriptor += 1
+                self._leave_alone(self._placement.slots[worker.slot])
+            self._rest(connection, reason)
+
+    def _heed_claims(self, worker: Worker, messages: list[Claim]) -> None:
+        for ttl, made, key in messages:
+            self._heed_claim(worker, key, ttl, made=bool(made))
 
     def _heed_claim(self, worker: Worker, key: bytes, ttl: int, *, made: bool) -> None:
         """Note that *key* is *worker*'s, or tell it that it is not."""

@@ -20,7 +20,7 @@ import os
 import re
 import socket
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from maitred.config import PROXY_MARK
@@ -86,6 +86,23 @@ class Listener:
     inode: tuple[int, int] | None = None
     proxy: bool = False
     kept: bool = False
+    _kind: tuple[int, int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note what its connections are; Python's names for it cost time."""
+        self._kind = int(self.sock.family), int(self.sock.type), self.sock.proto
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """
+        Accept one connection, which the caller owns; give its client's address too.
+
+        As ``socket.accept`` does, in half the time.
+
+        Raises:
+            OSError: There is none, or no descriptor for it (accept(2)).
+        """
+        fd, address = self.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+        return socket.socket(*self._kind, fileno=fd), address
 
     def close(self) -> None:
         """Close the socket, and remove its file if that is ours alone."""

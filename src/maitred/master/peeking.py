@@ -32,7 +32,7 @@ from .counters import Counters
 from .past import Past, Table
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 NO_MORE_WILL_COME = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 

@@ -268,7 +268,7 @@ class Worker:
         for connection in batch:
             # The channel was full the last time; or it is no TCP, of which the kernel
             # could say what became of it.
-            if connection.mark or connection.sock.family == socket.AF_UNIX:
+            if connection.mark or not connection.is_tcp:
                 continue
             if self._free_marks:
                 connection.mark = self._free_marks.pop()
@@ -358,9 +358,11 @@ class Worker:
         self.granted[oldest.id] = self.granted.pop(oldest.id)
         return True
 
-    def messages(self) -> Iterator[Any]:
+    def packets(self) -> Iterator[list[Any]]:
         """
         Give what the worker has said, as long as there is something and it is fair.
+
+        A packet holds messages of one type.
 
         Raises:
             ChannelClosed: It is gone, and everything it said was given.
@@ -379,7 +381,7 @@ class Worker:
                 if self.phase not in MAY_BE_SAID[type(packet[0])]:
                     name = type(packet[0]).__name__.upper()
                     raise PeerMisbehaved(f"{name} while {self.phase.value}")
-                yield from packet
+                yield packet
             finally:
                 # What nobody took over, because an earlier one was wrong.
                 if isinstance(packet[0], Return):

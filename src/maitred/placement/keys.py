@@ -8,10 +8,12 @@ that was not used for its time to live is gone, whether or not it was purged yet
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Owned(NamedTuple):
+@dataclass(slots=True)
+class Owned:
     """Who owns a key, for how long after each use, until when, and who made it."""
 
     slot: int
@@ -68,7 +70,7 @@ class KeyTable:
         if owned.expires <= now:
             self.release(key)
             return None
-        self._owned[key] = owned._replace(expires=now + owned.ttl)
+        owned.expires = now + owned.ttl
         self._owned.move_to_end(key)
         return owned.slot
 

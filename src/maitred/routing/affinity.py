@@ -49,7 +49,8 @@ LONGEST_VALUE: Final = 128
 "Bytes of a value that stand in a key as they are; a longer one is hashed."
 
 
-SLOT_KEY: Final = re.compile(rb"slot:([0-9]{1,5})")
+SLOT: Final = b"slot:"
+SLOT_KEY: Final = re.compile(rb"%b([0-9]{1,5})" % SLOT)
 "A key that names its slot; any other has = or ~ after the name of its affinity."
 
 
@@ -60,7 +61,7 @@ def slot_key(slot: int) -> bytes:
 
 def named_slot(key: bytes) -> int | None:
     """Give the slot that *key* names, if it is of that kind."""
-    match = SLOT_KEY.fullmatch(key)
+    match = SLOT_KEY.fullmatch(key) if key.startswith(SLOT) else None
     return int(match[1]) if match else None
 
 

@@ -49,10 +49,15 @@ from .codec import HEADER, MAX_DESCRIPTORS, MAX_PACKET, Codec, Header
 from .descriptor import Descriptor, close_all
 
 # Linux has it; elsewhere close-on-exec is set right after the receive.
-MSG_CMSG_CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+MSG_CMSG_CLOEXEC: Final = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 # A dead peer is an error for us to raise, not a signal; CPython, which ignores
 # SIGPIPE, may be told otherwise.
-MSG_NOSIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+MSG_NOSIGNAL: Final = int(getattr(socket, "MSG_NOSIGNAL", 0))
+# As numbers: with Python's flags, one "&" takes as long as a small system call.
+MSG_TRUNC: Final = int(socket.MSG_TRUNC)
+MSG_CTRUNC: Final = int(socket.MSG_CTRUNC)
+SOL_SOCKET: Final = int(socket.SOL_SOCKET)
+SCM_RIGHTS: Final = int(socket.SCM_RIGHTS)
 
 # Room for every descriptor the kernel ever puts into one message, and for the
 # credentials that a socket with SO_PASSCRED or SO_PASSPIDFD gets first. So
@@ -213,7 +218,7 @@ class Channel:
         numbers = array.array("i", [owner.fileno() for owner in owners])
         if -1 in numbers:  # what a closed socket says
             raise ValueError("a descriptor to be sent was closed before")
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)] if owners else []
+        ancillary = [(SOL_SOCKET, SCM_RIGHTS, numbers)] if owners else []
         sent = self._sendmsg(packet, ancillary)
         if sent < len(packet):
             # The descriptors went with the first byte; sending them again would
@@ -369,9 +374,9 @@ class Channel:
         if not count:
             # Our packets are never empty, so 0 bytes are the end of the stream.
             raise ChannelClosed(undelivered=self._reset)
-        if flags & socket.MSG_TRUNC:
+        if flags & MSG_TRUNC:
             raise PeerMisbehaved(f"a packet longer than {MAX_PACKET} bytes")
-        truncated = bool(flags & socket.MSG_CTRUNC)
+        truncated = bool(flags & MSG_CTRUNC)
         if self._arrived and (fds or truncated):
             raise PeerMisbehaved("descriptors in the middle of a packet")
         self._truncated = self._truncated or truncated
@@ -484,6 +489,6 @@ def _numbers(ancillary: Sequence[tuple[int, int, bytes]]) -> array.array[int]:
     """Take every descriptor out of *ancillary*; none may be overlooked."""
     numbers = array.array("i")
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if level == SOL_SOCKET and kind == SCM_RIGHTS:
             numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
     return numbers

@@ -16,6 +16,7 @@ SO_COOKIE: Final = 57
 "asm-generic/socket.h; CPython 3.11 has no name for it."
 
 COOKIE: Final = struct.Struct("=Q")
+SOL_SOCKET: Final = int(socket.SOL_SOCKET)
 
 
 def cookie(sock: socket.socket) -> int:
@@ -26,7 +27,5 @@ def cookie(sock: socket.socket) -> int:
         OSError: It is not a socket.
     """
     number: int
-    (number,) = COOKIE.unpack(
-        sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, COOKIE.size)
-    )
+    (number,) = COOKIE.unpack(sock.getsockopt(SOL_SOCKET, SO_COOKIE, COOKIE.size))
     return number
