@@ -101,11 +101,12 @@ def test_every_valid_request_is_answered_by_the_application(server):
                 assert said["body"] == len(wanted.body), name
 
 
-def test_trailer_is_no_header(server):
+@pytest.mark.parametrize("line", [b"accept: */*", b"connection: upgrade"])
+def test_trailer_is_no_header(server, line):
     """A session's name behind the body, where no gate looks, is not seen."""
     request = (
-        b"POST /trailer HTTP/1.1\r\nhost: a\r\nx-session: mine\r\n"
-        b"transfer-encoding: chunked\r\n\r\n0\r\nx-session: other\r\n\r\n"
+        b"POST /trailer HTTP/1.1\r\nhost: a\r\nx-session: mine\r\nupgrade: x\r\n%b\r\n"
+        b"transfer-encoding: chunked\r\n\r\n0\r\nx-session: other\r\n\r\n" % line
     )
     [(status, body)] = talk(server, request)
     assert status == 200

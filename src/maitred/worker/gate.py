@@ -39,6 +39,10 @@ class Stage(Enum):
     CLOSED = auto()
 
 
+# By name in the module: Python finds a member of an enum slowly.
+BETWEEN, ASKING, INSIDE, ANSWERING, CLOSED = Stage
+
+
 class Elsewhere(NamedTuple):
     """A request belongs to another worker: to the one that owns ``key``."""
 
@@ -105,7 +109,7 @@ class Gate:
             limit: Bytes a head may have.
         """
         self.server = server
-        self.stage = Stage.BETWEEN
+        self.stage = BETWEEN
         self.pending = b""
         self._peer = peer
         self._limit = limit
@@ -118,11 +122,11 @@ class Gate:
     @property
     def idle(self) -> bool:
         """Whether the client is between two requests and has not begun the next."""
-        return self.stage is Stage.BETWEEN and not self.pending
+        return self.stage is BETWEEN and not self.pending
 
     def receive(self, data: bytes) -> None:
         """Take in what the client sent."""
-        if self.stage is Stage.CLOSED:
+        if self.stage is CLOSED:
             return
         if not self.pending:
             self.pending = data
@@ -134,17 +138,18 @@ class Gate:
 
     def answered(self) -> None:
         """Learn that the server has written the whole answer to the current request."""
-        if self.stage is Stage.INSIDE:
+        if self.stage is INSIDE:
             self._answered = True  # early: the rest of its body is still to pass
-        elif self.stage is Stage.ANSWERING:
-            self.stage = Stage.BETWEEN
-            self._advance()
+        elif self.stage is ANSWERING:
+            self.stage = BETWEEN
+            if self.pending:
+                self._advance()
 
     def told(self, mine: bool) -> None:
         """Learn whether the request that waits belongs here."""
-        if self.stage is not Stage.ASKING:
+        if self.stage is not ASKING:
             return
-        self.stage = Stage.BETWEEN
+        self.stage = BETWEEN
         if mine:
             self._advance()
         else:
@@ -153,16 +158,16 @@ class Gate:
 
     def take_all(self) -> bytes:
         """Close the gate and give what was not passed on."""
-        self.stage = Stage.CLOSED
+        self.stage = CLOSED
         pending, self.pending = self.pending, b""
         return pending
 
     def _advance(self) -> None:
         while self.pending:
             stage = self.stage
-            if stage is Stage.INSIDE:
+            if stage is INSIDE:
                 self._go_on(0)
-            elif stage is not Stage.BETWEEN or not self._begin():
+            elif stage is not BETWEEN or not self._begin():
                 return
 
     def _begin(self) -> bool:
@@ -183,16 +188,22 @@ class Gate:
         if elsewhere is not None:
             self._turn_away(elsewhere)
             return False
-        self._body = body_of(head)
         self._answered = False
-        self.stage = Stage.INSIDE
-        self._go_on(head.size)
+        if head.length == 0:
+            self.stage = ANSWERING
+            pending, size = self.pending, head.size
+            self.pending = pending[size:]
+            self.server.pass_on(pending[:size] if self.pending else pending)
+        else:
+            self.stage = INSIDE
+            self._body = body_of(head)
+            self._go_on(head.size)
         return True
 
     def _turn_away(self, elsewhere: Elsewhere | Asked | NoMatch) -> None:
         """Do with a request what must be done when it is not known to belong here."""
         if isinstance(elsewhere, Asked):
-            self.stage = Stage.ASKING
+            self.stage = ASKING
         elif isinstance(elsewhere, NoMatch):
             self.take_all()
             self.server.refuse(elsewhere.status, elsewhere.cause)
@@ -214,5 +225,5 @@ class Gate:
                 self.server.refuse(400, "bad_body")
             return
         if body.done:
-            self.stage = Stage.BETWEEN if self._answered else Stage.ANSWERING
+            self.stage = BETWEEN if self._answered else ANSWERING
         self.server.pass_on(pending[:end] if self.pending else pending)

@@ -18,6 +18,9 @@ from typing import Final
 
 from maitred.wire.scoreboard import REGION, REGIONS, WORDS, Scoreboard, Stage
 
+# By name in the module: Python finds a member of an enum slowly.
+FRESH, IDLE, READING, STARTED, ENDED = map(int, Stage)
+
 READ_SIZE: Final = 48 * 1024
 "Bytes that are read at once."
 
@@ -32,7 +35,7 @@ class Unmarked:
     __slots__ = ()
 
     kept = False
-    busy = False
+    stage = FRESH
 
     def room(self) -> memoryview:
         """Say where to read to."""
@@ -71,6 +74,11 @@ class Marks:
         """Write on *board*."""
         self.words = board.words
         self.journal = board.journal
+        # Where is read to in a region that is empty.
+        self.rooms = [
+            board.journal[at : at + READ_SIZE]
+            for at in range(0, REGIONS * REGION, REGION)
+        ]
         # The last one freed is the next one taken: its memory is warm.
         self.free = list(range(REGIONS))
 
@@ -89,8 +97,9 @@ class Mark:
         "_marks",
         "_position",
         "_region",
-        "_stage",
         "_view",
+        "_words",
+        "stage",
     )
 
     kept = True
@@ -98,39 +107,38 @@ class Mark:
     def __init__(self, marks: Marks, number: int) -> None:
         """Go on where the master began mark *number*."""
         self._marks = marks
-        self._at = number * WORDS
-        self._stage = Stage.FRESH
-        self._position = marks.words[self._at + 1]
+        self._words = words = marks.words
+        self._at = at = number * WORDS
+        self.stage = FRESH
+        self._position = words[at + 1]
         # Bytes that others had written to the connection before us.
-        self._before = marks.words[self._at + 3]
+        self._before = words[at + 3]
         # Where in the journal this connection's bytes are; None: nowhere.
         self._region: int | None = None
         self._fill = 0
         self._view = _buffer
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being served, as far as the mark says."""
-        return self._stage is Stage.STARTED
-
     def room(self) -> memoryview:
         """Say where to read to."""
-        self._view = _buffer
-        if self._region is None and self._stage < Stage.STARTED:
+        if self._region is None and self.stage < STARTED:
             self._open(self._position, b"")
-        if self._region is not None:
-            end = (self._region + 1) * REGION
-            start = end - REGION + self._fill
-            if start < end:
-                self._view = self._marks.journal[start : min(start + READ_SIZE, end)]
-            else:
-                self.started()
+        region = self._region
+        if region is None:
+            self._view = _buffer
+        elif not self._fill:
+            self._view = self._marks.rooms[region]
+        elif self._fill < REGION:
+            start, end = region * REGION + self._fill, (region + 1) * REGION
+            self._view = self._marks.journal[start : min(start + READ_SIZE, end)]
+        else:
+            self.started()
+            self._view = _buffer
         return self._view
 
     def read(self, count: int) -> bytes:
         """Give the *count* bytes that were read to where ``room`` said."""
-        self._position += count
-        self._marks.words[self._at + 1] = self._position
+        self._position = position = self._position + count
+        self._words[self._at + 1] = position
         if self._region is not None:
             self._fill += count
         return bytes(self._view[:count])
@@ -140,11 +148,11 @@ class Mark:
         if data:
             self._open(self._position, data)
             self._position += len(data)
-            self._marks.words[self._at + 1] = self._position
+            self._words[self._at + 1] = self._position
 
     def started(self) -> None:
         """Note that the application begins, or may have."""
-        self._enter(Stage.STARTED)
+        self._enter(STARTED)
 
     def settled(self, pending: bytes, written: int) -> None:
         """
@@ -154,35 +162,35 @@ class Mark:
             pending: What was read and not begun.
             written: Bytes of all our answers.
         """
-        words = self._marks.words
-        words[self._at + 3] = self._before + written
-        words[self._at + 4] = time.monotonic_ns()
+        words, at = self._words, self._at
+        words[at + 3] = self._before + written
+        words[at + 4] = time.monotonic_ns()
         if pending:
             self._open(self._position - len(pending), pending)
         else:
-            self._enter(Stage.IDLE)
+            self._enter(IDLE)
 
     def ended(self, written: int) -> None:
         """Note that all is answered, with *written* bytes, and nothing follows."""
-        self._marks.words[self._at + 3] = self._before + written
-        self._enter(Stage.ENDED)
+        self._words[self._at + 3] = self._before + written
+        self._enter(ENDED)
 
     def leave(self) -> None:
         """Note that the connection is over, here."""
-        self._enter(Stage.STARTED)
+        self._enter(STARTED)
 
     def given_back(self) -> None:
         """Learn that the master has the connection again, and its mark."""
         # Nothing is written: the mark may be another connection's by now. What the
         # region has went with the RETURN, which is heard before marks are looked at.
-        self._stage = Stage.STARTED
+        self.stage = STARTED
         self._free_region()
 
-    def _enter(self, stage: Stage) -> None:
+    def _enter(self, stage: int) -> None:
         """Write *stage*, which has nothing in the journal."""
-        self._stage = stage
-        self._marks.words[self._at] = stage
-        self._free_region()
+        self.stage = self._words[self._at] = stage
+        if self._region is not None:
+            self._free_region()
 
     def _free_region(self) -> None:
         if self._region is not None:
@@ -195,9 +203,10 @@ class Mark:
             self.started()
             return
         self._region = region = self._marks.free.pop()
-        self._fill = len(data)
         # What stage and start speak of has to be there before they are.
-        self._marks.journal[region * REGION : region * REGION + len(data)] = data
-        self._marks.words[self._at + 2] = start
-        self._stage = Stage.READING
-        self._marks.words[self._at] = Stage.READING | region << 8
+        if data:
+            self._marks.journal[region * REGION : region * REGION + len(data)] = data
+        self._fill = len(data)
+        self._words[self._at + 2] = start
+        self.stage = READING
+        self._words[self._at] = READING | region << 8

@@ -418,9 +418,10 @@ class Visit:
         if isinstance(found, NoMatch):
             return found
         key, learned = found
-        if key is None and worker.retired and self.sni is None:
-            return ANYWHERE
-        if key is None or named_slot(key) == worker.slot or worker.keys.has(key):
+        if key is None:
+            retires = worker.retired and self.sni is None
+            return ANYWHERE if retires else None
+        if worker.keys.has(key) or named_slot(key) == worker.slot:
             return None
         if key == self._once:
             self._once = b""

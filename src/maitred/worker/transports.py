@@ -27,20 +27,22 @@ class Intake(asyncio.BufferedProtocol):
     uvloop takes nothing for one that is a Protocol too, as uvicorn's classes are.
     """
 
-    __slots__ = ("_connection", "_mark")
+    __slots__ = ("_connection", "_read", "_received", "_room")
 
     def __init__(self, connection: Any, mark: Mark | Unmarked) -> None:
         """Read for *connection*, to where its *mark* says."""
         self._connection = connection
-        self._mark = mark
+        self._received = connection.data_received
+        self._read = mark.read
+        self._room = mark.room
 
     def get_buffer(self, _size_hint: int) -> memoryview:
         """Say where to read to: so that no more than READ_SIZE comes at once."""
-        return self._mark.room()
+        return self._room()
 
     def buffer_updated(self, count: int) -> None:
         """Pass on what was read."""
-        self._connection.data_received(self._mark.read(count))
+        self._received(self._read(count))
 
     def connection_made(self, transport: Any) -> None:
         """Pass it on."""

@@ -28,8 +28,8 @@ from maitred.routing.http1 import RawHead
 from maitred.routing.refusal import answer
 from maitred.wire.scoreboard import Scoreboard
 
-from .gate import ANYWHERE, Asked, Elsewhere, Gate, Stage
-from .marks import READ_SIZE, Mark, Unmarked
+from .gate import ANSWERING, ANYWHERE, ASKING, BETWEEN, Asked, Elsewhere, Gate
+from .marks import READ_SIZE, STARTED, Mark, Unmarked
 from .transports import Corked, Ends, Intake
 
 PROTOCOLS: Final = {
@@ -139,8 +139,11 @@ class Serving:
         self.config.load()
         self.config.loaded_app = wrap(self.config.loaded_app)
         self._server = AnnouncingServer(self.config, board)
+        inner: Any = self.config.http_protocol_class
         self._connection: Any = type(
-            "AdoptedConnection", (GatedConnection, self.config.http_protocol_class), {}
+            "AdoptedConnection",
+            (GatedConnection, inner),
+            {"pass_on": inner.data_received},
         )
         # None: this uvicorn has no library for WebSockets.
         self._websocket: Any = self.config.ws_protocol_class and type(
@@ -303,6 +306,13 @@ may have left altogether, and the application that streams to it waits to hear s
 FLUSH: Final = 0.005
 
 
+class Complete(list[tuple[bytes, bytes]]):
+    """The header lines of a request, to which none is added."""
+
+    def append(self, _line: tuple[bytes, bytes]) -> None:
+        """Leave out what stands in no head: a trailer."""
+
+
 class GatedConnection(AnyConnection):  # type: ignore[misc]
     """
     One connection that was handed over; each request passes the gate first.
@@ -313,6 +323,9 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     # uvicorn's own, as is whatever else is not defined here.
     ws_protocol_class: Any
     app: Any
+    headers: list[tuple[bytes, bytes]]
+    # uvicorn's data_received: what passed the gate goes there and nowhere else.
+    pass_on: Callable[[bytes], None]
 
     _is_taken = False
     _is_heard = False
@@ -360,10 +373,6 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self.ws_protocol_class = None
         self._visit.told = nothing
 
-    def pass_on(self, data: bytes) -> None:
-        """Give *data*, which passed the gate, to the parser."""
-        super().data_received(data)
-
     def _begin(self, scope: Any, receive: Any, send: Any) -> Any:
         """Run the application, and mark that it begins."""
         self._mark.started()
@@ -399,15 +408,15 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._gate.receive(data)
         self._attend()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
+    def on_headers_complete(self) -> None:
         """
-        Take in a header line that httptools found, but no trailer.
+        Begin with the request that httptools has found the head of.
 
-        uvicorn would add a trailer to the headers that the application holds: a name
-        of a session there was never checked (RFC 9110 section 6.5.1).
+        uvicorn would add trailers to the headers that the application holds: a name of
+        a session there was never checked (RFC 9110 section 6.5.1).
         """
-        if self.cycle is None or self.cycle.scope is not self.scope:
-            super().on_header(name, value)
+        super().on_headers_complete()
+        self.headers = Complete(self.headers)
 
     def on_response_complete(self) -> None:
         """Let the next request through, if the answer leaves the way open."""
@@ -415,7 +424,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         gate = self._gate
         if self.transport.is_closing():
             return
-        if gate.stage is Stage.ANSWERING:
+        if gate.stage is ANSWERING:
             self._mark.settled(gate.pending, self._corked.count)
             if self._is_wanted_back:
                 self.give_back(ANYWHERE, gate.take_all())
@@ -484,7 +493,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.shutdown()
             return
         self._is_wanted_back = True
-        if self._successor is None and self._gate.stage is Stage.BETWEEN:
+        if self._successor is None and self._gate.stage is BETWEEN:
             self.give_back(ANYWHERE, self._gate.take_all())
 
     def _hear(self) -> None:
@@ -502,12 +511,19 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def _attend(self) -> None:
         """See to what is between two requests, and to what waits at the gate."""
         gate = self._gate
-        if gate.stage is Stage.BETWEEN:
-            if self._mark.busy:
+        if gate.stage is BETWEEN:
+            if self._mark.stage == STARTED:
                 self._mark.settled(gate.pending, self._corked.count)
             if self._is_wanted_back:
                 self.give_back(ANYWHERE, gate.take_all())
-        self._hold_back()
+        if (  # which is seldom, and this is done for every request
+            gate.pending
+            or self._head_timer is not None
+            or self._is_held
+            or self._successor is not None
+            or gate.stage is ASKING
+        ):
+            self._hold_back()
 
     def _hold_back(self) -> None:
         """See to it that what waits at the gate neither waits forever nor grows."""
@@ -516,13 +532,13 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             # It said more before it knew of the upgrade.
             if unread := gate.take_all():
                 self._successor.data_received(unread)
-        elif gate.pending and gate.stage is Stage.BETWEEN:
+        elif gate.pending and gate.stage is BETWEEN:
             if self._head_timer is None:
                 # The keep-alive timer is for silence between two requests.
                 self._unset_keepalive_if_required()
                 self._await_head()
             return
-        elif gate.stage is Stage.ASKING:
+        elif gate.stage is ASKING:
             self._unset_keepalive_if_required()
         if self._head_timer is not None:
             self._head_timer.cancel()
