@@ -450,13 +450,17 @@ class Visit:
 
 def adopt_socket(handoff: Handoff) -> socket.socket | None:
     """Own the connection of *handoff*; close it if it is not the one announced."""
+    # What has the id is the connection that was accepted; to ask the kernel for its
+    # kind as well takes as long as to accept it. IPv6 or not is a label and no more.
+    family = socket.AF_INET6 if b":" in handoff.local else socket.AF_INET
+    kind = (family, socket.SOCK_STREAM, 0) if handoff.local else (-1, -1, -1)
     try:
-        sock = socket.socket(fileno=handoff.connection.fileno())
+        sock = socket.socket(*kind, fileno=handoff.connection.fileno())
     except OSError:  # not a socket
         handoff.connection.close()
         return None
     handoff.connection.detach()
-    if sock.type == socket.SOCK_STREAM and cookie(sock) == handoff.id:
+    if cookie(sock) == handoff.id:
         return sock
     sock.close()
     return None
