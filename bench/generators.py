@@ -30,14 +30,15 @@ class GeneratorFailed(Exception):
     """The generator itself could not do what was asked."""
 
 
-def sessions(count):
+def sessions(count, start=0):
     """
-    Name *count* sessions, always the same ones.
+    Name *count* sessions, always the same ones; another *start* gives others.
 
     The names look random, for the proxies hash them. "sid=" and 20 characters are what
     @socket.io/sticky recognises.
     """
-    return [f"sid={hashlib.sha256(b'%d' % i).hexdigest()[:20]}" for i in range(count)]
+    numbers = range(start, start + count)
+    return [f"sid={hashlib.sha256(b'%d' % i).hexdigest()[:20]}" for i in numbers]
 
 
 def head(path, session, port, fields=()):
@@ -101,15 +102,22 @@ def holding(port, connections, requests, *, status, at_a_time=100):
                 found |= json.loads(process.stdout.readline() or b"{}")
 
 
-def wrk(port, connections, seconds, path, names, fields=(), threads=1):
-    """Run wrk; with several *names*, every request is of a random session."""
+def wrk(port, connections, seconds, path, names, fields=(), *, own=False):
+    """
+    Run wrk: every request is of a random session of *names*.
+
+    With *own*, every connection has a session of its own. wrk can do that only with a
+    thread for each connection.
+    """
     # wrk counts whole seconds.
     whole = max(1, round(seconds))
     options = [f"--header={name}: {value}" for name, value in dict(fields).items()]
+    threads = connections if own else 1
     command = ["wrk", f"--threads={threads}", f"--connections={connections}",
                f"--duration={whole}s", "--timeout=2s",
                f"--script={HERE / 'session.lua'}", *options,
-               f"http://{ADDRESS}:{port}{path}", "--", *names]  # fmt: skip
+               f"http://{ADDRESS}:{port}{path}", "--",
+               "own" if own else "random", *names]  # fmt: skip
     said = run(command, whole + 30)
     return json.loads(said.partition("RESULT ")[2].partition("\n")[0])
 

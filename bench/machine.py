@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -17,8 +18,15 @@ def describe(contenders):
         "python": platform.python_version(),
         "commit": commit(),
         "load average before": load_average(),
-        "versions": {each.name: each.version() for each in contenders},
+        "versions": {each.name: version_of(each) for each in contenders},
     }
+
+
+def version_of(contender):
+    try:
+        return contender.version()
+    except (OSError, subprocess.CalledProcessError, PackageNotFoundError) as error:
+        return f"not found: {error}"
 
 
 def processor():

@@ -12,53 +12,77 @@ import argparse
 import contextlib
 import random
 import resource
+import signal
 import sys
 import tempfile
+from http.client import HTTPException
 from pathlib import Path
+from subprocess import SubprocessError
 
-from contenders import CONTENDERS
-from generators import GeneratorFailed, sessions
-from loads import LOADS, SESSIONS
+from check_generator import check_generator
+from contenders import CONTENDERS, descriptors
+from generators import GeneratorFailed
+from loads import LOADS
 from machine import describe, load_average
+from measures import MEASURES
+from plot import plot
 from report import write_report
-from servers import Failed, serving
+from servers import Failed
 
 ROOT = Path(__file__).parents[1]
-WORKERS = 2
-WARM_UP = 0.5
+QUESTIONS = {**LOADS, **MEASURES}
+FAILURES = (
+    Failed,
+    GeneratorFailed,
+    HTTPException,
+    OSError,
+    SubprocessError,
+    ValueError,
+)
 
 
 def main():
     options = arguments()
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors(), descriptors()))
+    if options.check_generator:
+        say("\n".join(check_generator(options.seconds, options.rounds)))
+        return
     options.output.mkdir(parents=True, exist_ok=True)
     contenders = [CONTENDERS[name] for name in options.contenders]
     results = {"machine": describe(contenders), "options": shown(options), "runs": []}
     for number in range(options.rounds):
         for name in options.loads:
-            order = list(contenders)
-            random.Random(f"{number} {name}").shuffle(order)
-            for contender in order:
-                before = load_average()
-                found = measure(contender, LOADS[name], options.seconds)
-                results["runs"].append(
-                    {"round": number, "load": name, "contender": contender.name,
-                     "load_average": before, **found}
-                )  # fmt: skip
-                say(f"round {number + 1} {name} {contender.name}: {brief(found)}")
+            for contender in order(number, name, contenders):
+                run = measure(QUESTIONS[name], contender, options.seconds)
+                run |= {"round": number, "load": name, "contender": contender.name}
+                results["runs"].append(run)
+                say(f"round {number + 1} {name} {contender.name}: {brief(run)}")
         write_report(results, options.output)
+    plot(results, options.output)
     say((options.output / "report.md").read_text())
+
+
+def order(number, name, contenders):
+    """Give those who are asked *name* in an order of this round's own."""
+    asked = QUESTIONS[name].contenders
+    found = [each for each in contenders if asked is None or each.name in asked]
+    random.Random(f"{number} {name}").shuffle(found)
+    return found
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--loads", type=names_of(LOADS), default=[*LOADS])
+    parser.add_argument("--loads", type=names_of(QUESTIONS), default=[*QUESTIONS])
     parser.add_argument("--contenders", type=names_of(CONTENDERS),
                         default=[*CONTENDERS])  # fmt: skip
     parser.add_argument("--output", type=Path, default=ROOT / ".bench")
+    parser.add_argument(
+        "--check-generator",
+        action="store_true",
+        help="compare our generator with wrk, and nothing else",
+    )
     return parser.parse_args()
 
 
@@ -81,24 +105,25 @@ def shown(options):
             for name, value in vars(options).items()}  # fmt: skip
 
 
-def measure(contender, load, seconds):
-    """Give the figures of *contender* under *load*, or why there are none."""
+def measure(question, contender, seconds):
+    """Give the figures of *contender*, or why there are none."""
+    before = load_average()
     with tempfile.TemporaryDirectory(prefix="maitred-bench-") as scratch:
         try:
-            with serving(contender, WORKERS, Path(scratch)) as served:
-                served.check(sessions(SESSIONS), affinity=contender.affinity)
-                load.run(served.port, min(seconds, WARM_UP))
-                return load.run(served.port, seconds)
-        except (Failed, GeneratorFailed, OSError, ValueError) as error:
-            return {"failed": f"{type(error).__name__}: {error}"}
+            found = question.run(contender, seconds, Path(scratch))
+        except FAILURES as error:
+            found = {"failed": f"{type(error).__name__}: {error}"}
+    return {**found, "load_average": before}
 
 
-def brief(found):
-    if "failed" in found:
-        return f"failed: {found['failed']}"
+def brief(run):
+    if "failed" in run:
+        return f"failed: {run['failed']}"
+    if "value" in run:
+        return f"{run['value']:.3f}"
     return (
-        f"{found['requests'] / found['seconds']:,.0f}/s, {found['errors']} errors, "
-        f"{found['timeouts']} timeouts, p99 {found['p99_ms']:.1f} ms"
+        f"{run['requests'] / run['seconds']:,.0f}/s, {run['errors']} errors, "
+        f"{run['timeouts']} timeouts, p99 {run['p99_ms']:.1f} ms"
     )
 
 
@@ -107,6 +132,8 @@ def say(text):
 
 
 if __name__ == "__main__":
+    # Whoever ends us, the contenders have to go too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         main()
         sys.exit(0)

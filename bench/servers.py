@@ -7,18 +7,23 @@ before every worker has answered and every answer was the expected one.
 
 import contextlib
 import http.client
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app import BODY, LARGE
 from contenders import ENVIRONMENT, Site
+from generators import sessions
 
 HERE = Path(__file__).parent
+CHECKING, STARTING = 100_000, 200_000
+"""The first of the sessions that are used to check, and to start."""
 START = 30.0
 STOP = 10.0
 
@@ -50,6 +55,7 @@ class Served:
         self.port = site.port
         self.workers = site.workers
         self.processes = []
+        self.numbers = itertools.count(STARTING, 32)
         self.log = site.directory / "log"
 
     def start(self, command):
@@ -67,9 +73,13 @@ class Served:
             )
 
     def wait_for_workers(self):
-        """Wait until as many processes as there are workers have answered."""
+        """
+        Wait until as many processes as there are workers have answered.
+
+        Gives for each pid how many WebSockets it has open.
+        """
         end = time.monotonic() + START
-        seen = set()
+        seen = {}
         with ThreadPoolExecutor(16) as pool:
             while len(seen) < self.workers:
                 if time.monotonic() > end:
@@ -77,14 +87,15 @@ class Served:
                 if any(each.poll() is not None for each in self.processes):
                     raise Failed(f"ended while it started: {self.tail()}")
                 # At once, or one worker could be quick enough to answer them all.
-                names = (f"start{len(seen)}{i}{time.monotonic()}" for i in range(32))
-                seen |= {pid for pid in pool.map(self.try_pid, names) if pid}
+                names = sessions(32, next(self.numbers))
+                seen.update(each for each in pool.map(self.try_pid, names) if each)
                 time.sleep(0.05)
+        return seen
 
     def try_pid(self, name):
         try:
             with self.client() as client:
-                return pid_of(client, name)
+                return ask_pid(client, name)
         except (OSError, http.client.HTTPException, Failed):
             return None
 
@@ -97,25 +108,32 @@ class Served:
             http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         )
 
-    def check(self, sessions, *, affinity):
+    def check(self, *, affinity):
         """See that the answers are right and, with *affinity*, that sessions stay."""
         with self.client() as client:
             expect(client, "/", BODY)
             expect(client, "/large", LARGE)
         if not affinity:
             return
+        # Not those that will be measured: they are placed when their connections come.
+        names = sessions(32, CHECKING)
         home = {}
         with self.client() as one:
-            for name in sessions:
+            for name in names:
                 with self.client() as client:
                     home[name] = pid_of(client, name)
-            for name in sessions * 2:
+            for name in names * 2:
                 with self.client() as client:
                     found = {pid_of(client, name), pid_of(one, name)}
                 if found != {home[name]}:
                     raise Failed(f"session {name} of {home[name]} was in {found}")
-        if len(set(home.values())) < min(self.workers, len(sessions)):
+        if len(set(home.values())) < self.workers:
             raise Failed("all sessions are in one worker")
+
+    def split(self, names):
+        """Give how many of the sessions *names* each worker has."""
+        with self.client() as client:
+            return sorted(Counter(pid_of(client, name) for name in names).values())
 
     def stop(self):
         for process in reversed(self.processes):
@@ -136,14 +154,18 @@ def expect(client, path, body):
         raise Failed(f"GET {path} gave {response.status} and {len(found)} bytes")
 
 
-def pid_of(client, session):
-    """Ask for the process that serves *session*."""
+def ask_pid(client, session):
+    """Ask for the process that serves *session*, and its open WebSockets."""
     client.request("GET", "/pid", headers={"x-session": session})
     response = client.getresponse()
     response.read()
     if response.status != 200:
         raise Failed(f"GET /pid gave {response.status}")
-    return int(response.headers["x-pid"])
+    return int(response.headers["x-pid"]), int(response.headers.get("x-open", 0))
+
+
+def pid_of(client, session):
+    return ask_pid(client, session)[0]
 
 
 def signal_group(process, number):

@@ -38,7 +38,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 4096, PER_ADDRESS = 20000, EVENTS = 256, MAX_SAMPLES = 1 << 23 };
+enum { BUFFER = 4096, DISCARD = 1 << 20, PER_ADDRESS = 20000, EVENTS = 256, NO_ANSWER_US = 100000, MAX_SAMPLES = 1 << 23 };
 enum mode { KEEPALIVE, HOP, CONNECT, ECHO, HOLD, MODES };
 static const char *MODE_NAMES[MODES] = {"keepalive", "hop", "connect", "echo", "hold"};
 
@@ -236,8 +236,9 @@ static void on_event(struct connection *c, uint32_t events) {
         bool http = !c->open;
         size_t used = c->in_body ? 0 : c->length;
         if (used >= BUFFER - 1) { on_error(c); return; }
-        size_t room = BUFFER - 1 - used;
-        ssize_t got = recv(fd, c->buffer + used, room, 0);
+        /* The rest of a long body is only counted: the kernel drops it for us. */
+        size_t room = c->in_body ? DISCARD : BUFFER - 1 - used;
+        ssize_t got = recv(fd, c->buffer + used, room, c->in_body ? MSG_TRUNC : 0);
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) { on_error(c); return; }
         uint64_t before = done;
@@ -285,10 +286,16 @@ static void hold(uint32_t at_a_time) {
     uint32_t opened = 0;
     uint64_t end = now_us() + 60000000;
     while (held + errors < connection_count && now_us() < end) {
-        /* A burst begins when all of the one before are open. */
-        if (held + errors == opened)
+        /*
+         * A burst begins when all of the one before are open, or have had time to be: a
+         * second's worth of silent connections has to fit into the kernel's backlog, or
+         * it turns to cookies, and then stray packets make connections of their own.
+         */
+        if (held + errors == opened) {
+            if (wanted_status == 0) usleep(NO_ANSWER_US);
             for (uint32_t i = 0; i < at_a_time && opened < connection_count; i++)
                 open_connection(&connections[opened++]);
+        }
         turn(100);
     }
     errors += connection_count - held - errors;
