@@ -83,9 +83,3 @@ def test_another_connection_is_refused(pair):
 def test_what_is_no_socket_is_refused():
     """A directory, say."""
     refused(Descriptor(os.open("/", os.O_RDONLY)), 1)
-
-
-def test_datagram_socket_is_refused():
-    """Not even with a cookie that is right."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        refused(owner_of(sock.fileno()), cookie(sock))

@@ -302,6 +302,20 @@ def test_region_is_free_again_when_its_connection_is_given_back(play):
     assert play.board.mark(play.ours.mark) == before
 
 
+@pytest.mark.parametrize("part", ["given_back", "leave"])
+def test_mark_that_was_given_up_is_not_written_any_more(play, part):
+    """The next connection has it; the one before may still be ending."""
+    play.send(REQUEST)
+    play.read(100)
+    getattr(play.mark, part)()
+    play.board.reset(play.ours.mark, 7, 5, 1)
+    before = play.board.mark(play.ours.mark)
+    play.mark.ended(9)
+    play.mark.settled(b"", 9)
+    play.mark.started()
+    assert play.board.mark(play.ours.mark) == before
+
+
 def test_journal_without_a_region_left_still_reads(board):
     """The connection beyond the last region is not kept, and served all the same."""
     plays = [Play(board, 10)]

@@ -208,10 +208,16 @@ class Visit:
         """Say what the test said."""
         return self.elsewhere.get(head.path)
 
-    def returned(self, sock, to, unread):
-        """Keep what is given back, as a channel does."""
+    def returned(self, sock, to, unread, sent):
+        """Keep what is given back, as a channel does, a moment later."""
         self.said.append("returned")
-        self.back = sock.dup(), to, unread
+
+        def send():
+            """Do what a channel does."""
+            self.back = sock.dup(), to, unread
+            sent()
+
+        asyncio.get_running_loop().call_soon(send)
 
 
 class Client:

@@ -445,7 +445,8 @@ class Caller:
             name = f"{self._number}-{len(self.requests)}"
             request = Request(name, previous, since)
             self.requests.append(request)
-            session = self._random.choice([[], [f"x-session: s{previous % 7}"]])
+            one = f"x-session: s{self._random.randrange(7)}"
+            session = self._random.choice([[], [one]])
             writer.write(get("/", f"x-id: {request.name}", *session))
             try:
                 async with asyncio.timeout(DEADLINE):

@@ -12,7 +12,7 @@ import socket
 from typing import Any, Final
 
 from maitred.errors import PeerMisbehaved
-from maitred.wire.cookie import cookie
+from maitred.wire.cookie import connection_of, cookie
 from maitred.wire.messages import Return
 
 from .listeners import Listener
@@ -169,14 +169,8 @@ def returned(message: Return) -> Connection:
         PeerMisbehaved: The descriptor is not the connection it is said to be; it was
             closed.
     """
-    try:
-        sock = socket.socket(fileno=message.connection.fileno())
-    except OSError:
-        message.connection.close()
-        raise PeerMisbehaved("a RETURN with what is no socket") from None
-    message.connection.detach()
-    if sock.type != socket.SOCK_STREAM or cookie(sock) != message.id:
-        sock.close()
+    sock = connection_of(message.connection, message.id, message.local)
+    if sock is None:
         raise PeerMisbehaved("a RETURN with another connection than it says")
     connection = Connection(
         sock,

@@ -12,6 +12,8 @@ import socket
 import struct
 from typing import Final
 
+from .messages import Owner
+
 SO_COOKIE: Final = 57
 "asm-generic/socket.h; CPython 3.11 has no name for it."
 
@@ -29,3 +31,33 @@ def cookie(sock: socket.socket) -> int:
     number: int
     (number,) = COOKIE.unpack(sock.getsockopt(SOL_SOCKET, SO_COOKIE, COOKIE.size))
     return number
+
+
+def connection_of(descriptor: Owner, id_: int, local: bytes) -> socket.socket | None:
+    """
+    Own the connection that *descriptor* is said to be.
+
+    To ask the kernel what it is takes three system calls; what has the id of a
+    connection is that connection. Whether it is labelled IPv4 or IPv6 follows from the
+    address, and is not so on a listener for both.
+
+    Args:
+        descriptor: Received, and ours from now on.
+        id_: The cookie of a connection.
+        local: Its own address as text; empty for a Unix socket.
+
+    Returns:
+        The socket, which the caller owns; None: it was something else, and is closed.
+    """
+    family = socket.AF_INET6 if b":" in local else socket.AF_INET
+    kind = (family, socket.SOCK_STREAM, 0) if local else (-1, -1, -1)
+    try:
+        sock = socket.socket(*kind, fileno=descriptor.fileno())
+    except OSError:  # not a socket
+        descriptor.close()
+        return None
+    descriptor.detach()
+    if cookie(sock) == id_:
+        return sock
+    sock.close()
+    return None

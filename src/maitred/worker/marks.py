@@ -27,6 +27,8 @@ READ_SIZE: Final = 48 * 1024
 # What needs no journal is read into the same memory, one connection after the other:
 # it is copied out before anybody else can read.
 _buffer = memoryview(bytearray(READ_SIZE))
+# What is noted of a connection that has no mark any more.
+_nowhere = memoryview(bytearray(WORDS * 8)).cast("Q")
 
 
 class Unmarked:
@@ -176,23 +178,20 @@ class Mark:
         self._enter(ENDED)
 
     def leave(self) -> None:
-        """Note that the connection is over, here."""
+        """Note that the connection is over, here, and write nothing more."""
         self._enter(STARTED)
+        self._words, self._at = _nowhere, 0
 
     def given_back(self) -> None:
         """Learn that the master has the connection again, and its mark."""
-        # Nothing is written: the mark may be another connection's by now. What the
-        # region has went with the RETURN, which is heard before marks are looked at.
-        self.stage = STARTED
-        self._free_region()
+        # The mark may be another connection's by now. What the region has went with
+        # the RETURN, which is heard before marks are looked at.
+        self._words, self._at = _nowhere, 0
+        self._enter(STARTED)
 
     def _enter(self, stage: int) -> None:
         """Write *stage*, which has nothing in the journal."""
         self.stage = self._words[self._at] = stage
-        if self._region is not None:
-            self._free_region()
-
-    def _free_region(self) -> None:
         if self._region is not None:
             self._marks.free.append(self._region)
             self._region = None

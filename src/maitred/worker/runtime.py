@@ -14,7 +14,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from maitred import logs
@@ -33,8 +33,8 @@ from maitred.routing.affinity import named_slot
 from maitred.routing.http1 import RawHead
 from maitred.routing.seal import parse_keys
 from maitred.routing.tls import may_ask_for
-from maitred.wire import Channel
-from maitred.wire.cookie import cookie
+from maitred.wire import MAX_PACKET, Channel
+from maitred.wire.cookie import connection_of
 from maitred.wire.messages import (
     Answer,
     Ask,
@@ -71,6 +71,9 @@ from .uvicorn_seam import Serving, StartupFailed
 SAY_TIMEOUT: Final = 10.0
 "Seconds to wait for room in the channel; the master reads all the time, or is ill."
 SETTLE: Final = 0.02
+MOST_RETURNS: Final = 64
+RECORD: Final = 256
+"Bytes of a packet for a RETURN, its addresses included; key and bytes come on top."
 LAST_WORDS: Final = 2.0
 "Seconds for a WebSocket to be closed when the time to drain is over."
 LONGEST_TRACEBACK: Final = 32 * 1024
@@ -109,6 +112,8 @@ class Worker:
         # Ids that the master has yet to be told of.
         self._taken: list[int] = []
         self._closed: list[int] = []
+        # Connections that it has yet to be given, and whom to tell when it has them.
+        self._returned: list[tuple[Return, Callable[[], None]]] = []
         self._at_limit = logs.Seldom()
         self.slot = slot
         self.settings = settings
@@ -230,7 +235,7 @@ class Worker:
     def _take_over(self, handoffs: list[Handoff]) -> None:
         refused = []
         for handoff in handoffs:
-            sock = adopt_socket(handoff)
+            sock = connection_of(handoff.connection, handoff.id, handoff.local)
             if self._draining or sock is None:
                 reason = Reason.WRONG_DESCRIPTOR if sock is None else Reason.DRAINING
                 refused.append(Refused(handoff.id, reason))
@@ -275,22 +280,27 @@ class Worker:
         self._answer_soon()
         self._closed.append(id_)
 
-    def say_returned(self, message: Return) -> None:
-        """Give a connection back, now; its descriptor stays the caller's."""
-        self._answer()
-        self._say(message)
+    def say_returned(self, message: Return, sent: Callable[[], None]) -> None:
+        """Give a connection back, soon; until *sent* is called we may look at it."""
+        self._answer_soon()
+        self._returned.append((message, sent))
 
     def _answer_soon(self) -> None:
-        if not self._taken and not self._closed:
+        if not self._taken and not self._closed and not self._returned:
             self._loop.call_soon(self._answer)
 
     def _answer(self) -> None:
         taken, self._taken = self._taken, []
         closed, self._closed = self._closed, []
+        returned, self._returned = self._returned, []
         if taken:
             self._say(*map(Taken, taken))
         if closed:
             self._say(*map(Closed, closed))
+        for batch in packets([message for message, _ in returned]):
+            self._say(*batch)
+        for _, sent in returned:
+            sent()
 
     def _say(self, *messages: Any) -> None:
         """Send *messages*, in order with everything else we say; wait if we must."""
@@ -430,8 +440,14 @@ class Visit:
             return worker.ask(key, self, learned=learned)
         return Elsewhere(key, learned)
 
-    def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:
-        """Give the connection back to the master."""
+    def returned(
+        self,
+        sock: socket.socket,
+        to: Elsewhere,
+        unread: bytes,
+        sent: Callable[[], None],
+    ) -> None:
+        """Give the connection back to the master, soon, then say so."""
         handoff = self._handoff
         self._worker.say_returned(
             Return(
@@ -444,26 +460,22 @@ class Visit:
                 to.key,
                 int(to.learned),
                 unread,
-            )
+            ),
+            sent,
         )
 
 
-def adopt_socket(handoff: Handoff) -> socket.socket | None:
-    """Own the connection of *handoff*; close it if it is not the one announced."""
-    # What has the id is the connection that was accepted; to ask the kernel for its
-    # kind as well takes as long as to accept it. IPv6 or not is a label and no more.
-    family = socket.AF_INET6 if b":" in handoff.local else socket.AF_INET
-    kind = (family, socket.SOCK_STREAM, 0) if handoff.local else (-1, -1, -1)
-    try:
-        sock = socket.socket(*kind, fileno=handoff.connection.fileno())
-    except OSError:  # not a socket
-        handoff.connection.close()
-        return None
-    handoff.connection.detach()
-    if cookie(sock) == handoff.id:
-        return sock
-    sock.close()
-    return None
+def packets(messages: Sequence[Return]) -> Iterator[Sequence[Return]]:
+    """Give *messages* in as few pieces as there must be for each to fit a packet."""
+    start = size = 0
+    for end, message in enumerate(messages):
+        more = RECORD + len(message.key) + len(message.unread)
+        if end - start == MOST_RETURNS or (end > start and size + more > MAX_PACKET):
+            yield messages[start:end]
+            start, size = end, 0
+        size += more
+    if messages:
+        yield messages[start:]
 
 
 def fail(channel: Channel, failure: AppFailed) -> ExitCode:

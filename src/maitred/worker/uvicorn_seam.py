@@ -282,8 +282,14 @@ class Visit(Protocol):
         After Asked, ``told`` is called with the answer.
         """
 
-    def returned(self, sock: socket.socket, to: Elsewhere, unread: bytes) -> None:
-        """It belongs elsewhere: send *sock*, which stays ours, and what comes first."""
+    def returned(
+        self,
+        sock: socket.socket,
+        to: Elsewhere,
+        unread: bytes,
+        sent: Callable[[], None],
+    ) -> None:
+        """It belongs elsewhere: send *sock* and what comes first, soon, then say so."""
 
 
 # What the protocol classes of uvicorn are mixed with.
@@ -623,12 +629,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if not transport.get_write_buffer_size():
             self._is_returned = True
             self.connections.discard(self)
-            # The transport's own descriptor is sent: there may be none for a second
-            # one. It is not read from any more, and closing it says nothing as long
-            # as the master has what was sent.
-            self._visit.returned(self._sock, to, unread)
-            self._mark.given_back()
-            transport.abort()
+            # What comes from now on is for the next worker to read. The transport's
+            # own descriptor is sent: there may be none for a second one.
+            transport.pause_reading()
+            self._visit.returned(self._sock, to, unread, self._on_sent)
         elif self.loop.time() < deadline:
             # The end of the last answer is still here; it cannot travel.
             transport.pause_reading()
@@ -639,6 +643,11 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.refuse(421, "misdirected")
         else:
             self.drop()
+
+    def _on_sent(self) -> None:
+        """Part with what the master has: closing it says nothing to the client."""
+        self._mark.given_back()
+        self.transport.abort()
 
 
 class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
