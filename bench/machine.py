@@ -3,10 +3,13 @@
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LOOK = 0.2
+QUIET = 0.15
 
 
 def describe(contenders):
@@ -50,3 +53,31 @@ def commit():
 
 def load_average():
     return [round(each, 2) for each in os.getloadavg()]
+
+
+def wait_until_quiet(patience):
+    """
+    Wait up to *patience* seconds for others to leave the machine to us.
+
+    Gives the part of its cores that they still use. Nothing of ours must run: the load
+    average would count that too.
+    """
+    end = time.monotonic() + patience
+    while (found := busy()) > QUIET and time.monotonic() < end:
+        time.sleep(1)
+    return found
+
+
+def busy():
+    """Say which part of the time the cores are not idle."""
+    before = times()
+    time.sleep(LOOK)
+    total, idle = (now - then for now, then in zip(times(), before, strict=True))
+    return round(1 - idle / total, 3) if total else 0.0
+
+
+def times():
+    """All time of all cores and the idle part of it, in ticks (proc(5))."""
+    line = Path("/proc/stat").read_text().partition("\n")[0]
+    fields = [int(each) for each in line.split()[1:9]]
+    return sum(fields), fields[3] + fields[4]

@@ -46,6 +46,11 @@ def machine(results):
     versions = facts.pop("versions")
     rounds = 1 + max(each["round"] for each in results["runs"])
     yield f"* {rounds} rounds of {results['options']['seconds']:g} s"
+    others = [each["others"] for each in results["runs"]]
+    yield (
+        f"* cores in use by others before a run: {median(others):.0%}, "
+        f"at most {max(others):.0%}"
+    )
     for name, value in facts.items():
         yield f"* {name}: {value}"
     for name, value in versions.items():

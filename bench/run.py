@@ -23,7 +23,7 @@ from check_generator import check_generator
 from contenders import CONTENDERS, descriptors
 from generators import GeneratorFailed
 from loads import LOADS
-from machine import describe, load_average
+from machine import describe, load_average, wait_until_quiet
 from measures import MEASURES
 from plot import plot
 from report import write_report
@@ -53,7 +53,9 @@ def main():
     for number in range(options.rounds):
         for name in options.loads:
             for contender in order(number, name, contenders):
+                others = wait_until_quiet(options.patience)
                 run = measure(QUESTIONS[name], contender, options.seconds)
+                run |= {"others": others, "load_average": load_average()}
                 run |= {"round": number, "load": name, "contender": contender.name}
                 results["runs"].append(run)
                 say(f"round {number + 1} {name} {contender.name}: {brief(run)}")
@@ -78,6 +80,12 @@ def arguments():
     parser.add_argument("--contenders", type=names_of(CONTENDERS),
                         default=[*CONTENDERS])  # fmt: skip
     parser.add_argument("--output", type=Path, default=ROOT / ".bench")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=20.0,
+        help="seconds to wait before each run until others are quiet",
+    )
     parser.add_argument(
         "--check-generator",
         action="store_true",
@@ -107,13 +115,11 @@ def shown(options):
 
 def measure(question, contender, seconds):
     """Give the figures of *contender*, or why there are none."""
-    before = load_average()
     with tempfile.TemporaryDirectory(prefix="maitred-bench-") as scratch:
         try:
-            found = question.run(contender, seconds, Path(scratch))
+            return question.run(contender, seconds, Path(scratch))
         except FAILURES as error:
-            found = {"failed": f"{type(error).__name__}: {error}"}
-    return {**found, "load_average": before}
+            return {"failed": f"{type(error).__name__}: {error}"}
 
 
 def brief(run):

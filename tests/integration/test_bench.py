@@ -28,8 +28,8 @@ def output(tmp_path_factory):
     broken.chmod(0o755)
     subprocess.run(
         [sys.executable, str(BENCH), "--seconds", "0.3", "--rounds", "1",
-         "--loads", "keepalive", "--contenders", "maitred,uvicorn,nginx",
-         "--output", str(directory)],
+         "--patience", "0", "--loads", "keepalive",
+         "--contenders", "maitred,uvicorn,nginx", "--output", str(directory)],
         env={**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"},
         check=True,
         timeout=DEADLINE,
