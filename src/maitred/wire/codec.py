@@ -22,8 +22,8 @@ raises PeerMisbehaved, whatever the bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
-from itertools import accumulate, chain, pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat, starmap
 from typing import Final, NamedTuple, cast, get_type_hints
 
 from maitred.errors import MessageTooLarge, PeerMisbehaved
@@ -109,9 +109,8 @@ class Codec:
     """
     Encodes the messages of one table and decodes those of another.
 
-    Both work on columns (all values of one field) instead of single messages:
-    the loops then run inside zip and map, which is what makes a packet of 64
-    handoffs cheap.
+    A message without blobs is its record, so whole packets of those are written and
+    read inside map and zip, without a step of ours for each message.
     """
 
     def __init__(
@@ -147,36 +146,31 @@ class Codec:
                 fit its field.
         """
         form = self._form(messages)
-        columns: list[Sequence[object]] = list(zip(*messages, strict=True))
-        passed = [] if form.descriptor is None else columns[form.descriptor]
-        owners = cast("list[Owner]", list(passed))
-        _check("records", len(messages), MAX_RECORDS)
-        _check("descriptors", len(owners), MAX_DESCRIPTORS)
-        contents = cast("list[Sequence[bytes]]", [columns[i] for i in form.blobs])
+        owners: list[Owner] = []
         try:
-            for i, column in zip(form.blobs, contents, strict=True):
-                columns[i] = list(map(len, column))
-            in_record = [columns[i] for i in form.in_record]
-            records = map(form.record.pack, *in_record) if in_record else ()
-            blobs = chain.from_iterable(zip(*contents, strict=True))
-            body = b"".join((*records, *blobs))
+            write = _with_blobs if form.blobs else _without_blobs
+            body = b"".join(write(form, messages, owners))
         except (struct.error, TypeError) as exc:
             raise TypeError(f"{form.message.__name__}: {exc}") from exc
-        _check("bytes", HEADER.size + len(body), MAX_PACKET)
-        header = (VERSION, form.number, len(owners), len(messages), 0, len(body))
-        return HEADER.pack(*header) + body, owners
+        count, size, riding = len(messages), len(body), len(owners)
+        if count > MAX_RECORDS:
+            raise MessageTooLarge("records", count, MAX_RECORDS)
+        if riding > MAX_DESCRIPTORS:
+            raise MessageTooLarge("descriptors", riding, MAX_DESCRIPTORS)
+        if HEADER.size + size > MAX_PACKET:
+            raise MessageTooLarge("bytes", HEADER.size + size, MAX_PACKET)
+        return HEADER.pack(VERSION, form.number, riding, count, 0, size) + body, owners
 
     def _form(self, messages: Sequence[Message]) -> Layout:
         """Find the layout that all of *messages* have."""
         types = set(map(type, messages))
-        if len(types) != 1:
-            names = " and ".join(sorted(each.__name__ for each in types)) or "nothing"
-            raise TypeError(f"a packet holds messages of one type, not {names}")
-        message_type = types.pop()
-        form = self._sends.get(message_type)
-        if form is None:
-            raise TypeError(f"{message_type.__name__} is not for us to send")
-        return form
+        form = self._sends.get(next(iter(types))) if len(types) == 1 else None
+        if form is not None:
+            return form
+        names = " and ".join(sorted(each.__name__ for each in types)) or "nothing"
+        if len(types) == 1:
+            raise TypeError(f"{names} is not for us to send")
+        raise TypeError(f"a packet holds messages of one type, not {names}")
 
     def decode_header(self, data: bytes | memoryview) -> Header:
         """
@@ -188,28 +182,25 @@ class Codec:
         """
         if len(data) < HEADER.size:
             raise PeerMisbehaved(f"{len(data)} bytes are no header")
-        header = Header._make(HEADER.unpack_from(data))
-        if header.version != VERSION:
-            raise PeerMisbehaved(f"version {header.version}, we speak {VERSION}")
-        form = self._receives.get(header.type)
+        header = Header(*HEADER.unpack_from(data))
+        version, number, descriptors, records, zero, length = header
+        if version != VERSION:
+            raise PeerMisbehaved(f"version {version}, we speak {VERSION}")
+        form = self._receives.get(number)
         if form is None:
-            raise PeerMisbehaved(f"type {header.type} is not for it to send")
-        due = 0 if form.descriptor is None else header.records
+            raise PeerMisbehaved(f"type {number} is not for it to send")
+        due = 0 if form.descriptor is None else records
         name = form.message.__name__
-        if header.records < 1:
+        if records < 1:
             raise PeerMisbehaved(f"{name} without a record")
-        if header.descriptors != due or due > MAX_DESCRIPTORS:
+        if descriptors != due or due > MAX_DESCRIPTORS:
             raise PeerMisbehaved(
-                f"{name} with {header.descriptors} descriptors"
-                f" for {header.records} records"
+                f"{name} with {descriptors} descriptors for {records} records"
             )
-        if header.zero:
-            raise PeerMisbehaved(f"{name} with {header.zero} where 0 must stand")
-        room = MAX_PACKET - HEADER.size
-        if not header.records * form.record.size <= header.length <= room:
-            raise PeerMisbehaved(
-                f"{name} of {header.length} bytes for {header.records} records"
-            )
+        if zero:
+            raise PeerMisbehaved(f"{name} with {zero} where 0 must stand")
+        if not records * form.record.size <= length <= MAX_PACKET - HEADER.size:
+            raise PeerMisbehaved(f"{name} of {length} bytes for {records} records")
         return header
 
     def decode_body(
@@ -234,32 +225,79 @@ class Codec:
                 say. The owners still belong to the caller.
         """
         form = self._receives[header.type]
-        name = form.message.__name__
         if len(body) != header.length:
             raise PeerMisbehaved(
-                f"{name} of {len(body)} bytes whose header says {header.length}"
+                f"{form.message.__name__} of {len(body)} bytes"
+                f" whose header says {header.length}"
             )
-        records, blobs = body[: header.records * form.record.size], len(form.blobs)
         # Without a field there is nothing to iterate over: iter_unpack refuses.
-        rows = form.record.iter_unpack(records) if form.in_record else ()
-        columns: list[Sequence[object]] = list(zip(*rows, strict=True))
-        if form.descriptor is not None:
+        end = header.records * form.record.size
+        rows: Iterable[Sequence[object]] = repeat((), header.records)
+        if form.in_record:
+            rows = form.record.iter_unpack(body[:end])
+        if form.blobs:
+            rows, end = _join(form, rows, owners, bytes(body), end)
+        elif form.descriptor is not None:
+            columns: list[Sequence[object]] = list(zip(*rows, strict=True))
             columns.insert(form.descriptor, owners)
-        by_blob = cast("list[Sequence[int]]", [columns[i] for i in form.blobs])
-        lengths = chain.from_iterable(zip(*by_blob, strict=True))
-        ends = list(accumulate(lengths, initial=len(records)))
-        if ends[-1] != header.length:
+            rows = zip(*columns, strict=True)
+        if end != header.length:
             raise PeerMisbehaved(
-                f"{name} whose parts are {ends[-1]} bytes, not {header.length}"
+                f"{form.message.__name__} whose parts are {end} bytes,"
+                f" not {header.length}"
             )
-        contents = [bytes(body[start:end]) for start, end in pairwise(ends)]
-        for n, i in enumerate(form.blobs):
-            columns[i] = contents[n::blobs]
-        if not columns:
-            return [form.message() for _ in range(header.records)]
-        return list(map(form.message, *columns))
+        # What the NamedTuple's own __new__ does, without a call for each message.
+        return list(map(tuple.__new__, repeat(form.message), rows))
 
 
-def _check(what: str, size: int, limit: int) -> None:
-    if size > limit:
-        raise MessageTooLarge(what, size, limit)
+def _without_blobs(
+    form: Layout, messages: Sequence[Message], owners: list[Owner]
+) -> Iterable[bytes]:
+    """Give the parts of a body of *messages*; add to *owners* those that ride."""
+    if form.descriptor is None:
+        return starmap(form.record.pack, messages)
+    columns = list(zip(*messages, strict=True))
+    owners += cast("Sequence[Owner]", columns.pop(form.descriptor))
+    return map(form.record.pack, *columns) if columns else ()
+
+
+def _with_blobs(
+    form: Layout, messages: Sequence[Message], owners: list[Owner]
+) -> Iterable[bytes]:
+    """Give the parts of a body of *messages*; add to *owners* those that ride."""
+    pack, positions, descriptor = form.record.pack, form.blobs, form.descriptor
+    records: list[bytes] = []
+    blobs: list[object] = []
+    passed: list[object] = []
+    for message in messages:
+        values = list(message)
+        for i in positions:
+            blobs.append(blob := values[i])
+            values[i] = len(blob)  # type: ignore[arg-type] # or there is a TypeError
+        if descriptor is not None:
+            passed.append(values.pop(descriptor))
+        records.append(pack(*values))
+    owners += cast("list[Owner]", passed)
+    return records + cast("list[bytes]", blobs)
+
+
+def _join(
+    form: Layout,
+    rows: Iterable[Sequence[object]],
+    owners: Sequence[Owner | None],
+    body: bytes,
+    at: int,
+) -> tuple[list[Sequence[object]], int]:
+    """Complete *rows* with *owners* and the blobs from *at*; say where those end."""
+    positions, descriptor = form.blobs, form.descriptor
+    joined: list[Sequence[object]] = []
+    for n, row in enumerate(rows):
+        values = list(row)
+        if descriptor is not None:
+            values.insert(descriptor, owners[n])
+        for i in positions:
+            end = at + values[i]  # type: ignore[operator] # a number, says the record
+            values[i] = body[at:end]
+            at = end
+        joined.append(values)
+    return joined, at
