@@ -131,6 +131,12 @@ class Channel:
         # there are enough of them, and its descriptors, which come with the first.
         self._buffer = memoryview(bytearray(MAX_PACKET))
         self._arrived = 0
+        # Where what may be read at once ends. SEQPACKET gives a packet whole or cut, so
+        # we ask for all there can be. A read of STREAM must not reach into the next
+        # packet, whose descriptors would then be lost or taken for ours.
+        self._first = HEADER.size if self._stream else MAX_PACKET
+        self._room = [self._buffer[: self._first]]
+        self._end = self._first
         self._header: Header | None = None
         self._owners: list[Descriptor] = []
         self._truncated = False
@@ -211,7 +217,8 @@ class Channel:
             TypeError: Not messages that we may send; nothing was sent.
             ValueError: A descriptor was closed before; nothing was sent.
         """
-        self._send_rest()
+        if self._rest:
+            self._send_rest()
         packet, owners = self._codec.encode(messages)
         # Numbers are looked up here and nowhere earlier: a number that waits in a
         # queue may be closed meanwhile and then names a stranger's socket.
@@ -232,8 +239,9 @@ class Channel:
         Raises:
             ChannelClosed: The peer is gone.
         """
-        with contextlib.suppress(ChannelFull):
-            self._send_rest()
+        if self._rest:
+            with contextlib.suppress(ChannelFull):
+                self._send_rest()
         return not self._rest
 
     def _send_rest(self) -> None:
@@ -332,7 +340,7 @@ class Channel:
         if self._broken is not None:
             raise PeerMisbehaved(self._broken.why)
         try:
-            while self._header is None or self._arrived < self._end():
+            while self._header is None or self._arrived < self._end:
                 if not self._read():
                     return []
             return self._take(self._header)
@@ -342,20 +350,13 @@ class Channel:
                 self._broken = exc
             raise
 
-    def _end(self) -> int:
-        """Say where what we may read at once ends."""
-        if self._header is not None:
-            return HEADER.size + self._header.length
-        # SEQPACKET gives a packet whole or cut, so ask for all there can be. A
-        # read of STREAM must not reach into the next packet, whose descriptors
-        # would then be lost or taken for ours.
-        return HEADER.size if self._stream else MAX_PACKET
-
     def _read(self) -> bool:
         """Read a piece of a packet; say whether something was there."""
         try:
             count, ancillary, flags, _ = self._sock.recvmsg_into(
-                [self._buffer[self._arrived : self._end()]],
+                [self._buffer[self._arrived : self._end]]
+                if self._arrived
+                else self._room,
                 ANCILLARY_ROOM,
                 MSG_CMSG_CLOEXEC,
             )
@@ -366,28 +367,33 @@ class Channel:
             # what the peer had said before is still there: read on to the end.
             self._reset = True
             return True
-        fds = _numbers(ancillary)
-        self._owners += map(Descriptor, fds)
-        if not MSG_CMSG_CLOEXEC:
-            for fd in fds:
-                os.set_inheritable(fd, False)
+        passed = bool(ancillary) and self._own(_numbers(ancillary))
         if not count:
             # Our packets are never empty, so 0 bytes are the end of the stream.
             raise ChannelClosed(undelivered=self._reset)
         if flags & MSG_TRUNC:
             raise PeerMisbehaved(f"a packet longer than {MAX_PACKET} bytes")
         truncated = bool(flags & MSG_CTRUNC)
-        if self._arrived and (fds or truncated):
+        if self._arrived and (passed or truncated):
             raise PeerMisbehaved("descriptors in the middle of a packet")
         self._truncated = self._truncated or truncated
         self._arrived += count
         if self._header is None and (not self._stream or self._arrived == HEADER.size):
             self._header = self._codec.decode_header(self._buffer[: self._arrived])
-            if not self._stream and self._arrived != self._end():
+            self._end = HEADER.size + self._header.length
+            if not self._stream and self._arrived != self._end:
                 raise PeerMisbehaved(
-                    f"a packet of {self._arrived} bytes whose header says {self._end()}"
+                    f"a packet of {self._arrived} bytes whose header says {self._end}"
                 )
         return True
+
+    def _own(self, fds: array.array[int]) -> bool:
+        """Own all of *fds*; say whether there was one."""
+        self._owners += map(Descriptor, fds)
+        if not MSG_CMSG_CLOEXEC:
+            for fd in fds:
+                os.set_inheritable(fd, False)
+        return bool(fds)
 
     def _take(self, header: Header) -> list[Any]:
         """Make the messages of the packet that is here, and get ready for the next."""
@@ -395,6 +401,7 @@ class Channel:
         truncated, self._truncated = self._truncated, False
         self._header = None
         self._arrived = 0
+        self._end = self._first
         due, came = header.descriptors, len(self._owners)
         if truncated and came < due:
             messages = self._codec.decode_body(header, body, [None] * due)

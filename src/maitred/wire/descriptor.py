@@ -49,8 +49,9 @@ class Descriptor:
 
     def close(self) -> None:
         """Close the descriptor if it is still ours."""
-        if self._fd >= 0:
-            os.close(self.detach())
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self
