@@ -4,11 +4,11 @@ Growth: what a connection costs maitred's master as keys and workers become many
     python -m bench.growth [--rounds N] [--seconds S] [--output DIR]
 
 Each series is one master for each of its sizes, all up at the same time, with workers
-in C that cost next to nothing. In each round each master gets a load of new connections,
-one after the other; what counts is the ratio within a round. The first size of a series
-is the one the others are compared with. With many busy workers there are fewer
-connections in a packet, which nobody can help: the reference in C shows how much of the
-growth that is.
+in C that cost next to nothing. In each round each master gets a load of new
+connections, one after the other; what counts is the ratio within a round. The first
+size of a series is the one the others are compared with. With many busy workers there
+are fewer connections in a packet, which nobody can help: the reference in C shows how
+much of the growth that is.
 """
 
 import argparse

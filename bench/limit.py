@@ -31,7 +31,6 @@ class Reference(NamedTuple):
 class Ours(NamedTuple):
     """A way to run maitred, and the reference that makes the same system calls."""
 
-    name: str
     options: tuple[str, ...]
     against: str
 
@@ -43,25 +42,22 @@ REFERENCES = (
     Reference("C, as with copies", 64, "nic"),
     Reference("C, as with a worker in C", 64, "nits"),
 )
-UVICORN = ("app:app", "--workers", "2", "--affinity", "header:x-session",
-           "--no-access-log")  # fmt: skip
-OURS = (
-    Ours(
-        "maitred --no-keep-copies",
-        (*UVICORN, "--no-keep-copies"),
-        "C, as without copies",
+AFFINITY = ("--workers", "2", "--affinity", "header:x-session", "--no-access-log")
+OURS = {
+    "maitred --no-keep-copies": Ours(
+        ("app:app", *AFFINITY, "--no-keep-copies"), "C, as without copies"
     ),
-    Ours("maitred", UVICORN, "C, as with copies"),
-    Ours(
-        "maitred, worker in C",
-        ("--exec", "WORKER", "--workers", "2", "--affinity", "header:x-session"),
-        "C, as with a worker in C",
+    "maitred": Ours(("app:app", *AFFINITY), "C, as with copies"),
+    "maitred, worker in C": Ours(
+        ("WORKER", "--exec", *AFFINITY), "C, as with a worker in C"
     ),
-)
+}
+
+Found = dict[str, list[cost.Cost]]
 
 
-def measure(rounds: int, seconds: float) -> dict[str, list[cost.Cost]]:
-    """Give what a connection cost each dispatcher in each round."""
+def measure(ours: Sequence[str], rounds: int, seconds: float) -> Found:
+    """Give what a connection cost *ours*, and the references, in each round."""
     with contextlib.ExitStack() as stack:
         start = stack.enter_context
         program = start(cost.compiled(cost.REFERENCE / "dispatcher.c"))
@@ -70,10 +66,10 @@ def measure(rounds: int, seconds: float) -> dict[str, list[cost.Cost]]:
             name: start(cost.dispatcher(program, batch, extras))
             for name, batch, extras in REFERENCES
         }
-        for name, options, _ in OURS:
-            command = [worker if each == "WORKER" else each for each in options]
-            sites[name] = start(cost.maitred(*command))
-        found: dict[str, list[cost.Cost]] = {name: [] for name in sites}
+        for name in ours:
+            options = [worker if o == "WORKER" else o for o in OURS[name].options]
+            sites[name] = start(cost.maitred(*options))
+        found: Found = {name: [] for name in sites}
         for site in sites.values():
             cost.load(site, 1)
         for number in range(rounds):
@@ -82,9 +78,9 @@ def measure(rounds: int, seconds: float) -> dict[str, list[cost.Cost]]:
     return found
 
 
-def report(found: dict[str, list[cost.Cost]]) -> str:
+def report(found: Found) -> str:
     """Write a table, and what it says of the target."""
-    against = {name: reference for name, _, reference in OURS}
+    against = {name: OURS[name].against for name in OURS if name in found}
     rows = []
     for name, costs in found.items():
         columns = list(zip(*costs, strict=True))
@@ -108,7 +104,7 @@ def report(found: dict[str, list[cost.Cost]]) -> str:
     return "\n".join(lines)
 
 
-def ratios(found: dict[str, list[cost.Cost]], name: str, reference: str) -> list[float]:
+def ratios(found: Found, name: str, reference: str) -> list[float]:
     """Give what *name* cost as a multiple of *reference*, round by round."""
     return [
         ours.cpu_us / theirs.cpu_us
@@ -121,9 +117,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="script/bench --limit", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
+    parser.add_argument("--ours", choices=OURS, action="append", help="all of them")
     options = parser.parse_args(argv)
     print(cost.machine(), end="\n\n", flush=True)
-    print(report(measure(options.rounds, options.seconds)))
+    print(report(measure(options.ours or [*OURS], options.rounds, options.seconds)))
 
 
 if __name__ == "__main__":
