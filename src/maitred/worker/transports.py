@@ -131,14 +131,17 @@ class Corked:
         return self.transport.get_extra_info(name, default)
 
     def write(self, data: bytes) -> None:
-        """Write *data* soon."""
+        """Write *data*, soon; much of it at once, for to join it is to copy it."""
         self.count += len(data)
+        if self._size + len(data) > MOST_HELD:
+            self.flush()
+            if not self.is_closing():  # uvloop raises once it has closed
+                self.transport.write(data)
+            return
         if not self._held:
             self._loop.call_soon(self.flush)
         self._held.append(data)
         self._size += len(data)
-        if self._size > MOST_HELD:
-            self.flush()
 
     def flush(self) -> None:
         """Write what is held, if the client has not left meanwhile."""
@@ -146,7 +149,7 @@ class Corked:
             data = b"".join(self._held)
             self._held.clear()
             self._size = 0
-            if not self.is_closing():  # uvloop raises once it has closed
+            if not self.is_closing():
                 self.transport.write(data)
 
     def get_write_buffer_size(self) -> int:
