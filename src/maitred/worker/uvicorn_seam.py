@@ -358,6 +358,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._application = self.app
         self._gate = Gate(self, peer=visit.peer, limit=visit.head_limit)
         self.belongs = visit.belongs
+        visit.told = self._told
         if websocket is not None:
             self.ws_protocol_class = self._make_websocket
         if self._mark.kept:
