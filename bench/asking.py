@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from bench import cost
 
-REQUESTS = 2_000
+REQUESTS = 5_000
 HOPS = 20
 "Requests that have to find their sessions where they were, before anything is timed."
 MOST_NAMES = 100
