@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from driver import DEADLINE, Maitred, wait_until
 from raw_http import Connection, connect, connect_unix, get
+from scenes import generations_of
 
 KILLED = r"worker of slot \d was ended by SIGKILL"
 LOOPS = ("asyncio", "uvloop")
@@ -251,7 +252,7 @@ def test_reload_returns_what_is_idle(serve, gate, loop, http):
         server.reload()
         new = set(server.worker_pids())
         assert not new & old
-        assert idle.ask(get()).json["pid"] in new
+        wait_until("they have it", lambda: idle.ask(get()).json["pid"] in new)
         assert halfway.ask(request[20:]).json["path"] == "/whole"
         assert silent.ask(get()).json["pid"] in new
         gate.touch()
@@ -262,13 +263,22 @@ def test_reload_returns_what_is_idle(serve, gate, loop, http):
 
 
 def test_idle_connection_lives_through_many_reloads(serve):
-    """And is idle as long as any other: then it is closed."""
-    server = serve("probe:app", "--timeout-keep-alive", "4", workers=2)
+    """Whoever has it gives it back."""
+    server = serve("probe:app", *PATIENT, workers=2)
     with connect(server.port) as client:
         assert client.ask(get()).status == 200
         for _ in range(5):
             server.reload()
+            # The old generation is told when the new one is ready, and not before.
+            wait_until("it has left", lambda: len(generations_of(server)) == 1)
             assert client.ask(get()).json["pid"] in server.worker_pids()
+
+
+def test_idle_connection_is_closed_after_a_reload(serve):
+    """It is idle as long as any other."""
+    server = serve("probe:app", "--timeout-keep-alive", "1", workers=2)
+    with connect(server.port) as client:
+        assert client.ask(get()).status == 200
         server.reload()
         assert client.at_end()
 

@@ -96,13 +96,15 @@ def test_reader_that_sleeps(serve, tmp_path, pipe):
     check_serving(server, path)
     said = bytearray()
 
-    def read_on():
+    def is_told(what):
         while select.select([reading], [], [], 0)[0]:
             said.extend(os.read(reading, 1 << 20))
-        return re.search(rb"WARNING \[\d+\] \d+ lines of this log were dropped", said)
+        return re.search(what, said)
 
-    wait_until("the loss is told", read_on)
-    assert b"was ended by SIGKILL; replaced" in said
+    loss = rb"WARNING \[\d+\] \d+ lines of this log were dropped"
+    wait_until("the loss is told", lambda: is_told(loss))
+    replaced = rb"was ended by SIGKILL; replaced"
+    wait_until("the master's lines are there", lambda: is_told(replaced))
 
 
 def test_stop_does_not_wait_for_the_reader(serve, tmp_path, pipe):

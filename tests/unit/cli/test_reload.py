@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from maitred.cli import reload as module
-from maitred.cli.reload import reload
+from maitred.cli.main import cli
 from maitred.errors import CommandFailed
 
 
@@ -25,7 +25,7 @@ def answers(monkeypatch, *lines, outcome):
 def test_progress_and_success_are_printed(monkeypatch):
     """The operator reads how it goes, and that it is done."""
     answers(monkeypatch, "one ready", "two ready", outcome={"generation": 4})
-    result = CliRunner().invoke(reload, ["--control", "/run/x.sock"])
+    result = CliRunner().invoke(cli, ["reload", "--control", "/run/x.sock"])
     assert result.output == "one ready\ntwo ready\ngeneration 4 serves\n"
     assert result.exit_code == 0
 
@@ -34,7 +34,7 @@ def test_progress_and_success_are_printed(monkeypatch):
 def test_failure_shows_the_traceback_of_the_application(monkeypatch, traceback):
     """The reason itself is printed by whoever catches the error."""
     answers(monkeypatch, outcome=CommandFailed("reload failed: boom", traceback))
-    result = CliRunner().invoke(reload)
+    result = CliRunner().invoke(cli, ["reload"])
     assert result.stdout == ""
     assert result.stderr == traceback
     assert str(result.exception) == "reload failed: boom"

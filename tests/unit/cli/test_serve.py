@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from maitred.cli import serve as module
+from maitred.cli.main import cli
 from maitred.cli.serve import serve
 from maitred.config import Settings
 from maitred.errors import ExitCode
@@ -66,7 +67,7 @@ def test_help_names_all_presets_and_policies():
     def squeezed(text):
         return "".join(text.split())
 
-    text = squeezed(CliRunner().invoke(serve, ["--help"]).output)
+    text = squeezed(CliRunner().invoke(cli, ["serve", "--help"]).output)
     assert all(preset in text for preset in PRESETS)
     assert all(
         squeezed(f"{name}: {policy.about}") in text for name, policy in POLICIES.items()

@@ -5,7 +5,8 @@ import json
 from click.testing import CliRunner
 
 from maitred.cli import status as module
-from maitred.cli.status import render, status
+from maitred.cli.main import cli
+from maitred.cli.status import render
 
 SLOT = {
     "slot": 0,
@@ -111,7 +112,7 @@ def test_command_asks_the_control_socket(monkeypatch):
         return ANSWER
 
     monkeypatch.setattr(module, "ask", ask)
-    result = CliRunner().invoke(status, ["--control", "/run/x.sock"])
+    result = CliRunner().invoke(cli, ["status", "--control", "/run/x.sock"])
     assert asked == [("/run/x.sock", "status")]
     assert result.output == render(ANSWER) + "\n"
 
@@ -120,5 +121,5 @@ def test_command_prints_json_for_programs(monkeypatch):
     """The answer is passed on whole, from the default socket."""
     monkeypatch.setattr(module, "default_path", lambda: "/run/default.sock")
     monkeypatch.setattr(module, "ask", lambda path, _: ANSWER | {"path": path})
-    result = CliRunner().invoke(status, ["--json"])
+    result = CliRunner().invoke(cli, ["status", "--json"])
     assert json.loads(result.output) == ANSWER | {"path": "/run/default.sock"}
