@@ -161,6 +161,7 @@ async def started(serving):
     try:
         yield running
     finally:
+        serving.parking.clear()
         for connection in list(serving._server.server_state.connections):
             connection.transport.abort()
         await until(lambda: not serving.open)
@@ -185,6 +186,7 @@ def tcp_pair():
 class Visit:
     """A stay in which every request belongs here, but those in ``elsewhere``."""
 
+    id = 1
     head_limit = 1000
     idle = False
     mark = UNMARKED
@@ -535,11 +537,11 @@ async def test_taken_is_said_before_the_application_starts(http, board):
             visit = Visit()
             visit.taken = lambda: app.events.append(("taken", len(tasks)))
             await serving.adopt(client.theirs, visit)
-            assert serving.untaken == 1
+            assert len(serving.untaken) == 1
             await client.send(GET)
             await client.receive()
             assert app.events[2:] == [("taken", 0), "http", "answered"]
-            assert serving.untaken == 0
+            assert len(serving.untaken) == 0
             await client.send(GET)
             await client.receive()
             assert app.events[5:] == ["http", "answered"]
@@ -554,7 +556,7 @@ async def test_taken_is_said_for_half_a_request(http, board):
             await client.adopt(serving)
             await client.send(GET[:9])
             await until(lambda: client.taken)
-            assert serving.untaken == 0
+            assert len(serving.untaken) == 0
 
 
 @on_every_loop
@@ -568,7 +570,7 @@ async def test_taken_is_said_for_a_client_that_leaves(http, board):
             await until(lambda: client.taken)
             await until(lambda: not serving.open)
             assert client.taken == 1
-            assert serving.untaken == 0
+            assert len(serving.untaken) == 0
 
 
 class Watching(Unmarked):
@@ -848,9 +850,107 @@ async def test_connection_is_returned_alive(http, board):
                 assert await loop.sock_recv(sock, 100) == b"more"
                 await loop.sock_sendall(sock, GREETING)
                 assert await client.receive(GREETING) == GREETING
+                sock.shutdown(socket.SHUT_RDWR)
             assert await client.receive(b"never") == b""
         assert client.visit.said == ["taken", "returned"]
-        assert (board.connections, serving.untaken) == (0, 0)
+        assert (board.connections, len(serving.untaken)) == (0, 0)
+
+
+@on_every_loop
+async def test_what_served_a_connection_serves_it_again(http, board):
+    """It was parked, and heard nothing of what others said and were told meanwhile."""
+    app = App()
+    serving = make(app, board, http)
+    loop = asyncio.get_running_loop()
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            for number in range(3):
+                client.visit.elsewhere[b"/there"] = ELSEWHERE
+                await client.send(AWAY)
+                sock, unread = await returned(client)
+                with sock:
+                    assert unread == AWAY
+                    assert client.visit.said == ["taken", "returned"]
+                    assert (board.connections, len(serving.parking)) == (0, 1)
+                    await client.send(b"for another worker")
+                    assert await loop.sock_recv(sock, 100) == b"for another worker"
+                    await loop.sock_sendall(sock, GREETING)
+                    assert await client.receive(GREETING) == GREETING
+                client.visit = Visit(prefix=GET)
+                serving.parking.take(client.visit.id).resume(client.visit)
+                await client.receive()
+                await client.send(GET)
+                await client.receive()
+                assert app.events.count("answered") == 2 * (number + 1)
+                assert board.connections == 1
+            client.sock.shutdown(socket.SHUT_WR)
+            assert await client.receive(b"never") == b""
+        assert client.visit.said == ["taken", "closed"]
+        assert (board.connections, len(serving.untaken)) == (0, 0)
+
+
+@on_every_loop
+async def test_request_may_belong_elsewhere_again(http, board):
+    """What is handed over to be given back at once is given back."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            for _ in range(3):
+                client.visit.elsewhere[b"/there"] = ELSEWHERE
+                if client.visit.prefix:
+                    serving.parking.take(client.visit.id).resume(client.visit)
+                else:
+                    await client.send(AWAY)
+                sock, unread = await returned(client)
+                sock.close()
+                assert unread == AWAY
+                assert client.visit.said == ["taken", "returned"]
+                client.visit = Visit(prefix=AWAY)
+            await client.send(GET)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert len(serving.parking) == 1
+            with pytest.raises(BlockingIOError):
+                client.sock.recv(1)
+
+
+@on_every_loop
+async def test_idle_connection_waits_again(board):
+    """One that comes between two requests is closed when it has been idle too long."""
+    serving = make(App(), board, timeout_keep_alive=0.05)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            client.visit.elsewhere[b"/there"] = ELSEWHERE
+            await client.send(AWAY)
+            sock, _ = await returned(client)
+            sock.close()
+            client.visit = Visit()
+            client.visit.idle = True
+            serving.parking.take(1).resume(client.visit)
+            assert client.visit.said == ["taken"]
+            assert await client.receive(b"never") == b""
+            assert client.visit.said == ["taken", "closed"]
+
+
+@on_every_loop
+async def test_worker_that_leaves_parks_nobody(board):
+    """What is parked is abandoned, without a word to the client."""
+    serving = make(App(), board)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            client.visit.elsewhere[b"/there"] = ELSEWHERE
+            await client.send(AWAY)
+            sock, _ = await returned(client)
+            with sock:
+                serving.hand_back()
+                assert not len(serving.parking)
+                await until(lambda: client.theirs.fileno() < 0)
+                with pytest.raises(BlockingIOError):
+                    client.sock.recv(1)
 
 
 @on_every_loop

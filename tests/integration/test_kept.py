@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from driver import DEADLINE, Maitred, wait_until
 from raw_http import Connection, connect, connect_unix, get
-from scenes import generations_of
+from scenes import generations_of, names_by_slot
 
 KILLED = r"worker of slot \d was ended by SIGKILL"
 LOOPS = ("asyncio", "uvloop")
@@ -179,6 +179,27 @@ def test_without_copies_idle_connections_die_with_their_worker(serve):
         assert len(os.listdir(f"/proc/{server.pid}/fd")) == before
         kill_pid(server, pid)
         assert client.at_end()
+
+
+@pytest.mark.parametrize("copies", ["--keep-copies", "--no-keep-copies"])
+def test_client_hears_of_the_end_though_a_worker_has_parked_a_copy(serve, gate, copies):
+    """Whoever served the connection before cannot keep it alive for long."""
+    server = serve(
+        "probe:app", *PATIENT, copies, "--affinity", "header:x-session", workers=2
+    )
+    server.expect_log(KILLED)
+    server.expected_lost = int(copies == "--keep-copies")
+    names = names_by_slot(server)
+    with connect(server.port) as client:
+        for _ in range(2):
+            for slot, name in names.items():
+                answer = client.ask(get("/", f"x-session: {name}"))
+                assert int(answer.json["slot"]) == slot
+        client.send(get(f"/drip?for={gate}", f"x-session: {names[1]}"))
+        status, _ = client.head()
+        assert status == 200
+        kill_pid(server, server.worker_pids()[1])
+        assert b"HTTP/1.1" not in client._file.read()
 
 
 def test_copies_have_a_limit(serve):

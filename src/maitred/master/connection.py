@@ -7,6 +7,7 @@ worker who gives it back; by its cookie, which the kernel gives once.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import socket
 from typing import Any, Final
@@ -26,8 +27,9 @@ class Connection:
     """
     A connection that the master owns.
 
-    Owns its socket: whoever drops the connection calls ``close``, which only ever
-    closes; a shutdown would act on the worker's copy too.
+    Owns its socket. Whoever drops a connection that a worker has calls ``close``: a
+    shutdown would act on the worker's copy too. Whoever drops one that nobody serves
+    calls ``end``: a worker that served it may have parked its copy.
     """
 
     __slots__ = (
@@ -107,6 +109,12 @@ class Connection:
 
     def close(self) -> None:
         """Close our copy."""
+        self.sock.close()
+
+    def end(self) -> None:
+        """Say FIN, whoever else has a copy, and close ours."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
     def state(self, table: Table) -> list[Any]:

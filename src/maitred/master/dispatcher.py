@@ -388,10 +388,10 @@ class Dispatcher:
             self._refuse(connection, 502, "worker_died")
         elif left is Left.LOST:
             self._counters.lost += 1
-            connection.close()
+            connection.end()
         elif left is Left.ENDED:
             self._counters.client_left += 1
-            connection.close()
+            connection.end()
         elif connection.attempts >= MOST_ATTEMPTS:
             self._turn_away(connection, 503, "no_worker")
         else:
@@ -407,7 +407,7 @@ class Dispatcher:
         """Part with *connection*, which nobody can take; an idle one asked nothing."""
         if connection.idle:
             self._counters.silent += 1
-            connection.close()
+            connection.end()
         else:
             self._refuse(connection, status, cause)
 
@@ -416,7 +416,7 @@ class Dispatcher:
         is_over = 0 < connection.starved <= self._loop.time()
         if not untouched(connection):
             self._counters.lost += 1
-            connection.close()
+            connection.end()
         elif connection.attempts >= MOST_ATTEMPTS or is_over:
             self._turn_away(connection, 503, "no_worker")
         else:

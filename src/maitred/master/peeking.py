@@ -124,7 +124,7 @@ class Peeker:
             return
         for connection in list(self._waiting.values()):
             self._forget(connection)
-            connection.close()
+            connection.end()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         if self._timer is not None:
@@ -145,7 +145,7 @@ class Peeker:
         if not data:
             self._part(connection)
             self._counters.client_left += 1
-            connection.close()
+            connection.end()
             return True
         connection.seen = len(data) - len(connection.consumed)
         verdict = self._router.sniff(data, connection.peer)
@@ -187,7 +187,7 @@ class Peeker:
             self._turn_away(connection, verdict.cause)
         else:
             self._counters.client_left += 1
-            connection.close()
+            connection.end()
         return True
 
     def _trusts(self, peer: bytes) -> bool:
@@ -230,7 +230,7 @@ class Peeker:
             # It never said a word; an answer to no request would confuse a client
             # that opened the connection in advance.
             self._counters.silent += 1
-            connection.close()
+            connection.end()
 
     def _shed(self) -> None:
         """Part with the one that has waited longest."""

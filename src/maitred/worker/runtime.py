@@ -206,6 +206,7 @@ class Worker:
             while messages := self._channel.receive_nowait():
                 self._heed(messages)
         except DescriptorsLost as exc:
+            self.serving.parking.clear()
             if self._at_limit.is_due():
                 logs.worker.warning("connections were refused: %s", exc)
             self._say(*(Refused(m.id, Reason.NO_DESCRIPTOR) for m in exc.messages))
@@ -235,15 +236,19 @@ class Worker:
     def _take_over(self, handoffs: list[Handoff]) -> None:
         refused = []
         for handoff in handoffs:
-            sock = connection_of(handoff.connection, handoff.id, handoff.local)
-            if self._draining or sock is None:
-                reason = Reason.WRONG_DESCRIPTOR if sock is None else Reason.DRAINING
-                refused.append(Refused(handoff.id, reason))
-                if sock is not None:
-                    sock.close()
+            if self._draining:
+                handoff.connection.close()
+                refused.append(Refused(handoff.id, Reason.DRAINING))
                 continue
-            if handoff.key and not handoff.once and named_slot(handoff.key) is None:
-                self.keys.grant(handoff.key)
+            parked = self.serving.parking.take(handoff.id)
+            if parked is not None:
+                handoff.connection.close()
+                parked.resume(Visit(self, handoff))
+                continue
+            sock = connection_of(handoff.connection, handoff.id, handoff.local)
+            if sock is None:
+                refused.append(Refused(handoff.id, Reason.WRONG_DESCRIPTOR))
+                continue
             visit = Visit(self, handoff)
             adoption = self._loop.create_task(self.serving.adopt(sock, visit))
             self._adoptions.add(adoption)
@@ -367,6 +372,7 @@ class Visit:
         "ends",
         "head_limit",
         "head_timeout",
+        "id",
         "idle",
         "mark",
         "peer",
@@ -376,7 +382,7 @@ class Visit:
     )
 
     def __init__(self, worker: Worker, handoff: Handoff) -> None:
-        """Stay with *worker*, who was handed *handoff*."""
+        """Stay with *worker*, who was handed *handoff*, and its key with it."""
         self._worker = worker
         self._handoff = handoff
         # The last head that was looked at, and its key; the gate knows repeated ones.
@@ -384,6 +390,9 @@ class Visit:
         self._found: Match | NoMatch = Match(None)
         # A key nobody claimed: the master sent it here for one request.
         self._once = handoff.key if handoff.once else b""
+        if handoff.key and not handoff.once and named_slot(handoff.key) is None:
+            worker.keys.grant(handoff.key)
+        self.id = handoff.id
         self.peer = handoff.peer
         # A Unix socket's ends have no addresses.
         self.client: tuple[str, int] | None = None

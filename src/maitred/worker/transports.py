@@ -29,10 +29,15 @@ class Intake(asyncio.BufferedProtocol):
 
     __slots__ = ("_connection", "_read", "_received", "_room")
 
-    def __init__(self, connection: Any, mark: Mark | Unmarked) -> None:
-        """Read for *connection*, to where its *mark* says."""
+    def __init__(self, connection: Any) -> None:
+        """Read for *connection*, after ``write_on``."""
         self._connection = connection
         self._received = connection.data_received
+        self._read: Callable[[int], bytes]
+        self._room: Callable[[], memoryview]
+
+    def write_on(self, mark: Mark | Unmarked) -> None:
+        """Read to where *mark* says."""
         self._read = mark.read
         self._room = mark.room
 

@@ -30,6 +30,7 @@ from maitred.wire.scoreboard import Scoreboard
 
 from .gate import ANSWERING, ANYWHERE, ASKING, BETWEEN, Asked, Elsewhere, Gate
 from .marks import READ_SIZE, STARTED, Mark, Unmarked
+from .parking import Parking
 from .transports import Corked, Ends, Intake
 
 PROTOCOLS: Final = {
@@ -146,10 +147,12 @@ class Serving:
             {"pass_on": inner.data_received},
         )
         # None: this uvicorn has no library for WebSockets.
-        self._websocket: Any = self.config.ws_protocol_class and type(
+        self.websocket: Any = self.config.ws_protocol_class and type(
             "AdoptedWebSocket", (WatchedWebSocket, self.config.ws_protocol_class), {}
         )
-        self._untaken: set[Any] = set()
+        # Visits whose connections were not read from yet.
+        self.untaken: set[Any] = set()
+        self.parking = Parking()
         self._is_handing_back = False
         self._startup_errors = Kept()
 
@@ -194,10 +197,8 @@ class Serving:
             app_state=self._server.lifespan.state,
             _loop=loop,
         )
-        if not visit.idle:
-            self._untaken.add(visit)
-        protocol.adopted(visit, sock, self._untaken, self._websocket)
-        reader = Intake(protocol, visit.mark)
+        protocol.adopted(visit, sock, self)
+        reader: Any = protocol.intake
         details: dict[str, Any] = {}
         if self.tls is not None:
             # The handshake reads, and cannot be taken back. What TLS has read is
@@ -219,11 +220,6 @@ class Serving:
             protocol.hand_back()
 
     @property
-    def untaken(self) -> int:
-        """How many adopted connections have not been read from."""
-        return len(self._untaken)
-
-    @property
     def open(self) -> int:
         """How many connections are open."""
         return len(self._server.server_state.connections)
@@ -231,6 +227,7 @@ class Serving:
     def hand_back(self) -> None:
         """Give back every connection that can be, at the latest when it is answered."""
         self._is_handing_back = True
+        self.parking.clear()
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, GatedConnection):
                 connection.hand_back()
@@ -258,6 +255,7 @@ class Serving:
 class Visit(Protocol):
     """What the runtime knows of one connection, and wants to be told of it."""
 
+    id: int
     peer: bytes
     client: tuple[str, int] | None
     ends: Ends | None
@@ -339,6 +337,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     _is_returned = False
     _is_held = False
     _is_wanted_back = False
+    _may_come_again = False
     _is_half_closed = False
     # Who has this connection since it was upgraded.
     _successor: Any = None
@@ -346,26 +345,48 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     _head_timer: asyncio.TimerHandle | None = None
     _end_timer: asyncio.TimerHandle | None = None
 
-    def adopted(
-        self, visit: Visit, sock: socket.socket, untaken: set[Any], websocket: Any
-    ) -> None:
+    def adopted(self, visit: Visit, sock: socket.socket, serving: Serving) -> None:
         """Remember whose connection this is; before ``connection_made``."""
-        self._visit = visit
         self._sock = sock
-        self._mark = visit.mark
-        self._websocket = websocket
-        self._untaken = untaken
+        self._serving = serving
         self._application = self.app
         self._gate = Gate(self, peer=visit.peer, limit=visit.head_limit)
+        self.intake = Intake(self)
+        if serving.websocket is not None:
+            self.ws_protocol_class = self._make_websocket
+        self._receive(visit)
+
+    def _receive(self, visit: Visit) -> None:
+        """Have *visit* from now on."""
+        self._visit = visit
+        self._mark = mark = visit.mark
+        self.intake.write_on(mark)
         self.belongs = visit.belongs
         visit.told = self._told
-        if websocket is not None:
-            self.ws_protocol_class = self._make_websocket
-        if self._mark.kept:
+        self.app = self._application
+        if mark.kept:
             self.app = self._begin
-            self._mark.put(visit.prefix)
-        if self._mark.kept or visit.idle:
+            mark.put(visit.prefix)
+        if not visit.idle:
+            self._serving.untaken.add(visit)
+        if mark.kept or visit.idle:
             self.take()
+
+    def resume(self, visit: Visit) -> None:
+        """Serve again, for *visit*, after having been parked."""
+        self._is_taken = self._is_heard = self._is_leaving = self._is_returned = False
+        self._is_held = False
+        self._head_timer = self._end_timer = None
+        self._corked.count = 0
+        self._gate.stage = BETWEEN
+        self._receive(visit)
+        self.connections.add(self)
+        self.transport.resume_reading()
+        self._serve()
+
+    def abandon(self) -> None:
+        """Close our copy of what others serve; it says nothing to the client."""
+        self.transport.abort()
 
     def _let_go(self) -> None:
         """
@@ -374,7 +395,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         Otherwise every connection leaves a heap for Python's collector, which then
         takes a quarter of the time of a worker with many short connections.
         """
-        del self._gate.server, self.belongs
+        del self._gate.server, self.belongs, self.intake
         self._corked.ending = nothing
         self.app = self._application
         self.ws_protocol_class = None
@@ -397,6 +418,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._visit.sni = secured.sni
             # A connection without TLS came with the first bytes of its request.
             self._await_head()
+        self._serve()
+
+    def _serve(self) -> None:
+        """Begin with what was read already, or to wait."""
         if self._visit.prefix:
             self._hear()
             self._gate.receive(self._visit.prefix)
@@ -506,7 +531,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def _hear(self) -> None:
         """Note that the first request begins, or that there will be none."""
         self._is_heard = True
-        self._untaken.discard(self._visit)
+        self._serving.untaken.discard(self._visit)
         self.take()
 
     def _told(self, mine: bool) -> None:
@@ -581,7 +606,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def _make_websocket(self, **arguments: Any) -> Any:
         """Make the protocol that takes this connection over: it is upgraded."""
         self._mark.started()
-        self._successor = self._websocket(**arguments)
+        self._successor = self._serving.websocket(**arguments)
         self._successor.visit = self._visit
         self._successor.sock = self._sock
         return self._successor
@@ -633,6 +658,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             # What comes from now on is for the next worker to read. The transport's
             # own descriptor is sent: there may be none for a second one.
             transport.pause_reading()
+            self._may_come_again = to is not ANYWHERE and not self._is_half_closed
             self._visit.returned(self._sock, to, unread, self._on_sent)
         elif self.loop.time() < deadline:
             # The end of the last answer is still here; it cannot travel.
@@ -646,9 +672,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.drop()
 
     def _on_sent(self) -> None:
-        """Part with what the master has: closing it says nothing to the client."""
+        """Part with what the master has."""
         self._mark.given_back()
-        self.transport.abort()
+        if self._may_come_again and not self.transport.is_closing():
+            self._serving.parking.put(self._visit.id, self)
+        else:
+            self.abandon()
 
 
 class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
@@ -682,12 +711,11 @@ def nothing(*_: Any) -> None:
 
 
 def shut(sock: socket.socket, mark: Mark | Unmarked) -> None:
-    """Say FIN: to close *sock* says nothing while the master has a copy of it."""
+    """Say FIN: to close *sock* says nothing while somebody has a copy of it."""
     # In this order: a mark that says more than the truth would have the client, should
     # we be killed between the two, told that its request had begun.
-    if mark.kept:
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
     mark.leave()
 
 
