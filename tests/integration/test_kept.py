@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
 
-from driver import DEADLINE, Maitred, wait_until
+from driver import DEADLINE, Maitred, descriptors, wait_until
 from raw_http import Connection, connect, connect_unix, get
 from scenes import generations_of, names_by_slot
 
@@ -173,10 +173,10 @@ def test_without_copies_idle_connections_die_with_their_worker(serve):
     """``--no-keep-copies`` costs no descriptor, and this."""
     server = serve("probe:app", *PATIENT, "--no-keep-copies", workers=2)
     server.expect_log(KILLED)
-    before = len(os.listdir(f"/proc/{server.pid}/fd"))
+    before = descriptors(server.pid)
     with connect(server.port) as client:
         pid = client.ask(get()).json["pid"]
-        assert len(os.listdir(f"/proc/{server.pid}/fd")) == before
+        wait_until("it is taken", lambda: descriptors(server.pid) == before)
         kill_pid(server, pid)
         assert client.at_end()
 

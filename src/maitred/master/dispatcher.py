@@ -51,7 +51,7 @@ from .connection import Connection, restored, returned
 from .counters import Counters
 from .past import Past, Table
 from .peeking import Refuse, untouched
-from .rescue import Left, Traffic, rescue, traffic
+from .rescue import Left, rescue, traffic
 from .workers import Worker
 
 MOST_ATTEMPTS: Final = 4
@@ -109,6 +109,8 @@ class Dispatcher:
         self._resting: set[Connection] = set()  # refused ones whose pause is running
         self._coming_back: deque[Connection] = deque()  # returned, not placed yet
         self._asked: deque[tuple[Worker, Ask]] = deque()  # not answered yet
+        self._addressees: set[Worker] = set()  # those that something is to be said to
+        self._settling: asyncio.Handle | None = None
         self._closing = False
         self._at_limit = logs.Seldom()
         self._heed: dict[type, Callable[[Worker, list[Any]], None]] = {
@@ -269,9 +271,10 @@ class Dispatcher:
 
     def dispatch(self, connection: Connection) -> None:
         """Own *connection*, whose key is known: place it or let it wait."""
-        slot = self._place(connection)
+        now = self._loop.time()
+        slot = self._place(connection, now)
         if slot is not None and slot.has_room:
-            self._assign(connection, slot)
+            self._assign(connection, slot, now)
             return
         waiting = self._lobby if slot is None else self._queues[slot.index]
         # One slot's queue may not take the room of all others. An idle one has its
@@ -283,9 +286,7 @@ class Dispatcher:
                 connection, 503, "stopping" if self._closing else "no_worker"
             )
             return
-        connection.deadline = connection.starved or (
-            self._loop.time() + self._wait_timeout
-        )
+        connection.deadline = connection.starved or now + self._wait_timeout
         waiting.append(connection)
         self._expect_sweep()
 
@@ -299,27 +300,29 @@ class Dispatcher:
             self._come_back(self._coming_back.popleft())
         while self._asked:
             self._decide(*self._asked.popleft())
-        for slot, queue in zip(self._placement.slots, self._queues, strict=True):
-            while queue and slot.has_room:
-                self._assign(queue.popleft(), slot)
-        for _ in range(len(self._lobby)):
-            slots = self._placement.slots
-            if not any(slot.has_room for slot in slots):
-                break
-            self.dispatch(self._lobby.popleft())
+        if self._sweeping is not None:  # as long as somebody waits
+            self._let_in()
         for key, index in self._placement.keys.take_lost():
             loser = self._filling[index]
             if loser is not None:
                 loser.revoked.append(key)
-        self._flush_filling()
+                self._addressees.add(loser)
+        while self._addressees:
+            worker = self._addressees.pop()
+            if self._filling[worker.slot] is worker:
+                self._flush(worker)
         self.on_settled()
 
-    def _flush_filling(self) -> None:
-        for worker in self._filling:
-            if worker is not None and (
-                worker.outbox or worker.answers or worker.revoked
-            ):
-                self._flush(worker)
+    def _let_in(self) -> None:
+        """Place those who waited, where there is room now."""
+        slots, now = self._placement.slots, self._loop.time()
+        for slot, queue in zip(slots, self._queues, strict=True):
+            while queue and slot.has_room:
+                self._assign(queue.popleft(), slot, now)
+        for _ in range(len(self._lobby)):
+            if not any(slot.has_room for slot in slots):
+                break
+            self.dispatch(self._lobby.popleft())
 
     def refresh(self) -> None:
         """Read the scoreboards, so that placement sees who has how many."""
@@ -327,8 +330,7 @@ class Dispatcher:
             if worker is not None:
                 slot.open = worker.board.connections
 
-    def _place(self, connection: Connection) -> Slot | None:
-        now = self._loop.time()
+    def _place(self, connection: Connection, now: float) -> Slot | None:
         key, home = connection.key, connection.home
         if key is None and home is not None and self._placement.slots[home].has_room:
             return self._placement.slots[home]
@@ -357,22 +359,20 @@ class Dispatcher:
         worker.answers.append(Answer(int(yes), key))
         if self._filling[worker.slot] is not worker:  # settle does the others
             self._flush(worker)
+        self._addressees.add(worker)
 
-    def _assign(self, connection: Connection, slot: Slot) -> None:
+    def _assign(self, connection: Connection, slot: Slot, now: float) -> None:
         worker = self._filling[slot.index]
         assert worker is not None
         key = connection.key
-        connection.once = (
-            key is not None
-            and (connection.learned or self._placement.strays(key, slot.index))
-            and (
-                self._placement.owner(key, self._loop.time()) is not slot
-                or self._placement.strays(key, slot.index)
-            )
+        connection.once = key is not None and (
+            self._placement.strays(key, slot.index)
+            or (connection.learned and self._placement.owner(key, now) is not slot)
         )
         slot.in_flight += 1
-        connection.deadline = self._loop.time() + self._wait_timeout
+        connection.deadline = now + self._wait_timeout
         worker.outbox.append(connection)
+        self._addressees.add(worker)
 
     def _come_back(self, connection: Connection) -> None:
         """Place *connection*, whose worker is dead or gave it back."""
@@ -496,6 +496,12 @@ class Dispatcher:
 
     def _on_channel(self, worker: Worker) -> None:
         self._listen(worker)
+        # Once for all channels that are readable now.
+        if self._settling is None:
+            self._settling = self._loop.call_soon(self._settle_heard)
+
+    def _settle_heard(self) -> None:
+        self._settling = None
         self.refresh()
         self.settle()
 
@@ -597,6 +603,7 @@ class Dispatcher:
             self._placement.claim(key, worker.slot, now, ttl)
         elif not self._placement.renew(key, worker.slot, now):
             worker.revoked.append(key)
+            self._addressees.add(worker)
 
     def _take_back(self, worker: Worker, message: Return) -> None:
         """Own a connection again whose next request belongs elsewhere."""
@@ -606,10 +613,11 @@ class Dispatcher:
             raise PeerMisbehaved(
                 f"RETURN of connection {connection.id}, which it does not have"
             )
-        copy = self._forget(worker, connection.id)
+        marked = worker.traffic(connection.id)
+        self._forget(worker, connection.id)
         # Where that cannot be known, nothing will be proved by it.
         with contextlib.suppress(OSError):
-            read, connection.written = copy or traffic(connection.sock)
+            read, connection.written = marked or traffic(connection.sock)
             connection.position = read - len(connection.consumed)
         if connection.idle:
             connection.home = worker.slot
@@ -633,18 +641,12 @@ class Dispatcher:
                 " (see ulimit -n)"
             )
 
-    def _forget(self, worker: Worker, id_: int) -> Traffic | None:
-        """
-        Forget a connection that *worker* has no more, and close our copy.
-
-        Returns how much went through it, if it was marked.
-        """
-        if id_ not in worker.granted:
-            return None
-        before = worker.copies
-        known = worker.forget(id_)
-        self._copies += worker.copies - before
-        return None if known is None else Traffic(known.position, known.written)
+    def _forget(self, worker: Worker, id_: int) -> None:
+        """Forget a connection that *worker* has no more, and close our copy."""
+        if id_ in worker.granted:
+            before = worker.copies
+            worker.forget(id_)
+            self._copies += worker.copies - before
 
     def spare_copy(self) -> bool:
         """Close one copy that may be missed the least; say whether there was one."""

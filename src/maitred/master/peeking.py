@@ -91,7 +91,6 @@ class Peeker:
 
     def begin(self, connection: Connection) -> None:
         """Own *connection* until it is decided."""
-        connection.deadline = self._loop.time() + self._timeout
         if connection.proxy and not self._trusts(connection.peer):
             self._turn_away(connection, "proxy_untrusted")
             return
@@ -99,6 +98,7 @@ class Peeker:
             return
         if len(self._waiting) >= self._most:
             self._shed()
+        connection.deadline = self._loop.time() + self._timeout
         self._wait(connection)
 
     def state(self, table: Table) -> list[Any]:

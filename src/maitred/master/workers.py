@@ -38,6 +38,7 @@ from maitred.wire.scoreboard import ENTRIES, Scoreboard
 from .connection import Connection, restored
 from .past import Past, Table
 from .processes import Process
+from .rescue import Traffic
 from .secret import lend
 
 BATCH: Final = 64
@@ -297,25 +298,27 @@ class Worker:
         connection.close()
         return False
 
-    def forget(self, id_: int) -> Connection | None:
+    def forget(self, id_: int) -> None:
         """
         Forget connection *id_*, which this worker has no more; close our copy.
-
-        Returns:
-            What we knew of it, with how much was read of it; None: we had no copy.
 
         Raises:
             KeyError: It does not have it.
         """
         connection = self.granted.pop(id_)
         if connection is not None:
-            mark = self.board.mark(connection.mark)
-            connection.position, connection.written = mark.position, mark.written
             self.unmark(connection)
             if connection.sock.fileno() >= 0:
                 self.copies -= 1
-            connection.close()
-        return connection
+                connection.close()
+
+    def traffic(self, id_: int) -> Traffic | None:
+        """Say how much went through connection *id_*; None: it has no mark."""
+        connection = self.granted[id_]
+        if connection is None:
+            return None
+        mark = self.board.mark(connection.mark)
+        return Traffic(mark.position, mark.written)
 
     def take_copy(self, id_: int) -> Descriptor | None:
         """

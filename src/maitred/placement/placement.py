@@ -65,7 +65,8 @@ class Placement:
 
     def strays(self, key: bytes, slot: int) -> bool:
         """Say whether *key* names another slot than *slot*, where it is to go."""
-        return self._named(key) not in {None, slot}
+        named = self._named(key)
+        return named is not None and named != slot
 
     def claim(self, key: bytes, slot: int, now: float, ttl: float) -> None:
         """Make *slot* the owner of *key*, which its application made."""

@@ -29,6 +29,7 @@ from __future__ import annotations
 import enum
 import mmap
 import os
+import struct
 from typing import Final, NamedTuple
 
 BEAT: Final = 0.5
@@ -70,6 +71,10 @@ class Mark(NamedTuple):
     start: int
     written: int
     since: int
+
+
+FRESH: Final = struct.Struct("@5Q")
+"A mark whose stage is the first: all its numbers at once."
 
 
 class Scoreboard:
@@ -135,11 +140,8 @@ class Scoreboard:
             written: Bytes that were written to it before.
             now_ns: CLOCK_MONOTONIC.
         """
-        at = number * WORDS
-        self.words[at] = Stage.FRESH
-        self.words[at + 1] = self.words[at + 2] = position
-        self.words[at + 3] = written
-        self.words[at + 4] = now_ns
+        at = MARKS + number * WORDS * 8
+        FRESH.pack_into(self._bytes, at, 0, position, position, written, now_ns)
 
     def read_journal(self, region: int, size: int) -> bytes:
         """Give the first *size* bytes of *region*; empty if there is no such region."""
