@@ -229,7 +229,9 @@ class Worker:
             if self.marks:
                 self._mark(batch)
             try:
-                self.channel.send_nowait(*map(handoff, batch))
+                # A list, whose length is known: from *map, Python makes tuples of other
+                # sizes than it frees, and keeps thousands of them.
+                self.channel.send_nowait(*[handoff(each) for each in batch])
             except ChannelFull:
                 return False
             for connection in batch:

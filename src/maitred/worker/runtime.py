@@ -299,9 +299,9 @@ class Worker:
         closed, self._closed = self._closed, []
         returned, self._returned = self._returned, []
         if taken:
-            self._say(*map(Taken, taken))
+            self._say(*[Taken(id_) for id_ in taken])
         if closed:
-            self._say(*map(Closed, closed))
+            self._say(*[Closed(id_) for id_ in closed])
         for batch in packets([message for message, _ in returned]):
             self._say(*batch)
         for _, sent in returned:
