@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -110,7 +111,10 @@ class Dispatcher:
         self._coming_back: deque[Connection] = deque()  # returned, not placed yet
         self._asked: deque[tuple[Worker, Ask]] = deque()  # not answered yet
         self._addressees: set[Worker] = set()  # those that something is to be said to
-        self._settling: asyncio.Handle | None = None
+        # All channels in one place, so that asking who has said something is one call.
+        self._channels = select.epoll()
+        self._by_channel: dict[int, Worker] = {}
+        self._loop.add_reader(self._channels.fileno(), self._on_channels)
         self._closing = False
         self._at_limit = logs.Seldom()
         self._heed: dict[type, Callable[[Worker, list[Any]], None]] = {
@@ -165,7 +169,8 @@ class Dispatcher:
     def attach(self, worker: Worker) -> None:
         """Listen to *worker*, who was just started."""
         self._workers[worker.id] = worker
-        self._loop.add_reader(worker.channel.fileno(), self._on_channel, worker)
+        self._by_channel[worker.channel.fileno()] = worker
+        self._channels.register(worker.channel.fileno(), select.EPOLLIN)
 
     def promote(self, worker: Worker) -> None:
         """Let *worker*, who is ready, fill its slot instead of whoever did."""
@@ -199,7 +204,7 @@ class Dispatcher:
         """Part with *worker*, who is dead; place anew what it never took."""
         self._vacate(worker)
         self._listen(worker)
-        self._loop.remove_reader(worker.channel.fileno())
+        self._stop_listening(worker)
         del self._workers[worker.id]
         self._copies -= worker.copies
         self._counters.orphaned += worker.copies
@@ -494,20 +499,16 @@ class Dispatcher:
 
     # What workers say
 
-    def _on_channel(self, worker: Worker) -> None:
-        self._listen(worker)
-        # Once for all channels that are readable now.
-        if self._settling is None:
-            self._settling = self._loop.call_soon(self._settle_heard)
-
-    def _settle_heard(self) -> None:
-        self._settling = None
+    def _on_channels(self) -> None:
+        self._listen_to_all()
         self.refresh()
         self.settle()
 
     def _listen_to_all(self) -> None:
-        for worker in list(self._workers.values()):
-            self._listen(worker)
+        """Hear all who have said something."""
+        for fd, _ in self._channels.poll(0):
+            if worker := self._by_channel.get(fd):  # who was heard before may end it
+                self._listen(worker)
 
     def _listen(self, worker: Worker) -> None:
         if worker.silent:
@@ -529,8 +530,12 @@ class Dispatcher:
 
     def _fall_silent(self, worker: Worker) -> None:
         worker.silent = True
-        self._loop.remove_reader(worker.channel.fileno())
+        self._stop_listening(worker)
         self._vacate(worker)
+
+    def _stop_listening(self, worker: Worker) -> None:
+        if self._by_channel.pop(worker.channel.fileno(), None) is not None:
+            self._channels.unregister(worker.channel.fileno())
 
     # Each notes what *worker* said, in one packet. None of them places anything:
     # placing may lead to listening.
