@@ -111,6 +111,8 @@ class Dispatcher:
         self._coming_back: deque[Connection] = deque()  # returned, not placed yet
         self._asked: deque[tuple[Worker, Ask]] = deque()  # not answered yet
         self._addressees: set[Worker] = set()  # those that something is to be said to
+        # Whether the slots know how many connections their workers have by now.
+        self._is_fresh = False
         # All channels in one place, so that asking who has said something is one call.
         self._channels = select.epoll()
         self._by_channel: dict[int, Worker] = {}
@@ -316,6 +318,7 @@ class Dispatcher:
             worker = self._addressees.pop()
             if self._filling[worker.slot] is worker:
                 self._flush(worker)
+        self._is_fresh = False
         self.on_settled()
 
     def _let_in(self) -> None:
@@ -329,8 +332,9 @@ class Dispatcher:
                 break
             self.dispatch(self._lobby.popleft())
 
-    def refresh(self) -> None:
-        """Read the scoreboards, so that placement sees who has how many."""
+    def _refresh(self) -> None:
+        """Read the scoreboards, so that the policy sees who has how many."""
+        self._is_fresh = True
         for slot, worker in zip(self._placement.slots, self._filling, strict=True):
             if worker is not None:
                 slot.open = worker.board.connections
@@ -348,6 +352,8 @@ class Dispatcher:
                 slot = self._placement.owner(key, now)
             if slot is not None:
                 return slot
+        if not self._is_fresh:
+            self._refresh()
         return self._placement.choose(key, learned=connection.learned, now=now)
 
     def _decide(self, worker: Worker, ask: Ask) -> None:
@@ -501,7 +507,6 @@ class Dispatcher:
 
     def _on_channels(self) -> None:
         self._listen_to_all()
-        self.refresh()
         self.settle()
 
     def _listen_to_all(self) -> None:

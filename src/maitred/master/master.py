@@ -266,13 +266,13 @@ class Master:
             most=most,
             dispatch=self._dispatcher.dispatch,
             refuse=self._refusals.refuse,
-            settle=self._settle,
+            settle=self._dispatcher.settle,
             counters=self._counters,
         )
         self._acceptor = Acceptor(
             self._listeners,
             begin=self._peeker.begin,
-            settle=self._settle,
+            settle=self._dispatcher.settle,
             congested=lambda: self._dispatcher.congested,
             make_room=self._dispatcher.spare_copy,
             counters=self._counters,
@@ -291,7 +291,7 @@ class Master:
             slots,
             hang_timeout=settings.hang_timeout,
             filling=self._dispatcher.filling,
-            settle=self._settle,
+            settle=self._dispatcher.settle,
             on_hung=self._on_hung,
         )
         self._attempts = Upgrades(
@@ -494,10 +494,6 @@ class Master:
     def _on_tick(self) -> None:
         self._do(self._supervisor.handle(Tick(), self._loop.time()))
 
-    def _settle(self) -> None:
-        self._dispatcher.refresh()
-        self._dispatcher.settle()
-
     def _on_settled(self) -> None:
         """After everything that could move has moved."""
         if not self._stopping:
@@ -675,7 +671,7 @@ class Master:
                 and self._supervisor.state(worker.id) is WorkerState.STARTING
             ):
                 self._on_ready(worker)
-        self._settle()
+        self._dispatcher.settle()
         self._schedule()
         self._past = None
 
