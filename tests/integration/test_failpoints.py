@@ -30,6 +30,7 @@ from driver import DEADLINE, Maitred, is_alive, processes_of, wait_until
 from failpoint_promises import PROMISES, Action, Outcome
 from maitred.errors import NoMaster
 from maitred.failpoints import PLACES, VARIABLE
+from maitred.worker.parking import TIME
 from raw_http import Connection, ask, connect, get
 from scenes import names_by_slot, waiting_request
 
@@ -481,8 +482,9 @@ class Struck:
             return True
         if started_by is not None:
             return False
-        # The master had it or could not have it back, or its worker left with it.
-        if any(a <= request.ended_at <= b for a, b in self.without_master):
+        # The master had it or could not have it back, or its worker left with it. While
+        # a worker has parked a copy, its client does not hear of it (decision 14).
+        if any(a <= request.ended_at <= b + TIME for a, b in self.without_master):
             return True
         # Its worker died, and there was no copy.
         without_copy = any(
