@@ -62,7 +62,7 @@ PLACES: Final = {
     "keepalive-return": Place(
         "maitred.worker.uvicorn_seam", "GatedConnection.give_back"
     ),
-    "return-master": Place("maitred.master.dispatcher", "Dispatcher._on_channel"),
+    "return-master": Place("maitred.master.dispatcher", "Dispatcher._on_channels"),
 }
 
 
