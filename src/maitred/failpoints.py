@@ -52,7 +52,7 @@ class Place(NamedTuple):
 PLACES: Final = {
     "accept-queue": Place("maitred.master.accepting", "accepted"),
     "queue-sendmsg": Place("maitred.master.workers", "handoff"),
-    "sendmsg-recvmsg": Place("maitred.worker.runtime", "Worker._on_channel"),
+    "sendmsg-recvmsg": Place("maitred.worker.links", "Links._on_readable"),
     "recvmsg-ack": Place("maitred.worker.runtime", "Worker._take_over"),
     "ack-read": Place("maitred.worker.uvicorn_seam", "Intake.get_buffer"),
     "read-app": Place("maitred.worker.uvicorn_seam", "GatedConnection._begin"),

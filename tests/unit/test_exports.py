@@ -39,7 +39,7 @@ PUBLIC = {
         *("MAX_DESCRIPTORS", "MAX_PACKET"),
     },
     "maitred.routing": {
-        *("HEAD_LIMIT", "Head", "Response"),
+        *("HEAD_LIMIT", "Head", "Homes", "Response"),
         *("NEED_MORE", "NeedMore", "Match", "NoMatch", "Verdict"),
         *("Affinity", "affinity", "affinities", "PRESETS", "PLACES"),
         *("Router", "TlsRouter", "Seal"),

@@ -6,6 +6,7 @@ stands), then ``router``; ``tls`` is the sniffer of the other language.
 """
 
 from .affinity import Affinity, Response
+from .homes import Homes
 from .http1 import HEAD_LIMIT, Head
 from .presets import PRESETS
 from .router import Router, TlsRouter
@@ -20,6 +21,7 @@ __all__ = [
     "PRESETS",
     "Affinity",
     "Head",
+    "Homes",
     "Match",
     "NeedMore",
     "NoMatch",

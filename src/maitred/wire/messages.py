@@ -218,6 +218,33 @@ class Retire(NamedTuple):
     """
 
 
+class Link(NamedTuple):
+    """
+    Behind ``channel`` is acceptor ``number`` of the ``of`` that hand you connections.
+
+    The master is number 0. It says this of the others before anything else; and again
+    when one of them has died and another is in its place. What concerns a connection
+    you say to whom it came from; what concerns a key (CLAIM, RELEASE, ASK) to the key's
+    home, the number that ``routing.Homes`` makes of ``hash_key`` and the key. A new
+    acceptor is told, by CLAIM, all keys of yours whose home it is, and then READY.
+    """
+
+    channel: Passed
+    number: U16
+    of: U16
+    hash_key: Blob
+
+
+class Have(NamedTuple):
+    """
+    I have connection ``id``, which an acceptor handed me that is dead now.
+
+    It is as if you had handed it to me, I had said TAKEN, and it had no mark.
+    """
+
+    id: U64
+
+
 class Drained(NamedTuple):
     """I have finished and leave. ``cut`` connections were closed at the deadline."""
 
@@ -265,7 +292,7 @@ MESSAGES = (
     Entry(3, Taken, Side.WORKER, AFTER_READY),
     Entry(4, Refused, Side.WORKER, AFTER_READY),
     Entry(5, Return, Side.WORKER, AFTER_READY),
-    Entry(6, Claim, Side.WORKER, AFTER_READY),
+    Entry(6, Claim, Side.WORKER, ALWAYS),
     Entry(7, Release, Side.WORKER, AFTER_READY),
     Entry(8, Drain, Side.MASTER, frozenset({Phase.SERVING})),
     Entry(9, Quit, Side.MASTER, ALWAYS),
@@ -277,6 +304,8 @@ MESSAGES = (
     Entry(14, Ask, Side.WORKER, AFTER_READY),
     Entry(15, Answer, Side.MASTER, frozenset({Phase.SERVING})),
     Entry(16, Retire, Side.MASTER, frozenset({Phase.SERVING})),
+    Entry(17, Link, Side.MASTER, ALWAYS),
+    Entry(18, Have, Side.WORKER, AFTER_READY),
 )
 
 

@@ -15,36 +15,39 @@ Answered = Callable[[bool], None]
 class Questions:
     """What was asked and is not answered yet."""
 
-    def __init__(self, ask: Callable[[bytes, bool], None]) -> None:
+    def __init__(self, ask: Callable[[bytes, bool], bool]) -> None:
         """
         Begin with none.
 
         Args:
-            ask: Asks the master about a key, and says whether the server makes such.
+            ask: Asks the master about a key, and tells it whether the server makes
+                such; says whether somebody is there to answer.
         """
         self._ask = ask
         self._open: dict[bytes, list[Answered]] = {}
 
-    def put(self, key: bytes, answered: Answered, *, learned: bool) -> None:
+    def put(self, key: bytes, answered: Answered, *, learned: bool) -> bool:
         """
-        Ask for *key*.
+        Ask for *key*; say whether somebody is there to answer.
 
         Args:
             key: The key.
-            answered: Called once with the answer, and not before this returns.
+            answered: Called once with the answer, after this returned true.
             learned: The server makes keys of this kind.
         """
         waiting = self._open.setdefault(key, [])
         waiting.append(answered)
-        if len(waiting) == 1:
-            self._ask(key, learned)
+        if len(waiting) == 1 and not self._ask(key, learned):
+            self._open.pop(key, None)
+            return False
+        return True
 
     def answer(self, key: bytes, *, yes: bool) -> None:
         """Pass on what the master says of *key*."""
         for answered in self._open.pop(key, ()):
             answered(yes)
 
-    def give_up(self) -> None:
-        """Answer no to all that is open."""
-        for key in list(self._open):
+    def give_up(self, which: Callable[[bytes], bool] = lambda _: True) -> None:
+        """Answer no to all that is open, of the keys that *which* says."""
+        for key in list(filter(which, self._open)):
             self.answer(key, yes=False)

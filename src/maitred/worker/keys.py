@@ -30,8 +30,8 @@ class OwnKeys:
         self,
         *,
         ttl: float,
-        claim: Callable[[bytes, bool], None],
-        release: Callable[[bytes], None],
+        claim: Callable[[bytes, bool], object],
+        release: Callable[[bytes], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -77,6 +77,22 @@ class OwnKeys:
             self._claim(key, told[1])
             self._note(key, made=told[1])
         return True
+
+    def tell(self, which: Callable[[bytes], bool]) -> list[tuple[bytes, bool]]:
+        """
+        Give the keys that are ours, of those that *which* says, to be told again.
+
+        With each, whether the application made it.
+        """
+        now = self._clock()
+        ours = [
+            (key, made)
+            for key, (told, made) in self._told.items()
+            if now - told <= self._too_late and which(key)
+        ]
+        for key, made in ours:
+            self._told[key] = now, made
+        return ours
 
     def over(self, key: bytes) -> None:
         """Release *key*, whose session has ended."""

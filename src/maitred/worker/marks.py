@@ -65,6 +65,9 @@ class Unmarked:
     def given_back(self) -> None:
         """Learn that the master has the connection again, and its mark."""
 
+    def abandon(self) -> None:
+        """Learn that whoever kept the connection is gone."""
+
 
 UNMARKED: Final = Unmarked()
 
@@ -188,6 +191,10 @@ class Mark:
         # the RETURN, which is heard before marks are looked at.
         self._words, self._at = _nowhere, 0
         self._enter(STARTED)
+
+    def abandon(self) -> None:
+        """Learn that whoever kept the connection is gone; the mark may be another's."""
+        self._words, self._at = _nowhere, 0
 
     def _enter(self, stage: int) -> None:
         """Write *stage*, which has nothing in the journal."""

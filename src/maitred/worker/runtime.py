@@ -14,32 +14,27 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
-from maitred import logs
 from maitred.certificates import server_context
 from maitred.config import WorkerSettings
 from maitred.errors import (
     AppFailed,
-    ChannelClosed,
     ChannelError,
-    DescriptorsLost,
     ExitCode,
-    PeerMisbehaved,
 )
 from maitred.routing import Match, NoMatch, Router, Seal, affinities
 from maitred.routing.affinity import named_slot
 from maitred.routing.http1 import RawHead
 from maitred.routing.seal import parse_keys
 from maitred.routing.tls import may_ask_for
-from maitred.wire import MAX_PACKET, Channel
+from maitred.wire import Channel
 from maitred.wire.cookie import connection_of
 from maitred.wire.messages import (
     Answer,
     Ask,
     Claim,
-    Closed,
     Drain,
     Drained,
     Failed,
@@ -52,8 +47,8 @@ from maitred.wire.messages import (
     Retire,
     Return,
     Revoke,
-    Taken,
 )
+from maitred.wire.messages import Link as LinkSaid
 from maitred.wire.scoreboard import Scoreboard
 
 from . import hooks, target
@@ -62,21 +57,19 @@ from .claims import Claims
 from .gate import ANYWHERE, MISDIRECTED, Asked, Elsewhere
 from .heartbeat import beat
 from .keys import OwnKeys
+from .links import SAY_TIMEOUT, Link, Links
 from .marks import Marks
 from .stamps import stamp_ids
 from .sticky import StickyCookie
 from .transports import Ends
 from .uvicorn_seam import Serving, StartupFailed
 
-SAY_TIMEOUT: Final = 10.0
-"Seconds to wait for room in the channel; the master reads all the time, or is ill."
 SETTLE: Final = 0.02
-MOST_RETURNS: Final = 64
-RECORD: Final = 256
-"Bytes of a packet for a RETURN, its addresses included; key and bytes come on top."
 LAST_WORDS: Final = 2.0
 "Seconds for a WebSocket to be closed when the time to drain is over."
 LONGEST_TRACEBACK: Final = 32 * 1024
+CLAIMS: Final = 64
+"Keys in one packet, when an acceptor is told all that it is the home of."
 
 
 class Worker:
@@ -105,16 +98,17 @@ class Worker:
             AppFailed: It cannot be loaded.
             UsageError: A certificate cannot be used any more.
         """
-        self._channel = channel
+        self.links = Links(
+            channel,
+            heed=self._heed,
+            on_master_gone=self._on_master_gone,
+            on_lost=self._on_lost,
+            make_room=self._make_room,
+        )
         self._board = board
+        self._is_ready = False
+        self._farewell: Drain | None = None
         self._draining = False
-        self._master_gone = False
-        # Ids that the master has yet to be told of.
-        self._taken: list[int] = []
-        self._closed: list[int] = []
-        # Connections that it has yet to be given, and whom to tell when it has them.
-        self._returned: list[tuple[Return, Callable[[], None]]] = []
-        self._at_limit = logs.Seldom()
         self.slot = slot
         self.settings = settings
         # Whether a successor has come, who gets what names no session of ours.
@@ -122,12 +116,12 @@ class Worker:
         self.marks = Marks(board)
         self.keys = OwnKeys(
             ttl=settings.key_ttl,
-            claim=lambda key, made: self._say(
-                Claim(math.ceil(settings.key_ttl), int(made), key)
-            ),
-            release=lambda key: self._say(Release(key)),
+            claim=lambda key, made: self.links.say_of(key, self._claim(key, made)),
+            release=lambda key: self.links.say_of(key, Release(key)),
         )
-        self.questions = Questions(lambda key, learned: self._say(Ask(learned, key)))
+        self.questions = Questions(
+            lambda key, learned: self.links.say_of(key, Ask(learned, key))
+        )
         self._leaving: asyncio.Task[None]
         self._adoptions: set[asyncio.Task[None]] = set()
         app = target.load(settings.target, settings.app_dir)
@@ -185,10 +179,12 @@ class Worker:
         if running.done():
             started.cancel()
             self._explain(running)
-        self._loop.add_reader(self._channel.fileno(), self._on_channel)
+        self.links.open(self._loop)
         beat(self._board, self._loop)
-        # What TLS knows of a connection cannot be left to anybody.
-        self._say(Ready(os.getpid(), marks=int(self.serving.tls is None)))
+        self._is_ready = True
+        # The master last: what it does about it comes after the others know.
+        for link in reversed(list(self.links)):
+            self._say_ready(link)
         await running
         await self._leaving
 
@@ -199,41 +195,35 @@ class Worker:
             why = f"the lifespan startup of {self.settings.target} failed"
             raise AppFailed(why, str(exc)) from exc
 
-    # What the master says
+    # What acceptors say
 
-    def _on_channel(self) -> None:
-        try:
-            while messages := self._channel.receive_nowait():
-                self._heed(messages)
-        except DescriptorsLost as exc:
-            self.serving.parking.clear()
-            if self._at_limit.is_due():
-                logs.worker.warning("connections were refused: %s", exc)
-            self._say(*(Refused(m.id, Reason.NO_DESCRIPTOR) for m in exc.messages))
-        except ChannelClosed:
-            self._on_master_gone()
-        except PeerMisbehaved as exc:
-            logs.worker.error("leaving: %s", exc)
-            self._on_master_gone()
-
-    def _heed(self, messages: list[Any]) -> None:
+    def _heed(self, link: Link, messages: list[Any]) -> None:
         match messages[0]:
             case Handoff():
-                self._take_over(messages)
-            case Drain(timeout_ms, give_back):
-                self._drain(timeout_ms / 1000, give_back=bool(give_back))
-            case Revoke():
-                for message in messages:
-                    self.keys.revoke(message.key)
-            case Answer():
-                for message in messages:
-                    self.questions.answer(message.key, yes=bool(message.yes))
+                self._take_over(link, messages)
+            case Drain():
+                link.is_done = True
+                self._farewell = messages[0]
+                self._drain_if_all_say_so()
             case Retire():
                 self.retired = True
             case Quit():
                 self._drain(0)
+            case LinkSaid():
+                for message in messages:
+                    self._meet(self.links.add(message))
+            case _:
+                for message in messages:
+                    self._heed_of_key(message)
 
-    def _take_over(self, handoffs: list[Handoff]) -> None:
+    def _heed_of_key(self, message: Any) -> None:
+        match message:
+            case Revoke(key):
+                self.keys.revoke(key)
+            case Answer(yes, key):
+                self.questions.answer(key, yes=bool(yes))
+
+    def _take_over(self, link: Link, handoffs: list[Handoff]) -> None:
         refused = []
         for handoff in handoffs:
             if self._draining:
@@ -243,20 +233,56 @@ class Worker:
             parked = self.serving.parking.take(handoff.id)
             if parked is not None:
                 handoff.connection.close()
-                parked.resume(Visit(self, handoff))
+                parked.resume(self._receive(handoff, link))
                 continue
             sock = connection_of(handoff.connection, handoff.id, handoff.local)
             if sock is None:
                 refused.append(Refused(handoff.id, Reason.WRONG_DESCRIPTOR))
                 continue
-            visit = Visit(self, handoff)
+            visit = self._receive(handoff, link)
             adoption = self._loop.create_task(self.serving.adopt(sock, visit))
             self._adoptions.add(adoption)
             adoption.add_done_callback(self._adoptions.discard)
         if refused:
-            self._say(*refused)
+            link.say(*refused)
+
+    def _receive(self, handoff: Handoff, link: Link) -> Visit:
+        visit = Visit(self, link, handoff)
+        if link.index:
+            link.visits.add(visit)
+        return visit
+
+    def _make_room(self) -> None:
+        self.serving.parking.clear()
+
+    def _meet(self, link: Link) -> None:
+        """Tell an acceptor all that it has to know before it places anything."""
+        known = self.keys.tell(lambda key: self.links.homes.of(key) == link.index)
+        claims = [self._claim(key, made) for key, made in known]
+        for start in range(0, len(claims), CLAIMS):
+            link.say(*claims[start : start + CLAIMS])
+        if self._is_ready:
+            self._say_ready(link)
+
+    def _on_lost(self, index: int) -> None:
+        """Learn that nobody will answer what acceptor *index* was asked."""
+        self.questions.give_up(lambda key: self.links.homes.of(key) == index)
+        self._drain_if_all_say_so()
+
+    def _drain_if_all_say_so(self) -> None:
+        """Drain when nothing more can come: what was sent before is still taken."""
+        if self._farewell is not None and all(link.is_done for link in self.links):
+            timeout_ms, give_back = self._farewell
+            self._drain(timeout_ms / 1000, give_back=bool(give_back))
 
     # What we say
+
+    def _claim(self, key: bytes, made: bool) -> Claim:
+        return Claim(math.ceil(self.settings.key_ttl), int(made), key)
+
+    def _say_ready(self, link: Link) -> None:
+        # What TLS knows of a connection cannot be left to anybody.
+        link.say(Ready(os.getpid(), marks=int(self.serving.tls is None)))
 
     def ask(self, key: bytes, visit: Visit, *, learned: bool) -> Asked | NoMatch:
         """Ask for *visit* whether *key* is ours; who leaves asks no more."""
@@ -269,61 +295,14 @@ class Worker:
                 visit.grant(key, learned=learned)
             visit.told(yes)
 
-        self.questions.put(key, answered, learned=learned)
-        # Asking showed, perhaps, that the master is gone: then nobody answers.
-        return MISDIRECTED if self._master_gone else Asked()
-
-    def say_taken(self, id_: int) -> None:
-        """Tell the master, soon, that connection *id_* was read from."""
-        # The application's task is created after this returns and runs after what is
-        # scheduled here; connections that become readable together share a packet.
-        self._answer_soon()
-        self._taken.append(id_)
-
-    def say_closed(self, id_: int) -> None:
-        """Tell the master, soon, that connection *id_* is over."""
-        self._answer_soon()
-        self._closed.append(id_)
-
-    def say_returned(self, message: Return, sent: Callable[[], None]) -> None:
-        """Give a connection back, soon; until *sent* is called we may look at it."""
-        self._answer_soon()
-        self._returned.append((message, sent))
-
-    def _answer_soon(self) -> None:
-        if not self._taken and not self._closed and not self._returned:
-            self._loop.call_soon(self._answer)
-
-    def _answer(self) -> None:
-        taken, self._taken = self._taken, []
-        closed, self._closed = self._closed, []
-        returned, self._returned = self._returned, []
-        if taken:
-            self._say(*[Taken(id_) for id_ in taken])
-        if closed:
-            self._say(*[Closed(id_) for id_ in closed])
-        for batch in packets([message for message, _ in returned]):
-            self._say(*batch)
-        for _, sent in returned:
-            sent()
-
-    def _say(self, *messages: Any) -> None:
-        """Send *messages*, in order with everything else we say; wait if we must."""
-        if self._master_gone:
-            return
-        try:
-            self._channel.send(*messages, timeout=SAY_TIMEOUT)
-        except (ChannelError, TimeoutError) as exc:
-            logs.worker.debug("the master does not hear us: %s", exc)
-            self._on_master_gone()
+        # Asking may show that there is nobody to answer.
+        heard = self.questions.put(key, answered, learned=learned)
+        return Asked() if heard else MISDIRECTED
 
     # How it ends
 
     def _on_master_gone(self) -> None:
-        if not self._master_gone:
-            self._master_gone = True
-            self._loop.remove_reader(self._channel.fileno())
-            self._drain(self.settings.drain_timeout)
+        self._drain(self.settings.drain_timeout)
 
     def _drain(self, timeout: float, *, give_back: bool = False) -> None:
         """Take nothing more; finish what there is within *timeout* seconds; leave."""
@@ -338,7 +317,7 @@ class Worker:
         if give_back:
             self.serving.hand_back()
             # What stays is being answered, a stream or a WebSocket.
-            while self._loop.time() < deadline and not self._master_gone:
+            while self._loop.time() < deadline and not self.links.master.is_gone:
                 if not self._adoptions and not self.serving.open:
                     break
                 await asyncio.sleep(SETTLE)
@@ -355,8 +334,9 @@ class Worker:
         except TimeoutError:
             self.serving.finish(0)
             cut = self.serving.cut()
-        self._answer()
-        self._say(Drained(cut))
+        for link in self.links:
+            link.answer()
+        self.links.master.say(Drained(cut))
 
 
 class Visit:
@@ -366,6 +346,8 @@ class Visit:
         "_found",
         "_handoff",
         "_head",
+        "_is_known",
+        "_link",
         "_once",
         "_worker",
         "client",
@@ -381,10 +363,13 @@ class Visit:
         "told",
     )
 
-    def __init__(self, worker: Worker, handoff: Handoff) -> None:
-        """Stay with *worker*, who was handed *handoff*, and its key with it."""
+    def __init__(self, worker: Worker, link: Link, handoff: Handoff) -> None:
+        """Stay with *worker*, who was handed *handoff*, and its key, over *link*."""
         self._worker = worker
+        self._link = link
         self._handoff = handoff
+        # Whether whoever is behind the link knows, untold, that we have taken it.
+        self._is_known = False
         # The last head that was looked at, and its key; the gate knows repeated ones.
         self._head: RawHead | None = None
         self._found: Match | NoMatch = Match(None)
@@ -411,11 +396,19 @@ class Visit:
 
     def taken(self) -> None:
         """It is marked or idle, was read from, or ended before."""
-        self._worker.say_taken(self._handoff.id)
+        if not self._is_known:
+            self._link.say_taken(self.id)
 
     def closed(self) -> None:
         """It is over."""
-        self._worker.say_closed(self._handoff.id)
+        self._link.visits.discard(self)
+        self._link.say_closed(self.id)
+
+    def move(self, link: Link) -> None:
+        """Belong to *link* from now on: who handed it over is gone, and our copy."""
+        self._link = link
+        self._is_known = True
+        self.mark.abandon()
 
     def grant(self, key: bytes, *, learned: bool) -> None:
         """Note that a request with *key* may be served, or each of them."""
@@ -458,33 +451,18 @@ class Visit:
     ) -> None:
         """Give the connection back to the master, soon, then say so."""
         handoff = self._handoff
-        self._worker.say_returned(
-            Return(
-                sock,
-                handoff.id,
-                handoff.peer,
-                handoff.peer_port,
-                handoff.local,
-                handoff.local_port,
-                to.key,
-                int(to.learned),
-                unread,
-            ),
-            sent,
+        said = Return(
+            sock,
+            handoff.id,
+            handoff.peer,
+            handoff.peer_port,
+            handoff.local,
+            handoff.local_port,
+            to.key,
+            int(to.learned),
+            unread,
         )
-
-
-def packets(messages: Sequence[Return]) -> Iterator[Sequence[Return]]:
-    """Give *messages* in as few pieces as there must be for each to fit a packet."""
-    start = size = 0
-    for end, message in enumerate(messages):
-        more = RECORD + len(message.key) + len(message.unread)
-        if end - start == MOST_RETURNS or (end > start and size + more > MAX_PACKET):
-            yield messages[start:end]
-            start, size = end, 0
-        size += more
-    if messages:
-        yield messages[start:]
+        self._link.give_back(self, said, sent)
 
 
 def fail(channel: Channel, failure: AppFailed) -> ExitCode:

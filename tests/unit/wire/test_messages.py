@@ -21,7 +21,9 @@ from maitred.wire.messages import (
     Drained,
     Failed,
     Handoff,
+    Have,
     Kind,
+    Link,
     Phase,
     Quit,
     Ready,
@@ -38,6 +40,7 @@ from maitred.wire.messages import (
 ANY_TIME_AFTER_READY = {
     Taken,
     Closed,
+    Have,
     Refused,
     Return,
     Claim,
@@ -105,6 +108,11 @@ PINNED = [
     (Ask(1, b"sid"), "02 0e 0000 0001 0000 00000008 01 00000003 736964"),
     (Answer(1, b"sid"), "02 0f 0000 0001 0000 00000008 01 00000003 736964"),
     (Retire(), "02 10 0000 0001 0000 00000000"),
+    (
+        Link(NOBODY, 1, 3, b"hash"),
+        "02 11 0001 0001 0000 0000000c 0001 0003 00000004 68617368",
+    ),
+    (Have(0x1122), "02 12 0000 0001 0000 00000008 0000000000001122"),
 ]
 
 
@@ -173,7 +181,7 @@ def test_sides_split_the_table():
     """What a master sends and what a worker sends are the whole table."""
     assert {e.number: e.message for e in MESSAGES} == {**FROM_MASTER, **FROM_WORKER}
     assert set(FROM_MASTER.values()) == {
-        *(Handoff, Drain, Revoke, Answer, Quit, Retire)
+        *(Handoff, Drain, Revoke, Answer, Quit, Retire, Link)
     }
     assert not set(FROM_MASTER) & set(FROM_WORKER)
 
@@ -194,12 +202,12 @@ def test_side_refuses_its_own_words(side, table):
 @pytest.mark.parametrize(
     ("phase", "said"),
     [
-        (Phase.STARTING, {Ready, Failed, Quit}),
+        (Phase.STARTING, {Ready, Failed, Claim, Quit, Link}),
         (
             Phase.SERVING,
-            {Handoff, Drain, Revoke, Answer, Quit, Retire} | ANY_TIME_AFTER_READY,
+            {Handoff, Drain, Revoke, Answer, Quit, Retire, Link} | ANY_TIME_AFTER_READY,
         ),
-        (Phase.DRAINING, {Quit} | ANY_TIME_AFTER_READY),
+        (Phase.DRAINING, {Quit, Link} | ANY_TIME_AFTER_READY),
     ],
 )
 def test_phase_allows(phase, said):

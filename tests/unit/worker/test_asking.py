@@ -13,8 +13,8 @@ def asked():
 
 @pytest.fixture
 def questions(asked):
-    """Questions, noted."""
-    return Questions(lambda key, learned: asked.append((key, learned)))
+    """Questions, noted, and heard by somebody."""
+    return Questions(lambda key, learned: asked.append((key, learned)) is None)
 
 
 def test_key_is_asked_for_once_and_all_are_answered(questions, asked):
@@ -56,3 +56,24 @@ def test_who_gives_up_says_no_to_all(questions):
     assert said == [False, False]
     questions.give_up()
     assert len(said) == 2
+
+
+def test_who_gives_up_some_waits_for_the_others(questions):
+    """Of those who would have answered, one is gone."""
+    said = []
+    for key in (b"a1", b"a2", b"b1"):
+        questions.put(key, lambda yes, key=key: said.append((key, yes)), learned=False)
+    questions.give_up(lambda key: key.startswith(b"a"))
+    assert said == [(b"a1", False), (b"a2", False)]
+    questions.answer(b"b1", yes=True)
+    assert said[2:] == [(b"b1", True)]
+
+
+def test_question_that_nobody_hears_is_not_open():
+    """Who asks is told at once, and nothing is answered later."""
+    said = []
+    questions = Questions(lambda _key, _learned: False)
+    assert not questions.put(b"k", said.append, learned=False)
+    questions.answer(b"k", yes=True)
+    questions.give_up()
+    assert said == []

@@ -137,3 +137,28 @@ def test_keys_are_bounded(told, monkeypatch):
     assert told.keys.has(b"a")  # told again, so it is the newest
     told.keys.grant(b"c")
     assert [told.keys.has(key) for key in (b"a", b"b", b"c")] == [True, False, True]
+
+
+def test_keys_are_told_to_a_new_home(told):
+    """Those that are its, with who made them; none that is over, or given up."""
+    told.keys.grant(b"h1")
+    told.keys.grant(b"other")
+    told.keys.made(b"h2")
+    told.keys.grant(b"h-over")
+    told.keys.over(b"h-over")
+    told.keys.grant(b"h-revoked")
+    told.keys.revoke(b"h-revoked")
+    found = told.keys.tell(lambda key: key.startswith(b"h"))
+    assert sorted(found) == [(b"h1", False), (b"h2", True)]
+    told.now += TTL * TOO_LATE + 1
+    assert told.keys.tell(lambda _: True) == []
+
+
+def test_key_that_was_told_anew_lives_on(told):
+    """The new home knows it from then on, so it need not be told at once again."""
+    told.keys.made(b"a")
+    told.now += TTL * TELL_AGAIN + 1
+    assert told.keys.tell(lambda _: True) == [(b"a", True)]
+    told.said.clear()
+    assert told.keys.has(b"a")
+    assert told.said == []

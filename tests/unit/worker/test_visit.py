@@ -48,7 +48,7 @@ def belongs(*headers, specs=("sticky",), key=b"", learned=True):
     worker = Worker(*specs)
     handoff = Handoff(None, 1, b"", 0, b"", 0, key, int(learned), b"")
     head = sniff_head(request(b"GET / HTTP/1.1", *headers))
-    answer = Visit(worker, handoff).belongs(head)
+    answer = Visit(worker, None, handoff).belongs(head)
     assert worker.said == []  # the master is not asked, nor told
     return answer
 
