@@ -145,6 +145,8 @@ STATUS = {
     "waiting": "connections that are decided and wait for room in a worker",
     "dropped_log_lines": "lines of the master's log that could not be written",
     "connections": "counts since the start, see below",
+    "acceptors": "one entry for each that answers, the master first: number, pid,"
+    " state, and how many connections it accepted, passed and received",
     "elders": "with `--drain sessions`, the old workers that still have sessions: pid,"
     " slot, generation, sessions (null where they cannot be counted), seconds left",
     "slots": "one entry for each slot, see below",
@@ -161,6 +163,8 @@ CONNECTIONS = {
     "silent": "closed at the head timeout without having said a word",
     "lost": "a worker died with it, and it was no longer untouched",
     "claims": "session names that workers have claimed",
+    "passed": "to another acceptor, the home of its key",
+    "received": "by an acceptor, from another one",
     "accept_pauses": "pauses in accepting, because descriptors or memory ran out",
     "refused": "answered by the master, by cause",
 }

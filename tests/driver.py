@@ -10,6 +10,7 @@ error or traceback that the test did not expect.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -32,12 +33,14 @@ RUN = "MAITRED_TEST_RUN"
 ALARM = re.compile(
     r" (WARNING|ERROR|CRITICAL) |Traceback|Error:|never retrieved|Exception ignored"
 )
-BEGINNINGS = ("accepted", "returned", "orphaned")
-ENDS = ("taken", "client_left", "silent", "lost")
+BEGINNINGS = ("accepted", "returned", "orphaned", "received")
+ENDS = ("taken", "client_left", "silent", "lost", "passed")
 """
-The counters that say that a connection has come to the master, and those that say, with
-the refusals, how each of them left it.
+The counters that say that a connection has come to an acceptor, and those that say,
+with the refusals, how each of them left it.
 """
+ACCEPTORS = os.environ.get("MAITRED_TESTS_ACCEPTORS", "1")
+"How many acceptors there are where a test does not say; the same promises hold."
 
 
 def wait_until(
@@ -60,6 +63,12 @@ def descriptors(pid: int) -> list[str]:
     return sorted(found)
 
 
+def descriptors_of(status: dict[str, Any]) -> list[str]:
+    """List what is open in all acceptors, of which *status* speaks."""
+    pids = [acceptor["pid"] for acceptor in status["acceptors"]]
+    return sorted(itertools.chain.from_iterable(map(descriptors, pids)))
+
+
 def processes_of(run: str) -> list[int]:
     """List the live processes whose environment belongs to *run*."""
     found = []
@@ -73,6 +82,13 @@ def processes_of(run: str) -> list[int]:
             ).read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
+
+
+def is_deputy(pid: int) -> bool:
+    """Say whether *pid* is an acceptor other than the master."""
+    with contextlib.suppress(OSError):
+        return b"maitred.cli.acceptor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def is_alive(pid: int) -> bool:
@@ -202,9 +218,11 @@ class Maitred(Server):
         self.workers = workers
         self.descriptors_at_start: list[str] | None = None
         binds = [] if bind is None else ["--bind", bind]
+        several = ACCEPTORS != "1" and "--exec" not in options
+        acceptors = ["--acceptors", ACCEPTORS] if several else []
         super().__init__(
             [*command, verb, target, *binds, "--workers", str(workers),
-             "--control", self.control, *options],
+             "--control", self.control, *acceptors, *options],
             tmp_path / "maitred.log",
             **details,
         )  # fmt: skip
@@ -218,7 +236,7 @@ class Maitred(Server):
     def _at_rest(self) -> list[str] | None:
         """Give what the master has open, unless a worker comes or goes meanwhile."""
         before = self.status()
-        found, after = descriptors(before["pid"]), self.status()
+        found, after = descriptors_of(before), self.status()
         states = [(s.get("pid"), s["state"]) for s in before["slots"]]
         if states != [(s.get("pid"), "ready") for s in after["slots"]]:
             return None
@@ -314,7 +332,7 @@ class Maitred(Server):
 
         def at_rest() -> bool:
             state.update(self.status())
-            state["descriptors"] = descriptors(state["pid"])
+            state["descriptors"] = descriptors_of(state)
             counts = state["connections"]
             ended = sum(counts[name] for name in ENDS) + sum(counts["refused"].values())
             return (

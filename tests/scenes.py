@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from driver import Maitred, processes_of, wait_until
+from driver import Maitred, is_deputy, processes_of, wait_until
 from raw_http import Answer, Connection, ask, connect, get
 
 
@@ -63,7 +63,11 @@ def names_by_slot(server: Maitred) -> dict[int, str]:
 
 def workers_of(server: Maitred) -> list[int]:
     """List the workers that are alive."""
-    return [pid for pid in processes_of(server.run) if pid != server.pid]
+    return [
+        pid
+        for pid in processes_of(server.run)
+        if pid != server.pid and not is_deputy(pid)
+    ]
 
 
 def generations_of(server: Maitred) -> set[int]:

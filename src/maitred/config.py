@@ -16,6 +16,7 @@ from maitred.errors import UsageError
 
 TARGET: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 MOST_WORKERS: Final = 1024
+MOST_ACCEPTORS: Final = 64
 PROXY_MARK: Final = ",proxy"
 "After a bind: connections there begin with a PROXY header."
 NOWHERE: Final = "none"
@@ -36,6 +37,7 @@ class Settings:
     exec: bool = False
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     workers: int = 1
+    acceptors: int = 1
     affinity: tuple[str, ...] = ()
     certfile: tuple[str, ...] = ()
     keyfile: tuple[str, ...] = ()
@@ -81,6 +83,7 @@ class Settings:
             raise UsageError(
                 f"--workers {self.workers}: between 1 and {MOST_WORKERS} are possible"
             )
+        self._check_acceptors()
         if not re.fullmatch("[0-7]{3,4}", self.uds_permissions):
             raise UsageError(
                 f"--uds-permissions {self.uds_permissions}: octal digits are needed,"
@@ -120,6 +123,26 @@ class Settings:
                 raise UsageError(
                     f"{option(name)} {seconds:g}: a number of seconds above 0 is needed"
                 )
+
+    def _check_acceptors(self) -> None:
+        """Refuse more acceptors than make sense, and workers that know only one."""
+        if not 1 <= self.acceptors <= MOST_ACCEPTORS:
+            raise UsageError(
+                f"--acceptors {self.acceptors}: between 1 and {MOST_ACCEPTORS} are"
+                " possible"
+            )
+        if self.acceptors == 1:
+            return
+        if self.exec:
+            raise UsageError(
+                f"--exec with --acceptors {self.acceptors}: a worker of your own speaks"
+                " to one acceptor; leave out --acceptors"
+            )
+        if self.drain == "sessions":
+            raise UsageError(
+                f"--drain sessions with --acceptors {self.acceptors}: no acceptor sees"
+                " when the last session of a worker ends; leave out one of the two"
+            )
 
     def _check_drain(self) -> None:
         """Refuse to keep sessions that nobody knows."""

@@ -101,6 +101,16 @@ USAGES = {
     "unknown policy": (["probe:app", "--policy", "lest"], ["lest", "round-robin"]),
     "unknown loop": (["probe:app", "--loop", "trio"], ["trio", "uvloop"]),
     "unknown level": (["probe:app", "--log-level", "loud"], ["loud", "debug"]),
+    "no acceptor": (["probe:app", "--acceptors", "0"], ["--acceptors 0"]),
+    "too many acceptors": (["probe:app", "--acceptors", "65"], ["65", "64"]),
+    "acceptors for a program": (
+        ["--exec", "--acceptors", "2", "probe"],
+        ["--exec", "--acceptors 2", "one acceptor"],
+    ),
+    "acceptors and elders": (
+        ["probe:app", "--acceptors", "2", "--drain", "sessions"],
+        ["--drain sessions", "--acceptors 2"],
+    ),
     "no target": ([], ["TARGET"]),
     "two targets": (["probe:app", "other:app"], ["other:app"]),
     "target without colon": (["probe"], ["probe", "module:attribute"]),

@@ -58,6 +58,14 @@ def _setting(name: str, help_text: str, **details: Any) -> Callable[[Any], Any]:
     metavar="N",
     help="How many worker processes.  [default: one per core]",
 )
+@_setting(
+    "acceptors",
+    "How many processes accept connections and find their workers. The first is the"
+    " master; more help where one core cannot accept fast enough"
+    " (see docs/explanation/acceptors.md).",
+    type=int,
+    metavar="N",
+)
 @click.option(
     "--affinity",
     multiple=True,

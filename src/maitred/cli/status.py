@@ -55,6 +55,9 @@ def render(answer: dict[str, Any]) -> str:
         f"master {answer['pid']}, {age}, {rules}",
         f"connections: {past}, {counts['redispatched']} dispatched again; {now}",
     ]
+    if len(acceptors := answer["acceptors"]) > 1:
+        each = (f"{one['pid']} ({one['accepted']} accepted)" for one in acceptors)
+        lines.append(f"acceptors: {', '.join(each)}")
     if troubles := [f"{counts[n]} {text}" for n, text in TROUBLES.items() if counts[n]]:
         lines.append(f"troubles: {', '.join(troubles)}")
     lines.append("")

@@ -3,12 +3,15 @@ What happened to connections, in numbers.
 
 Every accepted connection ends in exactly one of: taken, client_left, silent,
 refused (by cause), lost. One that was returned, or orphaned (its worker died, and we
-have a copy), does so once more. ``statistics`` is what status shows.
+have a copy), does so once more. Each of several acceptors counts for itself: what is
+passed to another one ends with the one, and begins with the other as received.
+``statistics`` is what status shows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +32,17 @@ class Counters:
     lost: int = 0
     claims: int = 0
     accept_pauses: int = 0
+    passed: int = 0
+    received: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+
+    def add(self, others: Mapping[str, Any]) -> None:
+        """Add what another acceptor has counted, as its ``statistics`` say it."""
+        for name, count in others.items():
+            if isinstance(count, Mapping):
+                self.refused.update(count)
+            else:
+                setattr(self, name, getattr(self, name) + count)
 
     def statistics(self) -> dict[str, Any]:
         """Give all counts by name."""

@@ -9,6 +9,7 @@ A connection that the master owns stands in exactly one place:
     an outbox  placed with a worker, not sent
     in flight  sent to a worker, not answered
     coming     given back by a worker, not placed again
+    passed on  its key's home is another acceptor         (mesh.py)
 
 and leaves through TAKEN, a refusal (refusals.py), or because its client left.
 
@@ -24,8 +25,8 @@ import asyncio
 import contextlib
 import select
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
 
 from maitred import logs
 from maitred.errors import ChannelClosed, PeerMisbehaved
@@ -38,6 +39,7 @@ from maitred.wire.messages import (
     Drain,
     Drained,
     Failed,
+    Have,
     Phase,
     Quit,
     Ready,
@@ -50,6 +52,7 @@ from maitred.wire.messages import (
 
 from .connection import Connection, restored, returned
 from .counters import Counters
+from .mesh import Mesh
 from .past import Past, Table
 from .peeking import Refuse, untouched
 from .rescue import Left, rescue, traffic
@@ -63,6 +66,16 @@ RETRY_SEND: Final = 0.01
 SWEEP: Final = 0.5
 GRACE: Final = 5.0
 "Seconds a worker has to end after it closed its channel."
+
+
+class Superior(Protocol):
+    """The master, where this is another acceptor, who does what the master says."""
+
+    def hear(self) -> None:
+        """Note what the master has said; do of it what places nothing."""
+
+    def expects(self, worker: Worker) -> bool:
+        """Say whether the master has *worker* fill its slot, as far as was heard."""
 
 
 class Dispatcher:
@@ -93,6 +106,9 @@ class Dispatcher:
             on_ready: Called when a worker said READY.
             counters: Where to count.
         """
+        # The way to other acceptors, and the master if we are not in it.
+        self._mesh: Mesh | None = None
+        self._superior: Superior | None = None
         self._placement = placement
         self._wait_timeout = wait_timeout
         self._most = most
@@ -130,11 +146,22 @@ class Dispatcher:
             Ask: self._heed_ask,
             Release: self._heed_release,
             Drained: self._heed_drained,
+            Have: self._heed_have,
         }
         self._sweeping: asyncio.TimerHandle | None = None
         self._retry: asyncio.Handle | None = None
         # Called at the end of settle; set by the master, who has the other parts.
         self.on_settled: Callable[[], None] = lambda: None
+
+    def join(self, mesh: Mesh, superior: Superior | None) -> None:
+        """
+        Be one of several acceptors.
+
+        Args:
+            mesh: The way to the others.
+            superior: The master, if we are not in it.
+        """
+        self._mesh, self._superior = mesh, superior
 
     # What the master asks
 
@@ -160,6 +187,11 @@ class Dispatcher:
         """
         return bool(self._lobby)
 
+    @property
+    def workers(self) -> Iterable[Worker]:
+        """All that are attached."""
+        return self._workers.values()
+
     def filling(self, slot: int) -> Worker | None:
         """Give the worker that fills *slot*."""
         return self._filling[slot]
@@ -174,19 +206,48 @@ class Dispatcher:
         self._by_channel[worker.channel.fileno()] = worker
         self._channels.register(worker.channel.fileno(), select.EPOLLIN)
 
+    def hear(self, worker: Worker) -> None:
+        """Note what *worker* has said."""
+        self._listen(worker)
+
     def promote(self, worker: Worker) -> None:
         """Let *worker*, who is ready, fill its slot instead of whoever did."""
+        previous = self._fill(worker)
+        if previous is not None:
+            self._give_back_outbox(previous)
+        self.settle()
+
+    def _fill(self, worker: Worker) -> Worker | None:
+        """Let *worker* fill its slot; give whoever did, with all that waits for it."""
         slot = self._placement.slots[worker.slot]
         previous = self._filling[worker.slot]
+        if previous is worker:
+            return None
         if previous is not None:
             self._vacate(previous)
         self._filling[worker.slot] = worker
         slot.ready, slot.in_flight, slot.open = True, 0, worker.board.connections
         slot.elder = False
         slot.late = False
+        return previous
+
+    def _catch_up(self, worker: Worker) -> bool:
+        """
+        Let *worker* fill its slot if the master has it do so; say whether it did.
+
+        Another acceptor may have heard of it before us, and handed it the connection
+        on which it made the key that it speaks of.
+        """
+        if self._superior is None:
+            return False
+        self._superior.hear()
+        if worker.silent or not self._superior.expects(worker):
+            return False
+        previous = self._fill(worker)
         if previous is not None:
-            self._give_back_outbox(previous)
-        self.settle()
+            self._coming_back.extend(previous.give_up_outbox())
+        self._loop.call_soon(self.settle)
+        return True
 
     def dismiss(self, worker: Worker, farewell: Drain | Quit) -> None:
         """Hand nothing more to *worker*, and tell it so."""
@@ -278,6 +339,8 @@ class Dispatcher:
 
     def dispatch(self, connection: Connection) -> None:
         """Own *connection*, whose key is known: place it or let it wait."""
+        if self._mesh is not None and self._mesh.takes(connection):
+            return
         now = self._loop.time()
         slot = self._place(connection, now)
         if slot is not None and slot.has_room:
@@ -319,6 +382,8 @@ class Dispatcher:
             if self._filling[worker.slot] is worker:
                 self._flush(worker)
         self._is_fresh = False
+        if self._mesh is not None:
+            self._mesh.flush()
         self.on_settled()
 
     def _let_in(self) -> None:
@@ -348,7 +413,7 @@ class Dispatcher:
             if slot is None and connection.learned:
                 # The claim for this key, if there was one, was sent before the
                 # client could know the key: it is in a channel by now at the latest.
-                self._listen_to_all()
+                self._hear_all()
                 slot = self._placement.owner(key, now)
             if slot is not None:
                 return slot
@@ -361,7 +426,9 @@ class Dispatcher:
         now = self._loop.time()
         key, learned = ask.key, bool(ask.learned)
         if learned and self._placement.owner(key, now) is None:
-            self._listen_to_all()  # as in _place
+            self._hear_all()  # as in _place
+        if self._filling[worker.slot] is not worker:
+            self._catch_up(worker)
         if worker.id not in self._workers or worker.phase is not Phase.SERVING:
             return  # it leaves, and answers itself
         yes = self._filling[worker.slot] is worker and self._placement.concede(
@@ -435,10 +502,7 @@ class Dispatcher:
             self.dispatch(connection)
 
     def _give_back_outbox(self, worker: Worker) -> None:
-        outbox = list(worker.outbox)
-        worker.outbox.clear()
-        for connection in outbox:
-            worker.unmark(connection)
+        for connection in worker.give_up_outbox():
             self.dispatch(connection)
 
     def _vacate(self, worker: Worker) -> None:
@@ -509,6 +573,12 @@ class Dispatcher:
         self._listen_to_all()
         self.settle()
 
+    def _hear_all(self) -> None:
+        """Hear all there is to be heard, of workers that we have yet to hear of too."""
+        if self._superior is not None:
+            self._superior.hear()
+        self._listen_to_all()
+
     def _listen_to_all(self) -> None:
         """Hear all who have said something."""
         for fd, _ in self._channels.poll(0):
@@ -577,6 +647,12 @@ class Dispatcher:
                 if self._copies > self._most_copies:
                     self.spare_copy()
 
+    def _heed_have(self, worker: Worker, messages: list[Have]) -> None:
+        if self._mesh is None:
+            raise PeerMisbehaved("HAVE, and there is no other acceptor")
+        for (id_,) in messages:
+            worker.granted[id_] = None
+
     def _heed_closed(self, worker: Worker, messages: list[Closed]) -> None:
         for (id_,) in messages:
             self._forget(worker, id_)
@@ -606,7 +682,7 @@ class Dispatcher:
     def _heed_claim(self, worker: Worker, key: bytes, ttl: int, *, made: bool) -> None:
         """Note that *key* is *worker*'s, or tell it that it is not."""
         now = self._loop.time()
-        if self._filling[worker.slot] is not worker:
+        if self._filling[worker.slot] is not worker and not self._catch_up(worker):
             return  # it left its slot, and cannot be reached by key any more
         if made:
             self._counters.claims += 1

@@ -11,19 +11,17 @@ import asyncio
 import json
 import os
 import random
-import resource
 import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields, replace
 from importlib.metadata import version
-from ipaddress import ip_network
 from typing import Any, Final
 
 from maitred import logs
 from maitred.certificates import server_context
-from maitred.config import LOOPBACK, Settings, WorkerSettings
+from maitred.config import Settings, WorkerSettings
 from maitred.control import ControlServer, Lines
 from maitred.errors import (
     AppFailed,
@@ -33,9 +31,8 @@ from maitred.errors import (
     UpgradeRefused,
     UsageError,
 )
-from maitred.placement import POLICIES, Contents, KeyTable, Placement, Slot
+from maitred.placement import Contents
 from maitred.routing import Affinity, Router, Seal, TlsRouter, affinities
-from maitred.routing.affinity import named_slot
 from maitred.supervision import (
     Abort,
     Action,
@@ -59,20 +56,18 @@ from maitred.supervision import (
 )
 from maitred.wire import messages
 
-from .accepting import Acceptor
-from .connection import FIELDS, Connection
+from .connection import FIELDS
 from .counters import Counters
-from .dispatcher import Dispatcher
+from .deputies import Deputies
+from .desk import Desk, router_of
 from .elders import Elders
 from .inherited import Inherited
 from .listeners import open_listeners, restored
 from .notify import Notifier, Phase
 from .parent import Parent
 from .past import FORMAT, Past, Table
-from .peeking import Peeker
 from .plain import flatten, refill
 from .processes import how_it_ended
-from .refusals import Refusals
 from .reloading import Reloads
 from .secret import load_keys
 from .upgrading import Upgrades
@@ -81,9 +76,9 @@ from .workers import PYTHON_WORKER, Worker
 
 LAST_WORDS: Final = 1.0
 "Seconds that connections still being peeked at have to say something when we stop."
+BY_ACCEPTOR: Final = ("accepted", "passed", "received")
+"Counts that the status tells of each acceptor."
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-RESERVE: Final = 64
-"Descriptors kept for all that is not a connection, and as many again for each worker."
 
 
 class Master:
@@ -132,12 +127,13 @@ class Master:
             surge=None if settings.surge == "all" else int(settings.surge),
         )
         self._reloads = Reloads()
-        self._counters = Counters()
         self._workers: dict[int, Worker] = {}
         self._started = time.monotonic()
         self._version = version(
             "maitred"
         )  # a file, and there may be none to spare later
+        # Generations that serve, when the deputies are up too.
+        self._ready: list[int] = []
         self._serving = False
         self._stopping = False
         self._draining = False
@@ -178,6 +174,11 @@ class Master:
         ours = past.take(control["sock"]), control["inode"]
         self._control = ControlServer(control["path"], self._answer, ours)
 
+    @property
+    def _names(self) -> list[str]:
+        """Where we listen."""
+        return [] if self._stopping else [each.name for each in self._listeners]
+
     async def run(self) -> ExitCode:
         """
         Serve until stopped.
@@ -202,10 +203,12 @@ class Master:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         try:
             if self._past is None:
+                self._deputies.start()
                 self._do(self._supervisor.start(self._loop.time()))
             else:
                 self._go_on(self._past)
             finish = await self._finished
+            await self._deputies.leave()
         finally:
             self._close()
         if finish.app_failed and self._failure is not None:
@@ -224,63 +227,33 @@ class Master:
                 self._notifier.store(listener)
 
     def _build(self) -> None:
-        """Make the parts and connect them: acceptor, peeker, dispatcher, refusals."""
-        settings = self._settings
-        policy = POLICIES[settings.policy]
-        slots = [
-            Slot(index, settings.window, elder=index >= settings.workers)
-            for index in range(settings.slots)
-        ]
-        keys = KeyTable(settings.slots, limit=settings.max_keys, ttl=settings.key_ttl)
-        past = self._past
+        """Make the parts and connect them."""
+        settings, past = self._settings, self._past
         self._hash_key: bytes = (
             os.urandom(16) if past is None else past.state["master"]["hash_key"]
         )
-        self._placement = Placement(
-            slots,
-            policy.make(random.Random(), self._hash_key),
-            keys,
-            remembers=policy.remembers,
-            named=named_slot,
-        )
-        # Half for copies; of the rest, as many may be peeked at as may wait and linger.
-        spare = _spare_descriptors(settings.workers)
-        most = min(settings.max_waiting, spare // 6)
-        self._refusals = Refusals(
-            self._counters, most=most, tls=bool(settings.certfile)
-        )
-        self._dispatcher = Dispatcher(
-            self._placement,
-            wait_timeout=settings.wait_timeout,
-            most=most,
-            refuse=self._refusals.refuse,
-            look_again=self._look_again,
-            most_copies=spare // 2 if settings.keep_copies else 0,
-            on_ready=self._on_ready,
-            counters=self._counters,
-        )
-        self._peeker = Peeker(
+        self._desk = Desk(
+            settings,
             self._router,
-            trusted=[ip_network(text) for text in settings.proxy_trust or LOOPBACK],
-            timeout=settings.head_timeout,
-            most=most,
-            dispatch=self._dispatcher.dispatch,
-            refuse=self._refusals.refuse,
-            settle=self._dispatcher.settle,
-            counters=self._counters,
-        )
-        self._acceptor = Acceptor(
             self._listeners,
-            begin=self._peeker.begin,
-            settle=self._dispatcher.settle,
-            congested=lambda: self._dispatcher.congested,
-            make_room=self._dispatcher.spare_copy,
-            counters=self._counters,
+            hash_key=self._hash_key,
+            on_ready=self._on_ready,
         )
+        self._counters = self._desk.counters
+        self._dispatcher = self._desk.dispatcher
         self._dispatcher.on_settled = self._on_settled
+        self._deputies = Deputies(
+            settings,
+            self._desk,
+            self._listeners,
+            self._workers,
+            hash_key=self._hash_key,
+            keys=lambda: self._keys,
+            on_news=self._on_deputies,
+        )
         self._elders = Elders(
             self._dispatcher,
-            keys,
+            self._desk.keys,
             workers=settings.workers,
             alone=settings.drain != "sessions",
             countable=all(a.slot is None for a in self._router.affinities),
@@ -288,7 +261,7 @@ class Master:
         )
         self._watch = Watch(
             self._workers,
-            slots,
+            self._desk.placement.slots,
             hang_timeout=settings.hang_timeout,
             filling=self._dispatcher.filling,
             settle=self._dispatcher.settle,
@@ -302,20 +275,14 @@ class Master:
             serve_on=self._serve_on,
         )
 
-    def _look_again(self, connection: Connection) -> None:
-        """Have a connection peeked at whose next head did not come in one piece."""
-        self._peeker.begin(connection)
-
     def _close(self) -> None:
         for worker in list(self._workers.values()):  # only when we end by an exception
             worker.process.kill()
             worker.process.reap()
-            self._dispatcher.detach(worker)
+            self._deputies.detach(worker)
+        self._deputies.close()
         self._watch.close()
-        self._acceptor.close()
-        self._peeker.close()
-        self._dispatcher.close()
-        self._refusals.close()
+        self._desk.close()
         self._control.close()
         self._notifier.close()
         self._parent.close()
@@ -334,8 +301,8 @@ class Master:
                     self._reloads.tell(text)
                 case AllReady(generation):
                     self._elders.serves(generation)
-                    self._announce(generation)
-                    self._reloads.serves(generation)
+                    self._ready.append(generation)
+                    self._on_deputies()
                 case ReloadFailed(generation, why):
                     logs.master.warning("reload failed: %s", why)
                     self._reloads.failed(generation, why, self._evidence)
@@ -362,23 +329,23 @@ class Master:
     def _tell(self, worker: Worker, action: Order) -> None:
         match action:
             case Promote():
-                self._dispatcher.promote(worker)
+                self._deputies.promote(worker)
             case Drain(_, timeout):
                 if self._settings.drain == "sessions" and not self._stopping:
                     self._elders.keep(worker, timeout)
                 else:
                     # While we stop nobody is there to give anything to.
                     drain = messages.Drain(int(timeout * 1000), int(not self._stopping))
-                    self._dispatcher.dismiss(worker, drain)
+                    self._deputies.dismiss(worker, drain)
             case Stop():
                 text = "worker %d of slot %d is asked to leave (TERM)"
                 logs.master.info(text, worker.id, worker.slot)
-                self._dispatcher.dismiss(worker, messages.Quit())
+                self._deputies.dismiss(worker, messages.Quit())
                 worker.process.stop()
             case Abort(_, why):
                 text = "worker %d of slot %d is aborted: %s"
                 logs.master.warning(text, worker.id, worker.slot, why)
-                self._dispatcher.dismiss(worker, messages.Quit())
+                self._deputies.dismiss(worker, messages.Quit())
                 worker.process.abort()
             case Kill(_, why):
                 # A first start that fails is told in one sentence, at the end.
@@ -413,7 +380,7 @@ class Master:
             )
             return
         self._workers[number] = worker
-        self._dispatcher.attach(worker)
+        self._deputies.attach(worker)
         self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
 
     def _command(self) -> list[str]:
@@ -436,7 +403,7 @@ class Master:
         logs.master.info(
             "listening on %s: %d workers of generation %d ready,"
             " affinity %s, policy %s",
-            ", ".join(self._acceptor.names),
+            ", ".join(self._names),
             settings.workers,
             generation,
             " ".join(settings.affinity) or "none",
@@ -459,7 +426,7 @@ class Master:
         del self._workers[worker.id]
         self._elders.forget(worker)
         # Before its successor is known: what it was handed waits for that one.
-        self._dispatcher.detach(worker)
+        self._deputies.detach(worker)
         if worker.process.stack:
             text = "worker %d of slot %d was here when it ended:\n%s"
             stack = worker.process.stack.rstrip("\n")
@@ -497,13 +464,22 @@ class Master:
     def _on_settled(self) -> None:
         """After everything that could move has moved."""
         if not self._stopping:
-            self._acceptor.update()
+            self._desk.acceptor.update()
         elif (
-            not self._draining
-            and not len(self._peeker)
-            and not self._dispatcher.waiting
+            not self._draining and self._desk.is_at_rest and self._deputies.are_resting
         ):
             self._drain_all()
+
+    def _on_deputies(self) -> None:
+        """Go on with what waited for the deputies."""
+        if self._stopping:
+            self._on_settled()
+        elif self._ready and (self._serving or self._deputies.are_up):
+            ready, self._ready = self._ready, []
+            for generation in ready:
+                self._announce(generation)
+                self._reloads.serves(generation)
+            self._tell_manager()
 
     def _reload(self) -> list[Action]:
         self._failure = None
@@ -527,6 +503,7 @@ class Master:
             return
         seal = Seal(self._keys, settings.slots)
         self._router.affinities = affinities(settings.affinity, seal)
+        self._deputies.renew_keys(self._keys)
 
     def _on_stop_signal(self) -> None:
         if self._stopping:
@@ -543,7 +520,7 @@ class Master:
         self._tell_manager()
         self._stop_asked.set_result(None)
         self._loop.call_later(LAST_WORDS, self._drain_all)
-        self._acceptor.close()
+        self._deputies.shut()
 
     def _on_keeper_gone(self) -> None:
         if not self._stopping:
@@ -555,9 +532,8 @@ class Master:
             return
         self._draining = True
         self._elders.close()
-        self._peeker.close()
         # From now on nobody takes what a worker gives back.
-        self._dispatcher.close()
+        self._deputies.turn_away()
         self._do(self._supervisor.stop(self._loop.time()))
 
     # How we become another program (succession.py)
@@ -583,6 +559,11 @@ class Master:
         """
         if self._stopping:
             raise UpgradeRefused("the service is stopping")
+        if self._settings.acceptors > 1:
+            raise UpgradeRefused(
+                f"--acceptors {self._settings.acceptors}: several processes cannot be"
+                " exchanged at once; restart the service instead"
+            )
         table = Table()
         return {
             "format": FORMAT,
@@ -605,11 +586,11 @@ class Master:
             "control": self._control.state(table.own),
             "supervisor": flatten(self._supervisor, without=Supervisor.SETTINGS),
             "counters": flatten(self._counters),
-            "key_table": self._placement.keys.contents(),
+            "key_table": self._desk.keys.contents(),
             "workers": [each.state(table) for each in self._workers.values()],
             "dispatcher": self._dispatcher.state(table),
-            "peeker": self._peeker.state(table),
-            "refusals": self._refusals.state(table),
+            "peeker": self._desk.peeker.state(table),
+            "refusals": self._desk.refusals.state(table),
             "descriptors": table.rows,
         }
 
@@ -623,15 +604,15 @@ class Master:
         self._upgrades = master["upgrades"] + 1
         refill(self._supervisor, state["supervisor"])
         refill(self._counters, state["counters"])
-        self._placement.keys.fill(Contents(*state["key_table"]))
+        self._desk.keys.fill(Contents(*state["key_table"]))
         for each in state["workers"]:
             worker = Worker.restored(each, past)
             self._workers[worker.id] = worker
             self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
         self._dispatcher.restore(state["dispatcher"], past, self._workers)
         self._elders.restore(master["elders"], self._workers)
-        self._peeker.restore(state["peeker"], past)
-        self._refusals.restore(state["refusals"], past)
+        self._desk.peeker.restore(state["peeker"], past)
+        self._desk.refusals.restore(state["refusals"], past)
         self._patient = [
             (past.take(place), command)
             for place, command in state["control"]["patient"]
@@ -642,7 +623,7 @@ class Master:
 
     def _go_on(self, past: Past) -> None:
         """Begin to serve, after ``_restore``."""
-        held = len(self._peeker) + self._dispatcher.owned
+        held = len(self._desk.peeker) + self._dispatcher.owned
         away = self._loop.time() - past.state["left"]
         logs.master.info(
             "upgraded from %s to %s: away for %.0f ms, %d connections held",
@@ -693,7 +674,9 @@ class Master:
             return self._reload_and_tell()
         if command == "upgrade":
             return self._attempts.watch()
-        return self._status()
+        if self._settings.acceptors > 1:
+            return self._status_of_all()
+        return self._status([])
 
     def _reload_and_tell(self) -> Lines:
         """Reload; give the lines for the one who asked, until the outcome is known."""
@@ -704,48 +687,79 @@ class Master:
         ]
         return self._reloads.watch(self._supervisor.next_reload, *reports)
 
-    def _status(self) -> dict[str, Any]:
+    async def _status_of_all(self) -> Lines:
+        """Give the status in one line, when all acceptors have said how it stands."""
+        yield {"ok": True, **self._status(await self._deputies.reports())}
+
+    def _status(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Say how it stands in this acceptor and in all *others*."""
         settings = self._settings
+        own = {
+            "number": 0,
+            "pid": os.getpid(),
+            "state": "ready",
+            **self._desk.report(),
+            "dropped_log_lines": logs.dropped(),
+        }
+        reports = [own, *others]
+        counters = Counters()
+        for report in reports:
+            counters.add(report["connections"])
         return {
             "version": self._version,
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started, 1),
             "upgrades": self._upgrades,
             "target": settings.target,
-            "listening": self._acceptor.names,
+            "listening": self._names,
             "generation": self._supervisor.generation,
             "affinity": list(settings.affinity),
             "policy": settings.policy,
-            "keys": len(self._placement.keys),
-            "peeking": len(self._peeker),
-            "waiting": self._dispatcher.waiting,
-            "dropped_log_lines": logs.dropped(),
-            "connections": self._counters.statistics(),
+            **{
+                name: sum(report[name] for report in reports)
+                for name in ("keys", "peeking", "waiting", "dropped_log_lines")
+            },
+            "connections": counters.statistics(),
+            "acceptors": [
+                {
+                    **{name: report[name] for name in ("number", "pid", "state")},
+                    **{name: report["connections"][name] for name in BY_ACCEPTOR},
+                }
+                for report in reports
+            ],
             "elders": self._elders.status(),
-            "slots": [self._slot_status(slot) for slot in range(settings.workers)],
+            "slots": [
+                self._slot_status(slot, reports) for slot in range(settings.workers)
+            ],
         }
 
-    def _slot_status(self, slot: int) -> dict[str, Any]:
+    def _slot_status(
+        self, slot: int, reports: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
         number = self._supervisor.current(slot)
         worker = None if number is None else self._workers.get(number)
+        place = self._elders.current(slot)
         status: dict[str, Any] = {
             "slot": slot,
             "state": "empty",
-            "queued": self._dispatcher.queued(self._elders.current(slot)),
+            "queued": sum(report["slots"][place]["queued"] for report in reports),
             **self._early_deaths(slot),
         }
         if number is None or worker is None:
             return status
+        shares = [share for report in reports for share in report["workers"]]
         return status | {
             "state": self._supervisor.state(number).name.lower(),
-            "late": self._placement.slots[worker.slot].late,
+            "late": self._desk.placement.slots[worker.slot].late,
             "pid": worker.process.pid,
             "generation": worker.generation,
             "open": worker.board.connections,
-            "in_flight": len(worker.in_flight) + len(worker.outbox),
-            "handed_over": worker.handed_over,
+            "in_flight": sum(n for id_, n, _ in shares if id_ == number),
+            "handed_over": sum(n for id_, _, n in shares if id_ == number),
             "requests": worker.board.requests,
-            "claimed_keys": self._placement.keys.claimed_by(worker.slot),
+            "claimed_keys": sum(
+                report["slots"][worker.slot]["claimed_keys"] for report in reports
+            ),
         }
 
     def _early_deaths(self, slot: int) -> dict[str, Any]:
@@ -756,22 +770,16 @@ class Master:
 
 
 def _router(settings: Settings, found: Sequence[Affinity]) -> Router | TlsRouter:
-    """Make what sniffs connections, TLS or not, and places them by what is *found*."""
-    if not settings.certfile:
-        return Router(found, settings.head_limit)
-    # For its mistakes: the workers serve with it.
-    server_context(settings.certfile, settings.keyfile)
-    if hidden := [affinity.name for affinity in found if not affinity.of_connection]:
-        logs.master.warning(
-            "affinity %s is inside TLS: a connection is placed before it can be seen,"
-            " and a request on the wrong one is answered 421; see docs/howto/tls.md",
-            " ".join(hidden),
-        )
-    return TlsRouter(found)
-
-
-def _spare_descriptors(workers: int) -> int:
-    """Raise our limit of open files; say what is left of it for connections."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(hard - RESERVE - RESERVE * min(workers, 16), RESERVE)
+    """Make what places connections by what is *found*; say what that cannot see."""
+    if settings.certfile:
+        # For its mistakes: the workers serve with it.
+        server_context(settings.certfile, settings.keyfile)
+        hidden = [affinity.name for affinity in found if not affinity.of_connection]
+        if hidden:
+            logs.master.warning(
+                "affinity %s is inside TLS: a connection is placed before it can be"
+                " seen, and a request on the wrong one is answered 421; see"
+                " docs/howto/tls.md",
+                " ".join(hidden),
+            )
+    return router_of(settings, found)

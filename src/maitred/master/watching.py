@@ -31,6 +31,7 @@ class Watch:
         filling: Callable[[int], Worker | None],
         settle: Callable[[], None],
         on_hung: Callable[[Worker, float], None],
+        tell: Callable[..., None] | None = None,
     ) -> None:
         """
         Look from now on; needs a running loop.
@@ -42,7 +43,10 @@ class Watch:
             filling: Says which worker fills a slot.
             settle: Moves what waited for a worker that is heard of again.
             on_hung: Called, at every look, with each that has hung and its silence.
+            tell: Logs that a worker is late, and that it is heard of again, if that is
+                not to be logged as usual.
         """
+        self._tell = logs.master.info if tell is None else tell
         self._workers = workers
         self._slots = slots
         self._hang_timeout = hang_timeout
@@ -76,7 +80,7 @@ class Watch:
         was_late, silent = pulse.late, pulse.silent
         pulse.look(worker.board.beat, self._loop.time())
         if pulse.late and not was_late:
-            logs.master.info(
+            self._tell(
                 "worker %d of slot %d is late: its event loop has been silent for"
                 " %.1f s; it gets no new connection meanwhile",
                 worker.id,
@@ -84,7 +88,7 @@ class Watch:
                 pulse.silent,
             )
         elif was_late and not pulse.late:
-            logs.master.info(
+            self._tell(
                 "worker %d of slot %d is heard of again after %.1f s",
                 worker.id,
                 worker.slot,

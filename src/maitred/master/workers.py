@@ -92,7 +92,7 @@ class Worker:
         self.channel = channel
         self.process = process
         self.board = Scoreboard(board)
-        self._board_fd = board
+        self.board_fd = board
         self.phase = Phase.STARTING
         # Placed here and not yet sent; sent and not yet answered.
         self.outbox: deque[Connection] = deque()
@@ -104,7 +104,7 @@ class Worker:
         # Whether it marks its connections, and which marks are nobody's.
         self.marks = False
         self._free_marks: list[int] = []
-        self._unused_mark = 1
+        self._unused_mark, self._end_of_marks = 1, ENTRIES
         # Answers to what it asked, said before it is told what it lost since.
         self.answers: deque[Answer] = deque()
         # Keys that it has to be told it lost.
@@ -117,6 +117,7 @@ class Worker:
         self.cut = 0
         # Nothing more is heard from it: it closed its end, or broke the protocol.
         self.silent = False
+        self.distrusted = False
 
     @classmethod
     def start(
@@ -166,12 +167,18 @@ class Worker:
             on_error.pop_all()
         return worker
 
+    def use_marks(self, part: int, of: int) -> None:
+        """Use the marks of this part of the scoreboard, *of* as many as that."""
+        size = ENTRIES // of
+        self._unused_mark = max(part * size, 1)
+        self._end_of_marks = (part + 1) * size
+
     def state(self, table: Table) -> dict[str, Any]:
         """Write down all there is to know, for a successor."""
         return {
             **{name: getattr(self, name) for name in PLAIN},
             "channel": table.own(self.channel.fileno()),
-            "board": table.own(self._board_fd),
+            "board": table.own(self.board_fd),
             "process": self.process.state(table),
             "phase": self.phase.value,
             "granted": [
@@ -275,7 +282,7 @@ class Worker:
                 continue
             if self._free_marks:
                 connection.mark = self._free_marks.pop()
-            elif self._unused_mark < ENTRIES:
+            elif self._unused_mark < self._end_of_marks:
                 connection.mark = self._unused_mark
                 self._unused_mark += 1
             else:
@@ -283,6 +290,19 @@ class Worker:
             self.board.reset(
                 connection.mark, connection.position, connection.written, now
             )
+
+    @property
+    def unanswered(self) -> int:
+        """How many connections were placed here and not answered yet."""
+        return len(self.in_flight) + len(self.outbox)
+
+    def give_up_outbox(self) -> list[Connection]:
+        """Give up what was not sent yet; the caller owns it."""
+        outbox = list(self.outbox)
+        self.outbox.clear()
+        for connection in outbox:
+            self.unmark(connection)
+        return outbox
 
     def unmark(self, connection: Connection) -> None:
         """Take the mark of *connection*, which this worker does not have."""
@@ -339,6 +359,7 @@ class Worker:
 
     def distrust(self) -> None:
         """Believe no mark: what it took dies with it, unheard as it is."""
+        self.distrusted = True
         while self.spare():
             pass
         for connection in self.in_flight.values():
@@ -416,7 +437,7 @@ class Worker:
         """Close our end of the channel and unmap the scoreboard."""
         self.channel.close()
         self.board.close()
-        os.close(self._board_fd)
+        os.close(self.board_fd)
 
 
 def handoff(connection: Connection) -> Handoff:

@@ -52,6 +52,7 @@ ANSWER = {
         "accept_pauses": 0,
         "refused": {"bad_request": 4, "tls": 1},
     },
+    "acceptors": [{"number": 0, "pid": 1230, "accepted": 110}],
     "slots": [SLOT, EMPTY],
 }
 
@@ -71,6 +72,13 @@ def test_page_shows_master_and_slots():
         "  10     -    -  empty     -          -       2            -         -"
         "             -"
     )
+
+
+def test_page_names_the_acceptors_where_there_are_several():
+    """With how many connections each has accepted."""
+    other = {"number": 1, "pid": 1231, "accepted": 2}
+    page = render(ANSWER | {"acceptors": [*ANSWER["acceptors"], other]})
+    assert "\nacceptors: 1230 (110 accepted), 1231 (2 accepted)\n" in page
 
 
 def test_page_ends_with_what_is_wrong():

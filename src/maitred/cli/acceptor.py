@@ -1,0 +1,52 @@
+"""
+The entry of a deputy: ``python -P -m maitred.cli.acceptor``, started by a master.
+
+The environment says which descriptors are the channel to the master and the file for
+its stack; all else comes over the channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import signal
+import socket
+import sys
+from typing import Final
+
+from maitred import failpoints, logs
+from maitred.errors import ChannelClosed
+from maitred.master.deputy import Deputy
+
+THE_MASTERS: Final = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT),
+    *(signal.SIGHUP, signal.SIGUSR2),
+)
+"Signals that are for the master, also where they are sent to all of its processes."
+
+
+def main() -> None:
+    """Run one deputy, and end."""
+    for number in THE_MASTERS:
+        signal.signal(number, signal.SIG_IGN)
+    failpoints.arm(os.environ)
+    stack = int(os.environ.pop("MAITRED_STACK"))
+    os.set_inheritable(stack, False)
+    faulthandler.enable(file=stack)
+    sock = socket.socket(fileno=int(os.environ.pop("MAITRED_CHANNEL")))
+    try:
+        deputy = Deputy(sock)
+    except ChannelClosed:  # the master was gone before it could say what we are
+        return
+    logs.configure(deputy.settings.log_level)
+    # An affinity of the user's own is found where the application is.
+    sys.path.insert(0, os.path.abspath(deputy.settings.app_dir))
+    asyncio.run(deputy.run())
+    # Whatever is still open is closed by the kernel, and nobody waits for it.
+    logs.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

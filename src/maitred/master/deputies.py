@@ -1,0 +1,392 @@
+"""
+The deputies as the master sees them, and all acceptors as one.
+
+Whatever is to be done with a worker is ordered here once: the master's own desk does
+it, and every deputy is told. Without deputies nothing is told to anybody.
+
+Invariants: a deputy that dies is replaced, and the keys whose home it was are told to
+the new one by the workers, before any other acceptor passes it a connection. EXPECT has
+been said to all before anybody lets a worker fill its slot. A deputy does not outlive
+the master: its channel ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from maitred import logs
+from maitred.config import Settings
+from maitred.errors import ChannelClosed, ChannelFull, PeerMisbehaved, SystemRefused
+from maitred.supervision.backoff import delay
+from maitred.wire import Channel, Descriptor
+from maitred.wire.messages import Drain, Link, Phase, Quit
+
+from . import mesh, orders, plain
+from .desk import Desk
+from .line import RETRY, Line
+from .listeners import Listener
+from .processes import Process, how_it_ended
+from .workers import Worker
+
+COMMAND: Final = (sys.executable, "-P", "-m", "maitred.cli.acceptor")
+SETTLED: Final = 1.0
+"Seconds after which a deputy has served; one that dies sooner waits for its next try."
+PATIENCE: Final = 5.0
+"Seconds that a deputy has to leave when the service ends, or to say how it stands."
+
+
+class Deputy:
+    """One deputy: its process and the line to it."""
+
+    def __init__(self, number: int, process: Process, line: Line, now: float) -> None:
+        """
+        Own one deputy, started at *now*.
+
+        Args:
+            number: Of the acceptor it is.
+            process: Its process.
+            line: Our end.
+            now: The time in seconds.
+        """
+        self.number = number
+        self.process = process
+        self.line = line
+        self.started = now
+        self.is_up = False
+        self.is_resting = False
+        # What it was asked and has not answered.
+        self.questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
+
+
+class Deputies:
+    """Starts the deputies, and orders all acceptors as one; needs a running loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        desk: Desk,
+        listeners: Sequence[Listener],
+        workers: Mapping[int, Worker],
+        *,
+        hash_key: bytes,
+        keys: Callable[[], dict[str, bytes]],
+        on_news: Callable[[], None],
+    ) -> None:
+        """
+        Begin without any; ``start`` starts them.
+
+        Args:
+            settings: What the operator wants.
+            desk: The master's own.
+            listeners: From which all accept; they stay the caller's.
+            workers: All that are alive; the caller keeps it up to date.
+            hash_key: Keys every hash.
+            keys: Gives the keys that seal slots.
+            on_news: Called when a deputy is up, at rest, or gone.
+        """
+        self._settings = settings
+        self._desk = desk
+        self._dispatcher = desk.dispatcher
+        self._listeners = listeners
+        self._workers = workers
+        self._hash_key = hash_key
+        self._keys = keys
+        self._on_news = on_news
+        self._loop = asyncio.get_running_loop()
+        self._deputies: dict[int, Deputy] = {}
+        self._failures = dict.fromkeys(range(1, settings.acceptors), 0)
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._questions = 0
+        self._stopping = False
+        # Done when the last has left, after it was told to.
+        self._left: asyncio.Future[None] = self._loop.create_future()
+
+    def start(self) -> None:
+        """Start all deputies."""
+        for number in self._failures:
+            self._start(number)
+
+    # All acceptors as one
+
+    def attach(self, worker: Worker) -> None:
+        """Have everybody listen to *worker*, who was just started."""
+        self._desk.attach(worker)
+        for number in self._failures:
+            self._link(worker, self._deputies.get(number), number)
+
+    def promote(self, worker: Worker) -> None:
+        """Let *worker*, who is ready, fill its slot everywhere."""
+        self._tell(orders.Expect(worker.id))
+        self._dispatcher.promote(worker)
+        self._tell(orders.Promote(worker.id))
+
+    def dismiss(self, worker: Worker, farewell: Drain | Quit) -> None:
+        """Hand nothing more to *worker*, and tell it so."""
+        self._tell(_dismissal(worker, farewell))
+        self._dispatcher.dismiss(worker, farewell)
+
+    def detach(self, worker: Worker) -> None:
+        """Part with *worker*, who is dead."""
+        self._tell(orders.Detach(worker.id))
+        self._dispatcher.detach(worker)
+
+    def renew_keys(self, keys: dict[str, bytes]) -> None:
+        """Have the deputies believe *keys* from now on."""
+        self._tell(orders.Keys(plain.write(keys)))
+
+    def shut(self) -> None:
+        """Have everybody accept what the kernel has let in, and no more."""
+        self._stopping = True
+        self._tell(orders.Shut())
+        self._desk.acceptor.close()
+
+    def turn_away(self) -> None:
+        """Have everybody part with whoever waits."""
+        self._tell(orders.Close())
+        self._desk.turn_away()
+
+    # How they are
+
+    @property
+    def are_up(self) -> bool:
+        """Whether every deputy serves."""
+        up = sum(deputy.is_up for deputy in self._deputies.values())
+        return up == len(self._failures)
+
+    @property
+    def are_resting(self) -> bool:
+        """Whether no deputy accepts, and nobody waits in any."""
+        return all(deputy.is_resting for deputy in self._deputies.values())
+
+    async def reports(self) -> list[dict[str, Any]]:
+        """Ask every deputy how it stands; who does not say so in time is left out."""
+        asked = {deputy: self._ask(deputy) for deputy in self._deputies.values()}
+        if asked:
+            await asyncio.wait(asked.values(), timeout=PATIENCE)
+        return [
+            answer.result()
+            | {
+                "number": deputy.number,
+                "pid": deputy.process.pid,
+                "state": "ready" if deputy.is_up else "starting",
+            }
+            for deputy, answer in asked.items()
+            if answer.done() and not answer.cancelled()
+        ]
+
+    def _ask(self, deputy: Deputy) -> asyncio.Future[dict[str, Any]]:
+        self._questions = question = (self._questions + 1) % 2**32
+        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        deputy.questions[question] = answer
+        deputy.line.say(orders.Ask(question))
+        return answer
+
+    # How they end
+
+    async def leave(self) -> None:
+        """Let all deputies leave, and wait until they have."""
+        self._stopping = True
+        for deputy in self._deputies.values():
+            deputy.line.close()
+        if self._deputies:
+            await asyncio.wait({self._left}, timeout=PATIENCE)
+        self.close()
+
+    def close(self) -> None:
+        """End what is left of them."""
+        self._stopping = True
+        for timer in self._timers:
+            timer.cancel()
+        for deputy in list(self._deputies.values()):
+            deputy.process.kill()
+            self._bury(deputy)
+
+    # One deputy
+
+    def _start(self, number: int) -> None:
+        if self._stopping:
+            return
+        try:
+            ours, theirs = Channel.pair(
+                sends=orders.FROM_MASTER, receives=orders.FROM_DEPUTY
+            )
+        except OSError as exc:
+            self._try_later(number, f"could not be started ({exc})")
+            return
+        try:
+            process = Process(
+                COMMAND,
+                {"MAITRED_CHANNEL": str(theirs.fileno())},
+                (theirs.fileno(),),
+            )
+        except (SystemRefused, OSError) as exc:
+            ours.close()
+            self._try_later(number, f"could not be started ({exc})")
+            return
+        else:
+            line = Line(ours)
+            deputy = Deputy(number, process, line, self._loop.time())
+        finally:
+            theirs.close()
+        self._deputies[number] = deputy
+        self._loop.add_reader(process.pidfd, self._on_exit, deputy)
+        line.listen(lambda: self._on_line(deputy))
+        self._brief(deputy)
+
+    def _brief(self, deputy: Deputy) -> None:
+        """Tell *deputy* all there is to know."""
+        paper = {
+            "settings": asdict(self._settings),
+            "number": deputy.number,
+            "hash_key": self._hash_key,
+            "keys": self._keys(),
+            "listeners": len(self._listeners),
+        }
+        deputy.line.say(orders.Begin(plain.write(paper)))
+        for listener in self._listeners:
+            what = {
+                "name": listener.name,
+                "local": listener.local,
+                "proxy": listener.proxy,
+            }
+            sock = listener.sock.dup()
+            deputy.line.say(orders.Listen(sock, plain.write(what)), sock)
+        for worker in self._workers.values():
+            if worker.phase is not Phase.DRAINING:
+                self._link(worker, deputy, deputy.number)
+        deputy.line.say(orders.Serve())
+
+    def _link(self, worker: Worker, deputy: Deputy | None, number: int) -> None:
+        """Give *worker* and acceptor *number* a channel; None: that one is to come."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if deputy is None:
+            ours.close()
+        else:
+            serves = self._dispatcher.filling(worker.slot) is worker
+            board = Descriptor(os.dup(worker.board_fd))
+            deputy.line.say(orders.Board(board, worker.id), board)
+            order = orders.Attach(
+                ours, worker.id, worker.slot, worker.generation, int(serves)
+            )
+            deputy.line.say(order, ours)
+            if serves:
+                deputy.line.say(orders.Promote(worker.id))
+        link = Link(theirs, number, self._settings.acceptors, self._hash_key)
+        self._say(worker, link)
+
+    def _say(self, worker: Worker, link: Link) -> None:
+        """Tell *worker* of an acceptor, as soon as its channel has room."""
+        try:
+            worker.channel.send_nowait(link)
+        except ChannelFull:
+            self._later(RETRY, lambda: self._say(worker, link))
+            return
+        except (ChannelClosed, OSError):
+            pass  # it is dead, and there will be another
+        link.channel.close()
+
+    def _tell(self, order: Any) -> None:
+        for deputy in self._deputies.values():
+            deputy.line.say(order)
+
+    def _on_line(self, deputy: Deputy) -> None:
+        try:
+            while packet := deputy.line.receive():
+                for message in packet:
+                    self._heed(deputy, message)
+        except ChannelClosed:
+            deputy.line.close()  # its end is told by the kernel
+        except PeerMisbehaved as exc:
+            logs.master.error("acceptor %d is ended: %s", deputy.number, exc)
+            deputy.line.close()
+            deputy.process.kill()
+
+    def _heed(self, deputy: Deputy, message: Any) -> None:
+        match message:
+            case orders.Up():
+                self._on_up(deputy)
+            case orders.Rest():
+                deputy.is_resting = True
+                self._on_news()
+            case orders.Told(question, paper):
+                answer = deputy.questions.pop(question)
+                if not answer.done():
+                    answer.set_result(plain.read(paper))
+            case orders.Condemn(number):
+                if number in self._workers:
+                    self._workers[number].process.kill()
+
+    def _on_up(self, deputy: Deputy) -> None:
+        """Let *deputy* meet all others: it knows the keys whose home it is."""
+        for other in self._deputies.values():
+            if other.is_up:
+                one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                deputy.line.say(orders.Meet(one, other.number), one)
+                other.line.say(orders.Meet(two, deputy.number), two)
+        deputy.is_up = True
+        one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        deputy.line.say(orders.Meet(one, 0), one)
+        assert self._desk.mesh is not None
+        self._desk.mesh.meet(
+            deputy.number, Channel(two, sends=mesh.WORDS, receives=mesh.WORDS)
+        )
+        logs.master.debug(
+            "acceptor %d is process %d", deputy.number, deputy.process.pid
+        )
+        self._on_news()
+
+    def _on_exit(self, deputy: Deputy) -> None:
+        code = self._bury(deputy)
+        if not self._stopping:
+            why = how_it_ended(code)
+            if deputy.process.stack:
+                stack = deputy.process.stack.rstrip("\n")
+                text = "acceptor %d was here when it ended:\n%s"
+                logs.master.warning(text, deputy.number, stack)
+            if self._loop.time() - deputy.started >= SETTLED and deputy.is_up:
+                self._failures[deputy.number] = 0
+                text = "acceptor %d (process %d) %s; replaced"
+                logs.master.warning(text, deputy.number, deputy.process.pid, why)
+                self._start(deputy.number)
+            else:
+                self._try_later(deputy.number, why)
+        elif not self._deputies and not self._left.done():
+            self._left.set_result(None)
+        self._on_news()
+
+    def _bury(self, deputy: Deputy) -> int:
+        self._loop.remove_reader(deputy.process.pidfd)
+        code = deputy.process.reap()
+        deputy.line.close()
+        for answer in deputy.questions.values():
+            answer.cancel()
+        del self._deputies[deputy.number]
+        return code
+
+    def _try_later(self, number: int, why: str) -> None:
+        self._failures[number] += 1
+        wait = delay(self._failures[number], random.Random())
+        text = "acceptor %d %s; next try in %.1f s"
+        logs.master.warning(text, number, why, wait)
+        self._later(wait, lambda: self._start(number))
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        def due() -> None:
+            self._timers.discard(timer)
+            act()
+
+        timer = self._loop.call_later(seconds, due)
+        self._timers.add(timer)
+
+
+def _dismissal(worker: Worker, farewell: Drain | Quit) -> orders.Dismiss:
+    if isinstance(farewell, Quit):
+        return orders.Dismiss(worker.id, 1, 0, 0)
+    return orders.Dismiss(worker.id, 0, farewell.timeout_ms, farewell.give_back)

@@ -1,0 +1,214 @@
+"""
+The desk: all that a connection meets in one acceptor, put together.
+
+    listeners -> acceptor -> peeker -> dispatcher -> a worker
+                               |           |  `----> another acceptor (mesh)
+                               `-> refusals <'
+
+The master has one. With --acceptors N there are N - 1 more, each in a process of its
+own (deputy.py); they share the listeners and the workers, and nothing else. What is
+bounded for the service is divided among them.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+from collections.abc import Callable, Sequence
+from ipaddress import ip_network
+from typing import Any, Final
+
+from maitred.config import LOOPBACK, Settings
+from maitred.placement import POLICIES, KeyTable, Placement, Slot
+from maitred.routing import Affinity, Homes, Router, TlsRouter
+from maitred.routing.affinity import named_slot
+
+from .accepting import Acceptor
+from .connection import Connection
+from .counters import Counters
+from .dispatcher import Dispatcher, Superior
+from .listeners import Listener
+from .mesh import Mesh
+from .peeking import Peeker
+from .refusals import Refusals
+from .workers import Worker
+
+RESERVE: Final = 64
+"Descriptors kept for all that is not a connection, and as many again for each worker."
+
+
+class Desk:
+    """The parts of one acceptor; needs a running loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router | TlsRouter,
+        listeners: Sequence[Listener],
+        *,
+        hash_key: bytes,
+        on_ready: Callable[[Worker], None],
+        number: int = 0,
+        superior: Superior | None = None,
+    ) -> None:
+        """
+        Make the parts and connect them.
+
+        Args:
+            settings: What the operator wants.
+            router: Decides.
+            listeners: Owned from now on.
+            hash_key: Keys every hash, the same in all acceptors.
+            on_ready: Called when a worker said READY.
+            number: Of this acceptor; the master's is 0.
+            superior: The master, if we are not in it.
+        """
+        acceptors = settings.acceptors
+        self.number = number
+        self.acceptors = acceptors
+        self.counters = counters = Counters()
+        self.keys = KeyTable(
+            settings.slots,
+            limit=_share(settings.max_keys, acceptors),
+            ttl=settings.key_ttl,
+        )
+        policy = POLICIES[settings.policy]
+        self.placement = Placement(
+            [
+                Slot(
+                    index,
+                    _share(settings.window, acceptors),
+                    elder=index >= settings.workers,
+                )
+                for index in range(settings.slots)
+            ],
+            policy.make(random.Random(), hash_key),
+            self.keys,
+            remembers=policy.remembers,
+            named=named_slot,
+        )
+        # Half for copies; of the rest, as many may be peeked at as may wait and linger.
+        spare = _spare_descriptors(settings.workers)
+        most = min(_share(settings.max_waiting, acceptors), spare // 6)
+        self.refusals = Refusals(counters, most=most, tls=bool(settings.certfile))
+        self.mesh: Mesh | None = None
+        if acceptors > 1:
+            self.mesh = Mesh(
+                number,
+                Homes(acceptors, hash_key),
+                remembers=policy.remembers,
+                most=(most + 1) // 2,
+                wait_timeout=settings.wait_timeout,
+                refuse=self.refusals.refuse,
+                counters=counters,
+            )
+        self.dispatcher = Dispatcher(
+            self.placement,
+            wait_timeout=settings.wait_timeout,
+            most=most,
+            refuse=self.refusals.refuse,
+            look_again=self._look_again,
+            most_copies=spare // 2 if settings.keep_copies else 0,
+            on_ready=on_ready,
+            counters=counters,
+        )
+        self.peeker = Peeker(
+            router,
+            trusted=[ip_network(text) for text in settings.proxy_trust or LOOPBACK],
+            timeout=settings.head_timeout,
+            most=most,
+            dispatch=self.dispatcher.dispatch,
+            refuse=self.refusals.refuse,
+            settle=self.dispatcher.settle,
+            counters=counters,
+        )
+        self.acceptor = Acceptor(
+            listeners,
+            begin=self.peeker.begin,
+            settle=self.dispatcher.settle,
+            congested=lambda: self.dispatcher.congested,
+            make_room=self.dispatcher.spare_copy,
+            counters=counters,
+        )
+        if self.mesh is not None:
+            self.dispatcher.join(self.mesh, superior)
+            self.mesh.connect(
+                dispatch=self.dispatcher.dispatch,
+                settle=self.dispatcher.settle,
+                congested=lambda: self.dispatcher.congested,
+                make_room=self.dispatcher.spare_copy,
+            )
+
+    def _look_again(self, connection: Connection) -> None:
+        """Have a connection peeked at whose next head did not come in one piece."""
+        self.peeker.begin(connection)
+
+    @property
+    def waiting(self) -> int:
+        """How many decided connections wait for room, or for another acceptor."""
+        elsewhere = 0 if self.mesh is None else self.mesh.waiting
+        return self.dispatcher.waiting + elsewhere
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody is being peeked at, and nobody waits."""
+        return not len(self.peeker) and not self.waiting
+
+    def attach(self, worker: Worker) -> None:
+        """Listen to *worker*, who was just started or is new to us."""
+        if self.acceptors > 1:
+            worker.use_marks(self.number, self.acceptors)
+        self.dispatcher.attach(worker)
+
+    def turn_away(self) -> None:
+        """Part with everybody who waits; place from now on what can be at once."""
+        self.peeker.close()
+        self.dispatcher.close()
+        if self.mesh is not None:
+            self.mesh.close()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.acceptor.close()
+        self.turn_away()
+        if self.mesh is not None:
+            self.mesh.leave()
+        self.refusals.close()
+
+    def report(self) -> dict[str, Any]:
+        """Say how it stands here, in numbers that can be added to those of others."""
+        slots = self.placement.slots
+        return {
+            "connections": self.counters.statistics(),
+            "keys": len(self.keys),
+            "peeking": len(self.peeker),
+            "waiting": self.waiting,
+            "slots": [
+                {
+                    "queued": self.dispatcher.queued(slot.index),
+                    "claimed_keys": self.keys.claimed_by(slot.index),
+                }
+                for slot in slots
+            ],
+            "workers": [
+                [worker.id, worker.unanswered, worker.handed_over]
+                for worker in self.dispatcher.workers
+            ],
+        }
+
+
+def router_of(settings: Settings, found: Sequence[Affinity]) -> Router | TlsRouter:
+    """Make what sniffs connections, TLS or not, and places them by what is *found*."""
+    return TlsRouter(found) if settings.certfile else Router(found, settings.head_limit)
+
+
+def _share(limit: int, acceptors: int) -> int:
+    """Divide *limit* among *acceptors*; none is left without."""
+    return max(limit // acceptors, 1)
+
+
+def _spare_descriptors(workers: int) -> int:
+    """Raise our limit of open files; say what is left of it for connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(hard - RESERVE - RESERVE * min(workers, 16), RESERVE)
