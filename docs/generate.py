@@ -29,7 +29,13 @@ from maitred.failpoints import PLACES
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
 from maitred.routing.refusal import WHY
-from maitred.supervision.lifecycle import IGNORED, TRANSITIONS
+from maitred.supervision.lifecycle import (
+    IGNORED,
+    IMPOSSIBLE,
+    WorkerEvent,
+    WorkerState,
+    next_state,
+)
 
 DOCS = Path(__file__).parent
 MARKED = re.compile(
@@ -199,16 +205,17 @@ def status_fields():
 
 
 def worker_states():
-    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> STARTING: spawned"]
-    lines += [
-        f"    {before.name} --> {after.name}: {event.name.lower().replace('_', ' ')}"
-        for (before, event), after in TRANSITIONS.items()
-    ]
-    lines += ["    GONE --> [*]", "```", ""]
-    ignored = sorted(
-        f"`{event.name.lower()}` while {state.name}" for state, event in IGNORED
-    )
-    return "\n".join(lines) + f"\nIgnored: {', '.join(ignored)}.\n"
+    rows = [("a worker that is", *(f"`{event.name.lower()}`" for event in WorkerEvent))]
+    for state in WorkerState:
+        then = (what_follows(state, event) for event in WorkerEvent)
+        rows.append((state.name, *then))
+    return table(*rows)
+
+
+def what_follows(state, event):
+    if (state, event) in IMPOSSIBLE:
+        return ""
+    return "ignored" if (state, event) in IGNORED else next_state(state, event).name
 
 
 def failpoints():
