@@ -1,5 +1,5 @@
 """
-The parts of the documentation that are made from the code.
+The parts of the documentation that are made from the code, and the drawings.
 
 A page says where a part goes, with ``<!-- generated: NAME -->`` before it and
 ``<!-- end -->`` after it. "script/docs" writes all parts anew; with --check it
@@ -246,6 +246,11 @@ PARTS = {
 
 def pages():
     """Give each page with generated parts: path, text as it is, as it should be."""
+    drawings = runpy.run_path(str(DOCS / "drawings.py"))
+    for name, drawing in drawings["DRAWINGS"].items():
+        path = DOCS / name
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        yield path, text, drawings["svg"](*drawing)
     for path in sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"]):
         text = path.read_text(encoding="utf-8")
         if MARKED.search(text):
