@@ -1,4 +1,4 @@
-"""Every promise of the documentation names tests that exist."""
+"""Every promise of the documentation, and every defence, names tests that exist."""
 
 import ast
 import re
@@ -7,14 +7,22 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "explanation" / "promises.md"
-ROWS = re.findall(r"(?m)^\| (P\d+) \| (.+?) \| (.+?) \|$", PAGE.read_text())
+EXPLANATION = TESTS.parent / "docs" / "explanation"
+PAGES = {"P": "promises.md", "S": "security.md"}
+ROW = re.compile(r"(?m)^\| ([PS]\d+) \| (.+?) \| (.+?) \|$")
+ROWS = [
+    row
+    for page in PAGES.values()
+    for row in ROW.findall((EXPLANATION / page).read_text(encoding="utf-8"))
+]
 
 
-def test_promises_are_numbered():
+@pytest.mark.parametrize("letter", PAGES)
+def test_promises_are_numbered(letter):
     """None is left out, and none is there twice."""
-    assert [name for name, _, _ in ROWS] == [f"P{n + 1}" for n in range(len(ROWS))]
-    assert len(ROWS) > 15
+    names = [name for name, _, _ in ROWS if name.startswith(letter)]
+    assert names == [f"{letter}{n + 1}" for n in range(len(names))]
+    assert len(names) > 15
 
 
 @pytest.mark.parametrize(("name", "promise", "tests"), ROWS, ids=[r[0] for r in ROWS])
