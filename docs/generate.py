@@ -21,10 +21,9 @@ import click
 
 import maitred
 import maitred.errors
-from maitred.cli.reload import reload
 from maitred.cli.serve import serve
-from maitred.cli.status import status
-from maitred.cli.upgrade import upgrade
+from maitred.cli.steer import command
+from maitred.control import COMMANDS
 from maitred.failpoints import PLACES
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
@@ -73,6 +72,25 @@ def row_of_option(option):
     elif not default and option.default is not None:
         default = str(option.default)
     return spelling, default.strip(), " ".join(meaning.split())
+
+
+def commands():
+    rows = [("command", "level", "what it does")]
+    for name, entry in COMMANDS.items():
+        told = [
+            f"[{a.name.upper()}]" if a.optional else a.name.upper()
+            for a in entry.arguments
+        ]
+        about = " ".join(filter(None, [entry.about, entry.more]))
+        rows.append((f"`{' '.join([name, *told])}`", entry.level.value, about))
+    parts = [table(*rows)]
+    arguments = {a: name for name, entry in COMMANDS.items() for a in entry.arguments}
+    rows = [("argument", "of", "meaning")]
+    for argument in arguments:
+        of = [f"`{name}`" for name, e in COMMANDS.items() if argument in e.arguments]
+        choices = f": {', '.join(argument.choices)}" if argument.choices else ""
+        rows.append((f"`{argument.name}`", ", ".join(of), argument.about + choices))
+    return "\n".join([*parts, table(*rows)])
 
 
 def exit_codes():
@@ -230,9 +248,8 @@ def failpoints():
 
 PARTS = {
     "serve-options": lambda: options_of(serve),
-    "status-options": lambda: options_of(status),
-    "reload-options": lambda: options_of(reload),
-    "upgrade-options": lambda: options_of(upgrade),
+    "status-options": lambda: options_of(command("status")),
+    "commands": commands,
     "exit-codes": exit_codes,
     "presets": presets,
     "frameworks": frameworks,

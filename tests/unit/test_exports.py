@@ -54,8 +54,8 @@ PUBLIC = {
         *("Report", "AllReady", "ReloadFailed", "Finish"),
     },
     "maitred.control": {
-        *("COMMANDS", "Command", "ControlServer", "Lines"),
-        *("ask", "default_path"),
+        *("COMMANDS", "Argument", "Command", "ControlServer", "Level", "Lines"),
+        *("Request", "ask", "default_path", "read_key", "spell"),
     },
     "maitred.master": {"Keeper", "Master", "arrive", "open_listeners"},
 }

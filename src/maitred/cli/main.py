@@ -13,14 +13,13 @@ from collections.abc import Sequence
 import click
 
 from maitred import logs
+from maitred.control import COMMANDS
 from maitred.errors import ExitCode, MaitredError
 
 from .keep import keep
 from .presets import presets
-from .reload import reload
 from .serve import serve
-from .status import status
-from .upgrade import upgrade
+from .steer import command
 
 
 @click.group(
@@ -39,10 +38,9 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(keep)
-cli.add_command(status)
-cli.add_command(reload)
 cli.add_command(presets)
-cli.add_command(upgrade)
+for name in COMMANDS:
+    cli.add_command(command(name))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

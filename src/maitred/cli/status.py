@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, Final
-
-import click
-
-from maitred.control import ask, default_path
 
 COLUMNS: Final = {
     "slot": "SLOT",
@@ -28,17 +23,6 @@ TROUBLES: Final = {
     "no_descriptor": "refused by a worker without free descriptors",
     "accept_pauses": "pauses of accepting for want of descriptors or memory",
 }
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
-@click.option(
-    "--control", metavar="PATH", default=None, help="The master's control socket."
-)
-def status(as_json: bool, control: str | None) -> None:
-    """Show what the running master and its workers are doing."""
-    answer = ask(control or default_path(), "status")
-    click.echo(json.dumps(answer, indent=2) if as_json else render(answer))
 
 
 def render(answer: dict[str, Any]) -> str:

@@ -16,7 +16,10 @@ TIMEOUT: Final = 10.0
 
 
 def ask(
-    path: str, command: str, progress: Callable[[str], None] = lambda _: None
+    path: str,
+    command: str,
+    progress: Callable[[str], None] = lambda _: None,
+    **arguments: Any,
 ) -> dict[str, Any]:
     """
     Ask the master on control socket *path* and return its answer.
@@ -25,6 +28,7 @@ def ask(
         path: The control socket.
         command: One of COMMANDS.
         progress: Told how it goes, where that takes time.
+        arguments: What the command is told; None: nothing.
 
     Raises:
         NoMaster: Nobody answers there, or not to the end.
@@ -35,7 +39,7 @@ def ask(
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(TIMEOUT)
             sock.connect(path)
-            sock.sendall(encode({"command": command}))
+            sock.sendall(encode({"command": command, **arguments}))
             with sock.makefile("rb") as lines:
                 last: dict[str, Any] = {}
                 # To the end: then the master has closed its socket, too.
@@ -47,7 +51,7 @@ def ask(
                     return _judged(last)
     except OSError as exc:
         raise NoMaster(path, exc.strerror or str(exc)) from exc
-    raise NoMaster(path, "it closed without an answer; are you its user?")
+    raise NoMaster(path, "it closed without an answer")
 
 
 def _judged(answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,34 +1,124 @@
 """
 What an operator can ask of a running master, once, in one table. Pure.
 
-A request is one line of JSON, ``{"command": "status"}``; the answer ends with a line
-``{"ok": true, ...}`` or ``{"ok": false, "error": "a sentence"}``. Before it, while
-something takes its time, there may be lines ``{"progress": "a sentence"}``, and empty
-ones, ``{}``, which say that the master is still there. A failure that an application
-explains has a ``traceback`` too.
+A request is one line of JSON, ``{"command": "move", "key": "ip=::1", "slot": 2}``; the
+answer ends with a line ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``.
+Before it, while something takes its time, there may be lines ``{"progress": "..."}``,
+a sentence each, and empty ones, ``{}``, which say that the master is still there. A
+failure that an application explains has a ``traceback`` too.
+
+The command line, its help, the reference and the server are made from COMMANDS.
 """
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from maitred import logs
 from maitred.errors import UsageError
 
 
+class Level(enum.Enum):
+    """What somebody may ask."""
+
+    READ = "read-only"
+    "what changes nothing and tells no secret"
+    OPERATE = "operator"
+    "everything"
+
+
+class Argument(NamedTuple):
+    """What a command is told: a text or a number, perhaps one of ``choices``."""
+
+    name: str
+    about: str
+    kind: type[str | int] = str
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+
+
 class Command(NamedTuple):
-    """One line of COMMANDS."""
+    """One line of COMMANDS. ``lasting``: it takes its time, and says how it goes."""
 
     about: str
+    level: Level
+    arguments: tuple[Argument, ...] = ()
+    lasting: bool = False
+    more: str = ""
 
+
+class Request(NamedTuple):
+    """A command and what it is told; what was left out is not there."""
+
+    command: str
+    arguments: Mapping[str, Any] = MappingProxyType({})
+
+
+KEY: Final = Argument(
+    "key", "as `maitred keys` spells it, or the session's name as the client sends it"
+)
+SLOT: Final = Argument("slot", "number of a slot, from 0", int)
 
 COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
-        "status": Command("what the master and each worker are doing"),
-        "reload": Command("start a new generation of workers, wait until it serves"),
-        "upgrade": Command("become the program that is on disk now"),
+        "status": Command(
+            "Show what the master and each worker are doing.", Level.READ
+        ),
+        "whereis": Command(
+            "Say which worker has a session.",
+            Level.READ,
+            (KEY,),
+            more="Exit code 7 says that no worker has it.",
+        ),
+        "keys": Command(
+            "List the sessions in the key table, at most 1,000, the last used first.",
+            Level.OPERATE,
+            (Argument("prefix", "list only keys that begin so", optional=True),),
+            more="Whoever knows a session's name may be taken for its client: this is"
+            " for operators.",
+        ),
+        "move": Command(
+            "Give a session to another worker.",
+            Level.OPERATE,
+            (KEY, SLOT),
+            more="Its open connections follow, each at its next request. What the"
+            " application remembers in the old worker stays there.",
+        ),
+        "log-level": Command(
+            "Log more or less from now on.",
+            Level.OPERATE,
+            (Argument("level", "how much to log", choices=logs.LEVELS),),
+            more="The master does so at once; workers that are started from now on do"
+            " too, so that a reload brings it to all.",
+        ),
+        "reload": Command(
+            "Start a new generation of workers, and wait until it serves.",
+            Level.OPERATE,
+            lasting=True,
+            more="If that fails, what serves now serves on, the reason is printed, with"
+            " the application's own traceback, and the exit code is 7. A reload that is"
+            " under way is waited for, and followed by another.",
+        ),
+        "upgrade": Command(
+            "Let the running master become the program that is on disk now.",
+            Level.OPERATE,
+            lasting=True,
+            more="Its workers, their connections and its pid stay. The new code is"
+            " tried first: where it cannot take over, the old code serves on, the"
+            " reason is printed, and the exit code is 7.",
+        ),
+        "stop": Command(
+            "Drain all workers, stop, and wait until that is done.",
+            Level.OPERATE,
+            lasting=True,
+            more="As TERM does. Exit code 5 says that connections were cut when the"
+            " drain timeout was over. To stop at once, send TERM to a master that is"
+            " stopping.",
+        ),
     }
 )
 
@@ -38,20 +128,36 @@ def encode(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
-def read_request(line: bytes) -> str:
+def read_request(line: bytes) -> Request:
     """
-    Give the command that *line* asks for.
+    Give what *line* asks for.
 
     Raises:
         UsageError: It asks for nothing we know.
     """
     try:
-        request = json.loads(line)
+        said = json.loads(line)
     except (ValueError, RecursionError) as exc:
         raise UsageError("a request is one line of JSON") from exc
-    command = request.get("command") if isinstance(request, dict) else None
-    if not isinstance(command, str) or command not in COMMANDS:
-        raise UsageError(
-            f"unknown command {command!r}; known are: {', '.join(COMMANDS)}"
-        )
-    return command
+    name = said.pop("command", None) if isinstance(said, dict) else None
+    if not isinstance(name, str) or name not in COMMANDS:
+        raise UsageError(f"unknown command {name!r}; known are: {', '.join(COMMANDS)}")
+    arguments = {}
+    for argument in COMMANDS[name].arguments:
+        value = said.pop(argument.name, None)
+        if value is not None:
+            arguments[argument.name] = _checked(name, argument, value)
+        elif not argument.optional:
+            raise UsageError(f"{name} needs {argument.name}: {argument.about}")
+    if said:
+        raise UsageError(f"{name} takes no {next(iter(said))!r}")
+    return Request(name, arguments)
+
+
+def _checked(name: str, argument: Argument, value: Any) -> Any:
+    if type(value) is not argument.kind:
+        what = "a number" if argument.kind is int else "a text"
+        raise UsageError(f"{name}: {argument.name} has to be {what}")
+    if argument.choices and value not in argument.choices:
+        raise UsageError(f"{name}: {value!r} is none of {', '.join(argument.choices)}")
+    return value

@@ -1,7 +1,8 @@
 """
 The control socket: a Unix socket, mode 0600, on which the master answers.
 
-Invariants: only the master's own user and root are answered, by the kernel's word. A
+Invariants: who is an operator is the kernel's word: the master's own user, and root.
+Whoever else the file lets in may ask what changes nothing and tells no secret. A
 request has a size and a deadline, and so has the taking of each line of an answer. The
 file is removed only if it is still ours.
 """
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 from maitred.errors import CommandFailed, SystemRefused, UsageError
 
-from .commands import encode, read_request
+from .commands import COMMANDS, Level, Request, encode, read_request
 
 LONGEST_REQUEST: Final = 64 * 1024
 DEADLINE: Final = 5.0
@@ -29,7 +30,7 @@ PAUSE: Final = 0.5
 CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 Lines = AsyncGenerator[Mapping[str, Any]]
-Answer = Callable[[str], Mapping[str, Any] | Lines]
+Answer = Callable[[Request], Mapping[str, Any] | Lines]
 "Gives the fields of an answer, or, for one that takes time, its lines one by one."
 
 
@@ -142,6 +143,11 @@ class ControlServer:
         """Own *fd*, where a predecessor was asked *command*, and give it *answer*."""
         self._begin(self._converse_on(socket.socket(fileno=fd), command, answer))
 
+    async def finish(self) -> None:
+        """Wait until those whose answer takes its time have it."""
+        if self._patient:
+            await asyncio.wait(set(self._patient), timeout=DEADLINE)
+
     def close(self) -> None:
         """Stop answering, and remove the file if it is still ours."""
         if self._resume is not None:
@@ -157,9 +163,6 @@ class ControlServer:
 
     async def _converse(self, sock: socket.socket) -> None:
         try:
-            if not _may_ask(sock):
-                sock.close()
-                return
             reader, writer = await asyncio.open_unix_connection(
                 sock=sock, limit=LONGEST_REQUEST
             )
@@ -191,12 +194,14 @@ class ControlServer:
         self, line: bytes, writer: asyncio.StreamWriter, sock: socket.socket
     ) -> None:
         try:
-            command = read_request(line)
-            answer = self._answer(command)
+            request = read_request(line)
+            if COMMANDS[request.command].level is not Level.READ:
+                _demand_operator(sock, request.command)
+            answer = self._answer(request)
         except (UsageError, CommandFailed) as exc:
             await _write(writer, _sorry(exc))
         else:
-            await self._give(answer, command, writer, sock)
+            await self._give(answer, request.command, writer, sock)
 
     async def _give(
         self,
@@ -235,12 +240,22 @@ async def _write(writer: asyncio.StreamWriter, line: Mapping[str, Any]) -> None:
         await writer.drain()
 
 
-def _may_ask(sock: socket.socket) -> bool:
+def _demand_operator(sock: socket.socket, command: str) -> None:
+    """
+    Refuse *command* to whoever is no operator.
+
+    Raises:
+        UsageError: It is not root, nor our own user, who asks.
+    """
     credentials = sock.getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
     )
     _, uid, _ = CREDENTIALS.unpack(credentials)
-    return uid in {0, os.geteuid()}
+    if uid not in {0, os.geteuid()}:
+        raise UsageError(
+            f"{command} is for operators, the master's own user and root; you may ask"
+            " what is read-only"
+        )
 
 
 def _make_directory(directory: str) -> None:

@@ -14,7 +14,7 @@ import random
 import shlex
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, fields, replace
 from importlib.metadata import version
 from typing import Any, Final
@@ -22,7 +22,7 @@ from typing import Any, Final
 from maitred import logs
 from maitred.certificates import server_context
 from maitred.config import Settings, WorkerSettings
-from maitred.control import ControlServer, Lines
+from maitred.control import ControlServer, Lines, Request
 from maitred.errors import (
     AppFailed,
     CommandFailed,
@@ -70,6 +70,8 @@ from .plain import flatten, refill
 from .processes import how_it_ended
 from .reloading import Reloads
 from .secret import load_keys
+from .steering import Steering
+from .stopping import watch_end
 from .upgrading import Upgrades
 from .watching import Watch
 from .workers import PYTHON_WORKER, Worker
@@ -103,6 +105,7 @@ class Master:
                 settings,
                 workers=past.state["master"]["workers"],
                 drain=past.state["master"]["drain"],
+                log_level=past.state["master"].get("log_level", settings.log_level),
             )
         self._settings = settings
         self._keys: dict[str, bytes] = (
@@ -208,6 +211,7 @@ class Master:
             else:
                 self._go_on(self._past)
             finish = await self._finished
+            await self._control.finish()
             await self._deputies.leave()
         finally:
             self._close()
@@ -267,6 +271,12 @@ class Master:
             settle=self._dispatcher.settle,
             on_hung=self._on_hung,
         )
+        self._steering = Steering(
+            self._desk,
+            lambda: self._settings,
+            affinities=lambda: self._router.affinities,
+            place=self._elders.current,
+        )
         self._attempts = Upgrades(
             self._snapshot,
             seconds=settings.upgrade_timeout,
@@ -274,6 +284,16 @@ class Master:
             settle_down=self._settle_down,
             serve_on=self._serve_on,
         )
+        self._commands: dict[str, Callable[..., Mapping[str, Any] | Lines]] = {
+            "status": self._answer_status,
+            "whereis": self._steering.whereis,
+            "keys": self._steering.keys,
+            "move": self._move,
+            "log-level": self._log_level,
+            "reload": self._reload_and_tell,
+            "upgrade": self._attempts.watch,
+            "stop": self._stop_and_tell,
+        }
 
     def _close(self) -> None:
         for worker in list(self._workers.values()):  # only when we end by an exception
@@ -580,6 +600,7 @@ class Master:
                 "upgrades": self._upgrades,
                 "workers": self._settings.workers,
                 "drain": self._settings.drain,
+                "log_level": self._settings.log_level,
                 "elders": self._elders.state(),
             },
             "listeners": [each.state(table) for each in self._listeners],
@@ -623,6 +644,7 @@ class Master:
 
     def _go_on(self, past: Past) -> None:
         """Begin to serve, after ``_restore``."""
+        self._steering.log_level(self._settings.log_level)
         held = len(self._desk.peeker) + self._dispatcher.owned
         away = self._loop.time() - past.state["left"]
         logs.master.info(
@@ -669,11 +691,29 @@ class Master:
 
     # What an operator asks
 
-    def _answer(self, command: str) -> Mapping[str, Any] | Lines:
-        if command == "reload":
-            return self._reload_and_tell()
-        if command == "upgrade":
-            return self._attempts.watch()
+    def _answer(self, request: Request) -> Mapping[str, Any] | Lines:
+        return self._commands[request.command](**request.arguments)
+
+    def _move(self, key: str, slot: int) -> dict[str, Any]:
+        """Give a key to another slot, and tell whoever had it."""
+        answer = self._steering.move(key, slot)
+        self._dispatcher.settle()
+        return answer
+
+    def _log_level(self, level: str) -> dict[str, Any]:
+        """Log as much from now on, here and in workers that are yet to be started."""
+        before = self._settings.log_level
+        self._steering.log_level(level)
+        self._settings = replace(self._settings, log_level=level)
+        return {"level": level, "before": before}
+
+    def _stop_and_tell(self) -> Lines:
+        """Stop, unless we do already; give the lines for the one who asked."""
+        if not self._stopping:
+            self._on_stop_signal()
+        return watch_end(self._finished, self._workers)
+
+    def _answer_status(self) -> Mapping[str, Any] | Lines:
         if self._settings.acceptors > 1:
             return self._status_of_all()
         return self._status([])

@@ -8,6 +8,7 @@ that was not used for its time to live is gone, whether or not it was purged yet
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,6 +74,16 @@ class KeyTable:
         owned.expires = now + owned.ttl
         self._owned.move_to_end(key)
         return owned.slot
+
+    def find(self, key: bytes, now: float) -> Owned | None:
+        """Say who owns *key*, if anybody does; this is no use of it."""
+        owned = self._owned.get(key)
+        return None if owned is None or owned.expires <= now else owned
+
+    def alive(self, now: float) -> Iterator[tuple[bytes, Owned]]:
+        """Give every key that is alive and who owns it, the last used first."""
+        pairs = reversed(self._owned.items())
+        return ((key, owned) for key, owned in pairs if owned.expires > now)
 
     def own(
         self,

@@ -63,6 +63,11 @@ class Placement:
             index = (index + len(self.slots) // 2) % len(self.slots)
         return None if index is None else self.slots[index]
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a key that the client makes keeps the slot that it was given."""
+        return self._remembers
+
     def strays(self, key: bytes, slot: int) -> bool:
         """Say whether *key* names another slot than *slot*, where it is to go."""
         named = self._named(key)

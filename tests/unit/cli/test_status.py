@@ -4,7 +4,7 @@ import json
 
 from click.testing import CliRunner
 
-from maitred.cli import status as module
+from maitred.cli import steer as module
 from maitred.cli.main import cli
 from maitred.cli.status import render
 
@@ -121,13 +121,13 @@ def test_command_asks_the_control_socket(monkeypatch):
 
     monkeypatch.setattr(module, "ask", ask)
     result = CliRunner().invoke(cli, ["status", "--control", "/run/x.sock"])
-    assert asked == [("/run/x.sock", "status")]
+    assert [arguments[:2] for arguments in asked] == [("/run/x.sock", "status")]
     assert result.output == render(ANSWER) + "\n"
 
 
 def test_command_prints_json_for_programs(monkeypatch):
     """The answer is passed on whole, from the default socket."""
     monkeypatch.setattr(module, "default_path", lambda: "/run/default.sock")
-    monkeypatch.setattr(module, "ask", lambda path, _: ANSWER | {"path": path})
+    monkeypatch.setattr(module, "ask", lambda path, *_: ANSWER | {"path": path})
     result = CliRunner().invoke(cli, ["status", "--json"])
     assert json.loads(result.output) == ANSWER | {"path": "/run/default.sock"}

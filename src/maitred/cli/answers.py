@@ -1,0 +1,91 @@
+"""What a master answers, laid out for people: a function for each command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from . import status
+
+
+def keys(answer: dict[str, Any]) -> str:
+    """Lay out the key table, and say how much of it that is."""
+    listed, total = answer["keys"], answer["total"]
+    if not listed:
+        return "no keys"
+    names = ("KEY", "SLOT", "BY", "EXPIRES-IN")
+    rows = [
+        (key["key"], str(key["slot"]), key["by"], f"{key['expires_in']:g} s")
+        for key in listed
+    ]
+    counts = ", ".join(f"slot {slot}: {n}" for slot, n in answer["by_slot"].items())
+    shown = "" if total == len(listed) else f", of which {len(listed)} are shown"
+    return "\n".join([*_table(names, rows), "", f"{total} keys{shown}; {counts}"])
+
+
+def whereis(answer: dict[str, Any]) -> str:
+    """Say which worker has a key, and for how long."""
+    until = ""
+    if answer["expires_in"] is not None:
+        until = f", for {answer['expires_in']:g} s after its last use"
+    return f"{answer['key']}: {_worker(answer)}, {answer['by']}{until}"
+
+
+def move(answer: dict[str, Any]) -> str:
+    """Say where a key was, and where it is."""
+    behind = ""
+    if answer["left_behind"]:
+        behind = "; the application made it there, and what it remembers stays there"
+    return f"{answer['key']}: from slot {answer['from']} to {_worker(answer)}{behind}"
+
+
+def log_level(answer: dict[str, Any]) -> str:
+    """Say who logs how much."""
+    return (
+        f"log level {answer['level']}, before {answer['before']}: in the master, and in"
+        " workers that are started from now on"
+    )
+
+
+def reload(answer: dict[str, Any]) -> str:
+    """Say which generation serves."""
+    return f"generation {answer['generation']} serves"
+
+
+def upgrade(answer: dict[str, Any]) -> str:
+    """Say which program it was, which it is, and what it cost."""
+    return (
+        f"upgraded from {answer['from']} to {answer['to']}: away for"
+        f" {answer['away'] * 1000:.0f} ms, {answer['held']} connections held"
+    )
+
+
+def stop(answer: dict[str, Any]) -> str:
+    """Say how it ended."""
+    how = "connections were cut" if answer["cut"] else "nothing was cut"
+    return f"stopped after {answer['seconds']:g} s: {how}"
+
+
+RENDER: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
+    "status": status.render,
+    "whereis": whereis,
+    "keys": keys,
+    "move": move,
+    "log-level": log_level,
+    "reload": reload,
+    "upgrade": upgrade,
+    "stop": stop,
+}
+"For each command, what lays out its answer."
+
+
+def _worker(answer: dict[str, Any]) -> str:
+    slot = f"slot {answer['slot']}"
+    if answer["pid"] is None:
+        return f"{slot}, whose worker is missing"
+    return f"{slot}, pid {answer['pid']}"
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [names, *rows]]

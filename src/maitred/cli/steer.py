@@ -1,0 +1,76 @@
+"""
+The commands that ask a running master, made from the table of them.
+
+Invariant: standard output has what the master answers, one JSON object with ``--json``;
+how it goes meanwhile stands before that, with ``--json`` on standard error.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any, Final
+
+import click
+
+from maitred.control import COMMANDS, Argument, ask, default_path
+from maitred.errors import CommandFailed, ExitCode
+
+from .answers import RENDER
+
+OPTIONS: Final = (
+    click.Option(["--json", "as_json"], is_flag=True, help="For programs: one object."),
+    click.Option(["--control"], metavar="PATH", help="The master's control socket."),
+)
+
+
+def command(name: str) -> click.Command:
+    """Make the command that asks a master for *name*."""
+    entry = COMMANDS[name]
+    return click.Command(
+        name,
+        callback=functools.partial(_ask, name),
+        params=[*map(_parameter, entry.arguments), *OPTIONS],
+        help="\n\n".join(
+            filter(None, [entry.about, _told(entry.arguments), entry.more])
+        ),
+        short_help=entry.about,
+    )
+
+
+def _parameter(argument: Argument) -> click.Argument:
+    kind = click.Choice(argument.choices) if argument.choices else argument.kind
+    return click.Argument(
+        [argument.name],
+        type=kind,
+        required=not argument.optional,
+        metavar=argument.name.upper(),
+    )
+
+
+def _told(arguments: tuple[Argument, ...]) -> str:
+    """Say what each of *arguments* is."""
+    lines = []
+    for argument in arguments:
+        choices = f": {', '.join(argument.choices)}" if argument.choices else ""
+        lines.append(f"{argument.name.upper()}: {argument.about}{choices}.")
+    return " ".join(lines)
+
+
+def _ask(
+    name: str, *, as_json: bool, control: str | None, **arguments: Any
+) -> ExitCode:
+    told = {key: value for key, value in arguments.items() if value is not None}
+
+    def progress(text: str) -> None:
+        """Say how it goes."""
+        click.echo(text, err=as_json)
+
+    try:
+        answer = ask(control or default_path(), name, progress, **told)
+    except CommandFailed as exc:
+        if exc.traceback:
+            click.echo(exc.traceback.rstrip("\n"), err=True)
+        raise
+    click.echo(json.dumps(answer, indent=2) if as_json else RENDER[name](answer))
+    return ExitCode.CUT if answer.get("cut") else ExitCode.OK

@@ -1,0 +1,219 @@
+"""Looking up and steering a running service: keys, the log, the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driver import COMMAND, DEADLINE, Maitred, wait_until
+from maitred.control import ask as ask_master
+from maitred.errors import CommandFailed, NoMaster, UsageError
+from raw_http import ask, connect, get
+from scenes import waiting_request
+
+KEYED = ("--affinity", "header:x-session", "--policy", "round-robin")
+LEARNED = ("--affinity", "header:x-session,learn", "--policy", "round-robin")
+ONE = ("--acceptors", "1")
+
+
+def run(server: Maitred, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``maitred`` with *arguments* against *server*."""
+    return subprocess.run(
+        [COMMAND, *arguments, "--control", server.control],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def answer(server: Maitred, *arguments: str) -> dict[str, Any]:
+    """Give what the master answers to the command *arguments*, as JSON."""
+    done = run(server, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+def named(name: str) -> bytes:
+    """Make a request of session *name*."""
+    return get("/", f"x-session: {name}")
+
+
+@pytest.fixture
+def server(share) -> Maitred:
+    """Start a server whose clients make the names of sessions."""
+    return share("probe:app", *KEYED, *ONE, workers=3)
+
+
+def test_keys_are_listed_and_found(server):
+    """Each with the worker that answers it."""
+    for name in ("ann", "bob", "evé"):
+        with connect(server.port) as client:
+            pid = client.ask(named(name)).json["pid"]
+        where = answer(server, "whereis", name)
+        assert where["pid"] == pid
+        assert where["slot"] == server.worker_pids().index(pid)
+    listed = answer(server, "keys")
+    found = {key["key"] for key in listed["keys"]}
+    assert {"header:x-session=ann", r"header:x-session=ev\xc3\xa9"} <= found
+    assert listed["total"] == len(listed["keys"]) == sum(listed["by_slot"].values())
+    assert listed["keys"][0]["key"] == r"header:x-session=ev\xc3\xa9"
+    one = answer(server, "keys", "header:x-session=an")
+    assert [key["key"] for key in one["keys"]] == ["header:x-session=ann"]
+    assert "header:x-session=bob" in run(server, "keys").stdout
+
+
+def test_unknown_key_is_nowhere(server):
+    """Exit code 7 and a sentence."""
+    for command in (["whereis", "nobody"], ["move", "nobody", "1"]):
+        done = run(server, *command)
+        assert done.returncode == 7
+        assert done.stderr == "maitred: no worker has a session 'nobody'\n"
+
+
+def test_open_connection_follows_a_key_that_is_moved(server):
+    """At its next request; and so does whoever connects anew."""
+    with connect(server.port) as client:
+        before = client.ask(named("mover")).json["pid"]
+        slot = server.worker_pids().index(before)
+        to = (slot + 1) % 3
+        moved = answer(server, "move", "mover", str(to))
+        assert (moved["from"], moved["slot"]) == (slot, to)
+        assert moved["left_behind"] is False
+        assert client.ask(named("mover")).json["slot"] == str(to)
+        assert client.ask(named("mover")).json["slot"] == str(to)
+    assert ask(server.port, "/", "x-session: mover").json["slot"] == str(to)
+    assert answer(server, "whereis", "mover")["slot"] == to
+
+
+def test_what_cannot_be_moved_is_said(server):
+    """No such slot: exit code 2."""
+    ask(server.port, "/", "x-session: ann")
+    for slot in ("3", "1024"):
+        done = run(server, "move", "ann", slot)
+        assert done.returncode == 2
+        assert f"there is no slot {slot}; slots 0 to 2 exist" in done.stderr
+
+
+def test_session_that_the_application_made_leaves_its_memory_behind(serve):
+    """That is said, and the key belongs to the other worker."""
+    server = serve("probe:app", *LEARNED, *ONE, workers=2)
+    with connect(server.port) as client:
+        made = client.ask(get("/learn")).json
+        where = answer(server, "whereis", made["name"])
+        assert (where["pid"], where["by"]) == (made["pid"], "claimed")
+        to = 1 - where["slot"]
+        assert answer(server, "move", made["name"], str(to))["left_behind"] is True
+        assert client.ask(named(made["name"])).json["slot"] == str(to)
+
+
+def test_slot_in_a_cookie_is_found_and_not_moved(serve):
+    """The cookie's value names the worker."""
+    server = serve("probe:app", "--affinity", "sticky", *ONE, workers=2)
+    got = ask(server.port)
+    token = re.search(r"maitred=([^;]+)", got.headers["set-cookie"])[1]
+    assert answer(server, "whereis", token)["pid"] == got.json["pid"]
+    done = run(server, "move", token, "0")
+    assert done.returncode == 2
+    assert "its client carries the slot" in done.stderr
+
+
+def test_several_acceptors_are_not_asked_for_keys(serve):
+    """One sentence says why not."""
+    server = serve("probe:app", *KEYED, "--acceptors", "2", workers=2)
+    for command in (["keys"], ["whereis", "k"], ["move", "k", "0"]):
+        done = run(server, *command)
+        assert done.returncode == 2
+        assert "each acceptor has keys of its own" in done.stderr
+    assert run(server, "log-level", "debug").returncode == 2
+
+
+def test_log_level_changes_and_stays(serve):
+    """In the master at once, in workers after a reload; an upgrade keeps it."""
+    server = serve("probe:app", "--log-level", "warning", *ONE, ready=False, workers=1)
+    server.wait_until_serving()
+    assert answer(server, "log-level", "info") == {"level": "info", "before": "warning"}
+    server.reload()
+    server.upgrade()
+    assert "upgraded from" in server.log
+    assert answer(server, "log-level", "info")["before"] == "info"
+    assert "log level info, before info" in run(server, "log-level", "info").stdout
+    done = run(server, "log-level", "loud")
+    assert done.returncode == 2
+
+
+def test_stop_waits_until_all_is_over(serve, tmp_path: Path):
+    """It prints who leaves, and when it exits nothing is left."""
+    server = serve("probe:app", workers=2)
+    gate = tmp_path / "gate"
+    with waiting_request(server, gate) as client:
+        command = subprocess.Popen(
+            [COMMAND, "stop", "--control", server.control],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert command.stdout.readline() == "draining 2 workers\n"
+        wait_until("it drains", lambda: "draining" in server.log)
+        assert command.poll() is None
+        gate.touch()
+        assert client.answer().status == 200
+    out, _ = command.communicate(timeout=DEADLINE)
+    assert command.returncode == 0
+    assert re.search(r"stopped after [\d.]+ s: nothing was cut\n$", out)
+    assert server.wait() == 0
+
+
+def test_stop_says_that_connections_were_cut(serve, tmp_path: Path):
+    """With the same exit code as the master's."""
+    server = serve("probe:app", "--drain-timeout", "0.5", workers=1)
+    server.expect_log("cut|cancel|Cancel|Traceback|Exception in ASGI|timeout")
+    with waiting_request(server, tmp_path / "never"):
+        done = run(server, "stop", "--json")
+    assert json.loads(done.stdout)["cut"] is True
+    assert done.returncode == server.wait() == 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_who_is_let_in_and_no_operator_may_look(serve):
+    """By the kernel's word: what changes nothing is answered, the rest refused."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        path = f"{directory}/control.sock"
+        server = serve("probe:app", "--control", path, *ONE, workers=1, ready=False)
+        server.control = path
+        server.ready()
+        os.chmod(directory, 0o755)
+        with pytest.raises(NoMaster, match="Permission denied"):
+            ask_as_nobody(path, "status")
+        os.chmod(path, 0o666)
+        assert ask_as_nobody(path, "status")["pid"] == server.pid
+        with pytest.raises(UsageError, match="keys is for operators"):
+            ask_as_nobody(path, "keys")
+        with pytest.raises(UsageError, match="stop is for operators"):
+            ask_as_nobody(path, "stop")
+        assert ask_master(path, "keys")["total"] == 0
+        assert server.stop() == 0
+
+
+def ask_as_nobody(path: str, command: str) -> dict[str, Any]:
+    """Ask as a user who is neither root nor the master's."""
+    os.seteuid(65534)
+    try:
+        return ask_master(path, command)
+    finally:
+        os.seteuid(0)
+
+
+def test_master_that_is_asked_by_a_program_answers_alike(server):
+    """``ask`` is what the commands use."""
+    with pytest.raises(CommandFailed, match="no worker has"):
+        ask_master(server.control, "whereis", key="nobody")
+    with pytest.raises(UsageError, match="slot has to be a number"):
+        ask_master(server.control, "move", key="nobody", slot="x")
