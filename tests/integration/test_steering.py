@@ -143,7 +143,7 @@ def test_log_level_changes_and_stays(serve):
     assert answer(server, "log-level", "info") == {"level": "info", "before": "warning"}
     server.reload()
     server.upgrade()
-    assert "upgraded from" in server.log
+    server.wait_for_log("upgraded from")
     assert answer(server, "log-level", "info")["before"] == "info"
     assert "log level info, before info" in run(server, "log-level", "info").stdout
     done = run(server, "log-level", "loud")
