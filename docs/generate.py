@@ -200,6 +200,7 @@ SLOT = {
     "why": "how the last of these ended; empty if there were none",
     "next_try": "seconds until the next worker is started; null if none waits for that",
     "pid": "of the worker that fills it",
+    "drained": "whether it is given nothing new, because an operator said so",
     "late": "its event loop has not been heard of for a second",
     "generation": "of that worker",
     "open": "connections it serves now, by its own account",

@@ -88,6 +88,7 @@ def test_status_counts_what_happened(serve):
             "handed_over": 3,
             "requests": 4,
             "claimed_keys": 2,
+            "drained": False,
             "late": False,
             "early_deaths": 0,
             "why": "",

@@ -16,10 +16,11 @@ from driver import COMMAND, DEADLINE, Maitred, wait_until
 from maitred.control import ask as ask_master
 from maitred.errors import CommandFailed, NoMaster, UsageError
 from raw_http import ask, connect, get
-from scenes import waiting_request
+from scenes import names_by_slot, waiting_request
 
 KEYED = ("--affinity", "header:x-session", "--policy", "round-robin")
 LEARNED = ("--affinity", "header:x-session,learn", "--policy", "round-robin")
+PATIENT = ("--timeout-keep-alive", "600")
 ONE = ("--acceptors", "1")
 
 
@@ -124,6 +125,94 @@ def test_slot_in_a_cookie_is_found_and_not_moved(serve):
     done = run(server, "move", token, "0")
     assert done.returncode == 2
     assert "its client carries the slot" in done.stderr
+
+
+def test_drained_slot_gets_nothing_new_and_keeps_its_sessions(serve):
+    """Idle connections are given back, sessions stay; undrained, all is as before."""
+    server = serve("probe:app", *KEYED, *ONE, *PATIENT, workers=2)
+    names = names_by_slot(server)
+    idle = [connect(server.port) for _ in range(6)]
+    for client in idle:
+        client.ask(get())
+    with connect(server.port) as session:
+        pid = session.ask(named(names[1])).json["pid"]
+        done = run(server, "drain", "1", "--json")
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert (said["slot"], said["lost"], said["kept"]) == (1, 0, 0)
+        assert said["moved"] == 4
+        assert said["sessions"] > 0
+        assert "slot 1: 0 connections are left" in done.stderr
+        assert {client.ask(get()).json["slot"] for client in idle} == {"0"}
+        assert {ask(server.port).json["slot"] for _ in range(4)} == {"0"}
+        assert ask(server.port, "/", "x-session: fresh").json["slot"] == "0"
+        assert session.ask(named(names[1])).json["pid"] == pid
+        assert session.ask(get()).json["slot"] == "0"
+        assert ask(server.port, "/", f"x-session: {names[1]}").json["pid"] == pid
+    assert server.status()["slots"][1]["drained"] is True
+    assert "slot 1: drained" in run(server, "status").stdout
+    assert "no other slot takes what is new" in run(server, "drain", "0").stderr
+    assert answer(server, "undrain", "1") == {"slot": 1, "was_drained": True}
+    assert {ask(server.port).json["slot"] for _ in range(4)} == {"0", "1"}
+    with connect(server.port) as session:
+        assert session.ask(named(names[1])).json["pid"] == pid
+        assert session.ask(get()).json["pid"] == pid
+    for client in idle:
+        client.close()
+
+
+def test_slot_stays_drained_whoever_fills_it(serve):
+    """After a death, a reload and an upgrade."""
+    server = serve("probe:app", *KEYED, *ONE, workers=2)
+    server.expect_log("SIGKILL; replaced")
+    answer(server, "drain", "0")
+    server.kill_worker(0)
+    wait_until("it is back", lambda: server.status()["slots"][0]["state"] == "ready")
+    server.reload()
+    server.upgrade()
+    assert server.status()["slots"][0]["drained"] is True
+    assert {ask(server.port).json["slot"] for _ in range(4)} == {"1"}
+    answer(server, "undrain", "0")
+    assert {ask(server.port).json["slot"] for _ in range(4)} == {"0", "1"}
+
+
+def test_drain_ends_with_what_is_left(serve, tmp_path: Path):
+    """At the drain timeout; or when somebody undrains it."""
+    server = serve(
+        "probe:app", *KEYED, *ONE, "--drain-timeout", "1", workers=2
+    )  # fmt: skip
+    with waiting_request(server, tmp_path / "gate") as client:
+        [slot] = [s["slot"] for s in server.status()["slots"] if s["open"]]
+        done = run(server, "drain", str(slot))
+        assert re.search(r"0 connections moved, 1 kept, .* 0 lost", done.stdout)
+        (tmp_path / "gate").touch()
+        assert client.answer().status == 200
+        assert client.ask(get()).json["slot"] == str(1 - slot)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--policy", "hash"), "a hash remembers no session"),
+        (("--drain", "sessions"), "reload instead"),
+        (("--acceptors", "2"), "the other acceptors cannot be told"),
+    ],
+)
+def test_what_cannot_be_drained_is_said(serve, options, why):
+    """One sentence says why not."""
+    server = serve("probe:app", "--affinity", "header:x-session", *options, workers=2)
+    for command in ("drain", "undrain"):
+        done = run(server, command, "0")
+        assert done.returncode == 2
+        assert why in done.stderr
+
+
+def test_slot_that_does_not_exist_is_not_drained(server):
+    """One sentence says which there are."""
+    for command in ("drain", "undrain"):
+        done = run(server, command, "3")
+        assert done.returncode == 2
+        assert "there is no slot 3; slots 0 to 2 exist" in done.stderr
 
 
 def test_several_acceptors_are_not_asked_for_keys(serve):

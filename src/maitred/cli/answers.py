@@ -39,6 +39,20 @@ def move(answer: dict[str, Any]) -> str:
     return f"{answer['key']}: from slot {answer['from']} to {_worker(answer)}{behind}"
 
 
+def drain(answer: dict[str, Any]) -> str:
+    """Say what became of what a worker had."""
+    slot, moved = answer["slot"], answer["moved"]
+    gone = "its worker was replaced" if moved is None else f"{moved} connections moved"
+    kept = f"{answer['kept']} kept, for {answer['sessions']} sessions"
+    return f"slot {slot} is drained: {gone}, {kept}, {answer['lost']} lost"
+
+
+def undrain(answer: dict[str, Any]) -> str:
+    """Say that a worker gets all again."""
+    again = "again" if answer["was_drained"] else "as it did: it was not drained"
+    return f"slot {answer['slot']} takes what is new {again}"
+
+
 def log_level(answer: dict[str, Any]) -> str:
     """Say who logs how much."""
     return (
@@ -71,6 +85,8 @@ RENDER: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "whereis": whereis,
     "keys": keys,
     "move": move,
+    "drain": drain,
+    "undrain": undrain,
     "log-level": log_level,
     "reload": reload,
     "upgrade": upgrade,

@@ -56,6 +56,8 @@ def render(answer: dict[str, Any]) -> str:
 
 def _notes(slot: dict[str, Any]) -> Iterator[str]:
     """Say what is wrong with *slot*, if anything is."""
+    if slot.get("drained"):
+        yield f"slot {slot['slot']}: drained, it is given nothing new"
     if slot.get("late"):
         yield f"slot {slot['slot']}: late, its event loop is stuck or busy"
     if deaths := slot["early_deaths"]:

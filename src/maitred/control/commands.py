@@ -88,6 +88,18 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             more="Its open connections follow, each at its next request. What the"
             " application remembers in the old worker stays there.",
         ),
+        "drain": Command(
+            "Give a worker nothing new, and wait until it is empty.",
+            Level.OPERATE,
+            (SLOT,),
+            lasting=True,
+            more="Its sessions stay with it until they end; all other connections are"
+            " given back, each between two requests. After the drain timeout you are"
+            " told what is left, and it stays drained.",
+        ),
+        "undrain": Command(
+            "Give a drained worker again what is new.", Level.OPERATE, (SLOT,)
+        ),
         "log-level": Command(
             "Log more or less from now on.",
             Level.OPERATE,

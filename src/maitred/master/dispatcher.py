@@ -229,6 +229,9 @@ class Dispatcher:
         slot.ready, slot.in_flight, slot.open = True, 0, worker.board.connections
         slot.elder = False
         slot.late = False
+        if slot.drained:
+            worker.relief = True
+            self._addressees.add(worker)
         return previous
 
     def _catch_up(self, worker: Worker) -> bool:
@@ -262,6 +265,15 @@ class Dispatcher:
         self._placement.slots[worker.slot].elder = True
         worker.retire()
         self._flush(worker)
+
+    def relieve(self, index: int, *, relieved: bool) -> None:
+        """Give slot *index* nothing new, or give it everything again."""
+        self._placement.slots[index].drained = relieved
+        worker = self._filling[index]
+        if worker is not None and worker.phase is Phase.SERVING:
+            worker.relief = relieved
+            self._addressees.add(worker)
+        self.settle()
 
     def detach(self, worker: Worker) -> None:
         """Part with *worker*, who is dead; place anew what it never took."""
@@ -301,6 +313,7 @@ class Dispatcher:
             "slots": [
                 [s.ready, s.in_flight, s.open, s.elder] for s in self._placement.slots
             ],
+            "drained": [s.index for s in self._placement.slots if s.drained],
             "lobby": [each.state(table) for each in self._lobby],
             "queues": [[e.state(table) for e in queue] for queue in self._queues],
             "resting": [each.state(table) for each in self._resting],
@@ -322,6 +335,8 @@ class Dispatcher:
         self._filling = [n and workers[n] for n in state["filling"]]
         for slot, numbers in zip(self._placement.slots, state["slots"], strict=True):
             slot.ready, slot.in_flight, slot.open, slot.elder = numbers
+        for index in state.get("drained", ()):
+            self._placement.slots[index].drained = True
         self._copies = state["copies"]
         self._lobby.extend(restored(each, past) for each in state["lobby"])
         for queue, waiting in zip(self._queues, state["queues"], strict=True):
@@ -406,7 +421,7 @@ class Dispatcher:
 
     def _place(self, connection: Connection, now: float) -> Slot | None:
         key, home = connection.key, connection.home
-        if key is None and home is not None and self._placement.slots[home].has_room:
+        if key is None and home is not None and self._placement.slots[home].takes_new:
             return self._placement.slots[home]
         if key is not None:
             slot = self._placement.owner(key, now)
@@ -532,7 +547,7 @@ class Dispatcher:
             self._give_back_outbox(worker)
             worker.answers.clear()
             worker.revoked.clear()
-            worker.farewell = None
+            worker.farewell = worker.relief = None
             self._loop.call_soon(self.settle)
             return
         finally:
@@ -547,7 +562,7 @@ class Dispatcher:
     def _flush_all(self) -> None:
         self._retry = None
         for worker in self._workers.values():
-            if worker.outbox or worker.answers or worker.revoked or worker.farewell:
+            if worker.has_to_hear:
                 self._flush(worker)
 
     def _sweep(self) -> None:
@@ -701,6 +716,7 @@ class Dispatcher:
             )
         marked = worker.traffic(connection.id)
         self._forget(worker, connection.id)
+        worker.returned += 1
         # Where that cannot be known, nothing will be proved by it.
         with contextlib.suppress(OSError):
             read, connection.written = marked or traffic(connection.sock)

@@ -60,6 +60,7 @@ from .connection import FIELDS
 from .counters import Counters
 from .deputies import Deputies
 from .desk import Desk, router_of
+from .draining import Drains, interrupted
 from .elders import Elders
 from .inherited import Inherited
 from .listeners import open_listeners, restored
@@ -277,6 +278,7 @@ class Master:
             affinities=lambda: self._router.affinities,
             place=self._elders.current,
         )
+        self._drains = Drains(self._desk, lambda: self._settings)
         self._attempts = Upgrades(
             self._snapshot,
             seconds=settings.upgrade_timeout,
@@ -289,6 +291,8 @@ class Master:
             "whereis": self._steering.whereis,
             "keys": self._steering.keys,
             "move": self._move,
+            "drain": self._drains.drain,
+            "undrain": self._drains.undrain,
             "log-level": self._log_level,
             "reload": self._reload_and_tell,
             "upgrade": self._attempts.watch,
@@ -662,7 +666,11 @@ class Master:
             "upgrades": self._upgrades,
         }
         for fd, command in self._patient:
-            told = self._wait_on() if command == "reload" else answer
+            told: Mapping[str, Any] | Lines = interrupted()
+            if command == "reload":
+                told = self._wait_on()
+            elif command == "upgrade":
+                told = answer
             self._control.resume(fd, command, told)
         # What was on its way from one part to another when our predecessor left.
         for spawn in self._supervisor.spawned():
@@ -790,6 +798,7 @@ class Master:
         shares = [share for report in reports for share in report["workers"]]
         return status | {
             "state": self._supervisor.state(number).name.lower(),
+            "drained": self._desk.placement.slots[worker.slot].drained,
             "late": self._desk.placement.slots[worker.slot].late,
             "pid": worker.process.pid,
             "generation": worker.generation,

@@ -29,6 +29,7 @@ from maitred.wire.messages import (
     Handoff,
     Phase,
     Quit,
+    Relieve,
     Retire,
     Return,
     Revoke,
@@ -111,6 +112,9 @@ class Worker:
         self.revoked: deque[bytes] = deque()
         # What is said after all that, once.
         self.farewell: Drain | Quit | Retire | None = None
+        # Whether it is to be told that it gets nothing new, or does again.
+        self.relief: bool | None = None
+        self.returned = 0
         self.handed_over = 0
         # What it said when it could not start, or when it left.
         self.failure: tuple[str, str] | None = None
@@ -187,6 +191,7 @@ class Worker:
             "revoked": list(self.revoked),
             "answers": [list(answer) for answer in self.answers],
             "farewell": self.farewell and _written(self.farewell),
+            "relief": self.relief,
             "outbox": [each.state(table) for each in self.outbox],
             "in_flight": [each.state(table) for each in self.in_flight.values()],
         }
@@ -215,6 +220,7 @@ class Worker:
         worker.revoked.extend(state["revoked"])
         worker.answers.extend(Answer(*fields) for fields in state["answers"])
         worker.farewell = state["farewell"] and _read(state["farewell"])
+        worker.relief = state.get("relief")
         worker.outbox.extend(restored(each, past) for each in state["outbox"])
         for each in state["in_flight"]:
             connection = restored(each, past)
@@ -246,21 +252,38 @@ class Worker:
                 self.outbox.popleft()
             self.handed_over += len(batch)
         try:
-            while self.answers:
-                self.channel.send_nowait(self.answers[0])
-                self.answers.popleft()
-            while self.revoked:
-                self.channel.send_nowait(
-                    *map(Revoke, itertools.islice(self.revoked, BATCH))
-                )
-                for _ in range(min(BATCH, len(self.revoked))):
-                    self.revoked.popleft()
-            if self.farewell is not None:
-                self.channel.send_nowait(self.farewell)
-                self.farewell = None
+            self._say_the_rest()
         except ChannelFull:
             return False
         return self.channel.flush()
+
+    def _say_the_rest(self) -> None:
+        """
+        Say what is no connection, the farewell last.
+
+        Raises:
+            ChannelFull: What was not said is still to be said.
+        """
+        while self.answers:
+            self.channel.send_nowait(self.answers[0])
+            self.answers.popleft()
+        while self.revoked:
+            batch = [*map(Revoke, itertools.islice(self.revoked, BATCH))]
+            self.channel.send_nowait(*batch)
+            for _ in batch:
+                self.revoked.popleft()
+        if self.relief is not None:
+            self.channel.send_nowait(Relieve(int(self.relief)))
+            self.relief = None
+        if self.farewell is not None:
+            self.channel.send_nowait(self.farewell)
+            self.farewell = None
+
+    @property
+    def has_to_hear(self) -> bool:
+        """Whether there is something that it has not been told."""
+        said = self.outbox or self.answers or self.revoked or self.farewell
+        return bool(said) or self.relief is not None
 
     def _batch(self) -> list[Connection]:
         """Give the first of the outbox, as many as fit one packet."""

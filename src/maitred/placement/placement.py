@@ -56,7 +56,7 @@ class Placement:
         index = self._named(key)
         if index is None:
             index = self.keys.use(key, now)
-        elif index >= len(self.slots):
+        elif index >= len(self.slots) or self.slots[index].closed:
             return None
         elif self.slots[index].elder and not self.slots[index].ready:
             # Its generation is gone; the same place in the other one has its place.

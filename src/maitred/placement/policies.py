@@ -62,7 +62,8 @@ def rendezvous(rng: Random, hash_key: bytes) -> Choose:
     def choose(slots: Sequence[Slot], key: bytes | None) -> Slot | None:
         if key is None:
             return keyless(slots, None)
-        return max(slots, key=lambda slot: score(slot, key))
+        able = [slot for slot in slots if not slot.closed]
+        return max(able, key=lambda slot: score(slot, key))
 
     return choose
 

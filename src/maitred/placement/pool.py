@@ -26,6 +26,8 @@ class Slot:
         resting: Its worker had no descriptor left a moment ago.
         elder: Nothing new comes here: its worker, of the old generation, keeps the
             sessions it has; or the slot waits for the next generation.
+        drained: Nothing new comes here, because an operator says so.
+        closed: Nobody fills it any more: there are fewer slots now.
     """
 
     index: int
@@ -36,6 +38,8 @@ class Slot:
     open: int = 0
     resting: bool = False
     elder: bool = False
+    drained: bool = False
+    closed: bool = False
 
     @property
     def has_room(self) -> bool:
@@ -46,7 +50,7 @@ class Slot:
     @property
     def takes_new(self) -> bool:
         """Whether it may be given what belongs nowhere yet."""
-        return self.has_room and not self.elder
+        return self.has_room and not (self.elder or self.drained or self.closed)
 
     @property
     def load(self) -> int:

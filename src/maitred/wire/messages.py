@@ -218,6 +218,18 @@ class Retire(NamedTuple):
     """
 
 
+class Relieve(NamedTuple):
+    """
+    Nothing new comes to you for now, or, where ``relieved`` is 0, it does again.
+
+    While you are relieved, serve the sessions you have. Give back, without a key, every
+    connection that you have now as soon as it is between two requests, and each request
+    that names no session.
+    """
+
+    relieved: U8
+
+
 class Link(NamedTuple):
     """
     Behind ``channel`` is acceptor ``number`` of the ``of`` that hand you connections.
@@ -306,6 +318,7 @@ MESSAGES = (
     Entry(16, Retire, Side.MASTER, frozenset({Phase.SERVING})),
     Entry(17, Link, Side.MASTER, ALWAYS),
     Entry(18, Have, Side.WORKER, AFTER_READY),
+    Entry(19, Relieve, Side.MASTER, frozenset({Phase.SERVING})),
 )
 
 

@@ -44,6 +44,7 @@ from maitred.wire.messages import (
     Reason,
     Refused,
     Release,
+    Relieve,
     Retire,
     Return,
     Revoke,
@@ -113,6 +114,8 @@ class Worker:
         self.settings = settings
         # Whether a successor has come, who gets what names no session of ours.
         self.retired = False
+        # Whether others get it for the time being.
+        self.relieved = False
         self.marks = Marks(board)
         self.keys = OwnKeys(
             ttl=settings.key_ttl,
@@ -207,6 +210,10 @@ class Worker:
                 self._drain_if_all_say_so()
             case Retire():
                 self.retired = True
+            case Relieve():
+                self.relieved = bool(messages[-1].relieved)
+                if self.relieved:
+                    self.serving.give_back_each()
             case Quit():
                 self._drain(0)
             case LinkSaid():
@@ -431,8 +438,8 @@ class Visit:
             return found
         key, learned = found
         if key is None:
-            retires = worker.retired and self.sni is None
-            return ANYWHERE if retires else None
+            elsewhere = worker.retired or worker.relieved
+            return ANYWHERE if elsewhere and self.sni is None else None
         if worker.keys.has(key) or named_slot(key) == worker.slot:
             return None
         if key == self._once:

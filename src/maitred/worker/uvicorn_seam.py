@@ -228,6 +228,10 @@ class Serving:
         """Give back every connection that can be, at the latest when it is answered."""
         self._is_handing_back = True
         self.parking.clear()
+        self.give_back_each()
+
+    def give_back_each(self) -> None:
+        """Give back each connection there is now, once it is between two requests."""
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, GatedConnection):
                 connection.hand_back()

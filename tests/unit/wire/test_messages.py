@@ -30,6 +30,7 @@ from maitred.wire.messages import (
     Reason,
     Refused,
     Release,
+    Relieve,
     Retire,
     Return,
     Revoke,
@@ -113,6 +114,7 @@ PINNED = [
         "02 11 0001 0001 0000 0000000c 0001 0003 00000004 68617368",
     ),
     (Have(0x1122), "02 12 0000 0001 0000 00000008 0000000000001122"),
+    (Relieve(1), "02 13 0000 0001 0000 00000001 01"),
 ]
 
 
@@ -181,7 +183,7 @@ def test_sides_split_the_table():
     """What a master sends and what a worker sends are the whole table."""
     assert {e.number: e.message for e in MESSAGES} == {**FROM_MASTER, **FROM_WORKER}
     assert set(FROM_MASTER.values()) == {
-        *(Handoff, Drain, Revoke, Answer, Quit, Retire, Link)
+        *(Handoff, Drain, Revoke, Answer, Quit, Retire, Relieve, Link)
     }
     assert not set(FROM_MASTER) & set(FROM_WORKER)
 
@@ -205,7 +207,8 @@ def test_side_refuses_its_own_words(side, table):
         (Phase.STARTING, {Ready, Failed, Claim, Quit, Link}),
         (
             Phase.SERVING,
-            {Handoff, Drain, Revoke, Answer, Quit, Retire, Link} | ANY_TIME_AFTER_READY,
+            {Handoff, Drain, Revoke, Answer, Quit, Retire, Relieve, Link}
+            | ANY_TIME_AFTER_READY,
         ),
         (Phase.DRAINING, {Quit, Link} | ANY_TIME_AFTER_READY),
     ],

@@ -20,7 +20,7 @@ class Worker:
     """What a visit needs of its worker."""
 
     slot = SLOT
-    retired = False
+    retired = relieved = False
 
     class settings:  # noqa: N801 - stands in for an attribute
         """Limits that no test here reaches."""
