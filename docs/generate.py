@@ -21,6 +21,7 @@ import click
 
 import maitred
 import maitred.errors
+from maitred.cli.doctor import CHECKS
 from maitred.cli.serve import serve
 from maitred.cli.steer import command
 from maitred.control import COMMANDS
@@ -105,6 +106,12 @@ def exit_codes():
         if isinstance(member, ast.Assign):
             [name] = member.targets
             rows.append((str(member.value.value), name.id, text.value.value))
+    return table(*rows)
+
+
+def checks():
+    rows = [("check", "what is done")]
+    rows += [(name, inspect.getdoc(check)) for name, check in CHECKS.items()]
     return table(*rows)
 
 
@@ -253,6 +260,7 @@ PARTS = {
     "commands": commands,
     "exit-codes": exit_codes,
     "presets": presets,
+    "checks": checks,
     "frameworks": frameworks,
     "policies": policies,
     "refusals": refusals,

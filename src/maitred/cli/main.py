@@ -16,6 +16,7 @@ from maitred import logs
 from maitred.control import COMMANDS
 from maitred.errors import ExitCode, MaitredError
 
+from .doctor import doctor
 from .keep import keep
 from .presets import presets
 from .serve import serve
@@ -39,6 +40,7 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(keep)
 cli.add_command(presets)
+cli.add_command(doctor)
 for name in COMMANDS:
     cli.add_command(command(name))
 

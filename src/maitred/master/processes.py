@@ -262,3 +262,14 @@ def _become(
 def _copy_above(fd: int, above: int) -> int:
     """Copy *fd* to a number larger than *above*, which does not survive exec."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above + 1)
+
+
+def try_pidfd() -> None:
+    """
+    Open a pidfd of our own process, and close it.
+
+    Raises:
+        OSError: The system refuses (pidfd_open(2)).
+        AttributeError: It has none.
+    """
+    os.close(os.pidfd_open(os.getpid()))
