@@ -255,6 +255,7 @@ def failpoints():
 
 
 PARTS = {
+    **runpy.run_path(str(DOCS / "api.py"))["PARTS"],
     "serve-options": lambda: options_of(serve),
     "status-options": lambda: options_of(command("status")),
     "commands": commands,

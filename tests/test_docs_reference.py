@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import maitred
 from driver import Maitred
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,12 @@ def test_every_part_is_shown():
     found = [m for page in PAGES for m in GENERATE["MARKED"].finditer(page.read_text())]
     asked = {m["name"] for m in found}
     assert set(GENERATE["PARTS"]) <= asked
+
+
+def test_whole_interface_is_described():
+    """Every public name of the package stands on the page of the interface."""
+    text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    assert not [n for n in maitred.__all__ if not re.search(rf"`{n}\b", text)]
 
 
 @pytest.mark.integration
