@@ -16,7 +16,7 @@ from driver import COMMAND, DEADLINE, Maitred, wait_until
 from maitred.control import ask as ask_master
 from maitred.errors import CommandFailed, NoMaster, UsageError
 from raw_http import ask, connect, get
-from scenes import names_by_slot, waiting_request
+from scenes import load, names_by_slot, waiting_request
 
 KEYED = ("--affinity", "header:x-session", "--policy", "round-robin")
 LEARNED = ("--affinity", "header:x-session,learn", "--policy", "round-robin")
@@ -213,6 +213,84 @@ def test_slot_that_does_not_exist_is_not_drained(server):
         done = run(server, command, "3")
         assert done.returncode == 2
         assert "there is no slot 3; slots 0 to 2 exist" in done.stderr
+
+
+def test_more_and_fewer_workers(serve):
+    """Under load nothing is lost; client-made sessions are placed anew."""
+    server = serve("probe:app", *KEYED, *ONE, "--no-access-log", *PATIENT, workers=2)
+    with load(server) as answers:
+        assert answer(server, "scale", "4")["before"] == 2
+        server.workers = 4
+        names = names_by_slot(server)
+        assert sorted(names) == [0, 1, 2, 3]
+        said = server.status()
+        assert [slot["state"] for slot in said["slots"]] == ["ready"] * 4
+        clients = [connect(server.port) for _ in range(4)]
+        for slot, client in enumerate(clients):
+            assert client.ask(named(names[slot])).json["slot"] == str(slot)
+        done = run(server, "scale", "1", "--json")
+        fewer = json.loads(done.stdout)
+        assert (fewer["workers"], fewer["lost"]) == (1, 0)
+        assert fewer["sessions"]["moved"] >= 3
+        assert fewer["sessions"]["ended"] == 0
+        assert "worker of slot 3 has left" in done.stderr
+        for slot, client in enumerate(clients):
+            assert client.ask(named(names[slot])).json["slot"] == "0"
+            client.close()
+        assert len(server.status()["slots"]) == 1
+        assert "3 workers serve, before 1" in run(server, "scale", "3").stdout
+        server.reload()
+    assert {each.status for each in answers} == {200}
+    assert len(set(server.worker_pids())) == 3
+    server.descriptors_at_start = None
+
+
+def test_upgrade_keeps_the_number_of_workers(serve):
+    """More than at the start, or fewer."""
+    server = serve("probe:app", *KEYED, *ONE, workers=2)
+    for number in (3, 1, 2):
+        answer(server, "scale", str(number))
+        pids = server.worker_pids()
+        server.upgrade()
+        assert server.worker_pids() == pids
+        assert len(pids) == number
+        assert {ask(server.port).json["slot"] for _ in range(6)} == {
+            str(slot) for slot in range(number)
+        }
+
+
+def test_worker_that_does_not_come_up_is_told(serve, tmp_path: Path):
+    """The command fails; what serves, serves on, and one can scale back."""
+    mood = tmp_path / "mood"
+    mood.write_text("")
+    server = serve("moody:app", *ONE, workers=1, env={"MOOD": str(mood)})
+    server.expect_log("exited with code 9|next try in")
+    mood.write_text("die")
+    done = run(server, "scale", "2")
+    assert done.returncode == 7
+    assert re.search("worker of slot 1 exited with code 9 .*scale back", done.stderr)
+    assert ask(server.port).json["slot"] == "0"
+    assert answer(server, "scale", "1")["workers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "number", "why"),
+    [
+        ((), "0", "between 1 and 1024 workers are possible"),
+        ((), "1025", "between 1 and 1024 workers are possible"),
+        (("--affinity", "sticky"), "3", "clients carry slots"),
+        (("--policy", "hash"), "3", "a hash would move sessions"),
+        (("--drain", "sessions"), "3", "two generations have slots"),
+        (("--acceptors", "2"), "3", "the others cannot be told"),
+    ],
+)
+def test_what_cannot_be_scaled_is_said(serve, options, number, why):
+    """One sentence says why not, and what to do."""
+    server = serve("probe:app", *options, workers=2)
+    done = run(server, "scale", number)
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert done.stderr.endswith("; restart with --workers instead\n")
 
 
 def test_several_acceptors_are_not_asked_for_keys(serve):

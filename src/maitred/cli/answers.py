@@ -39,6 +39,16 @@ def move(answer: dict[str, Any]) -> str:
     return f"{answer['key']}: from slot {answer['from']} to {_worker(answer)}{behind}"
 
 
+def scale(answer: dict[str, Any]) -> str:
+    """Say how many workers there are, and what became of the sessions."""
+    sessions = answer["sessions"]
+    text = f"{answer['workers']} workers serve, before {answer['before']}"
+    if answer["workers"] < answer["before"]:
+        moved, ended = sessions["moved"], sessions["ended"]
+        text += f": {moved} sessions are placed anew, {ended} ended with their worker"
+    return f"{text}; {answer['lost']} connections lost"
+
+
 def drain(answer: dict[str, Any]) -> str:
     """Say what became of what a worker had."""
     slot, moved = answer["slot"], answer["moved"]
@@ -85,6 +95,7 @@ RENDER: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "whereis": whereis,
     "keys": keys,
     "move": move,
+    "scale": scale,
     "drain": drain,
     "undrain": undrain,
     "log-level": log_level,

@@ -88,6 +88,15 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             more="Its open connections follow, each at its next request. What the"
             " application remembers in the old worker stays there.",
         ),
+        "scale": Command(
+            "Have more or fewer workers, and wait until they are there.",
+            Level.OPERATE,
+            (Argument("workers", "how many there are to be", int),),
+            lasting=True,
+            more="New workers fill new slots. If there are to be fewer, the last slots"
+            " go: their workers drain as in a reload, and their sessions are placed"
+            " anew.",
+        ),
         "drain": Command(
             "Give a worker nothing new, and wait until it is empty.",
             Level.OPERATE,

@@ -275,6 +275,28 @@ class Dispatcher:
             self._addressees.add(worker)
         self.settle()
 
+    def resize(self, count: int) -> None:
+        """
+        Have *count* slots: close those beyond, open or make what is missing.
+
+        The workers of those that are closed are to be dismissed before anything else.
+        """
+        self._grow(count)
+        for slot in self._placement.slots:
+            was_closed, slot.closed = slot.closed, slot.index >= count
+            if slot.closed and not was_closed:
+                slot.drained = False
+                if self._filling[slot.index] is None:
+                    self._let_go(slot)
+
+    def _grow(self, count: int) -> None:
+        slots = self._placement.slots
+        for index in range(len(slots), count):
+            slots.append(Slot(index, slots[0].window))
+            self._filling.append(None)
+            self._queues.append(deque())
+        self._placement.keys.resize(len(slots))
+
     def detach(self, worker: Worker) -> None:
         """Part with *worker*, who is dead; place anew what it never took."""
         self._vacate(worker)
@@ -332,6 +354,10 @@ class Dispatcher:
                 self._loop.call_later(GRACE, self._end, worker)
             else:
                 self.attach(worker)
+        count = len(self._placement.slots)
+        self._grow(len(state["slots"]))
+        for slot in self._placement.slots[count:]:
+            slot.closed = True
         self._filling = [n and workers[n] for n in state["filling"]]
         for slot, numbers in zip(self._placement.slots, state["slots"], strict=True):
             slot.ready, slot.in_flight, slot.open, slot.elder = numbers
@@ -528,13 +554,16 @@ class Dispatcher:
             slot.ready, slot.in_flight, slot.open = False, 0, 0
             # What the application made lived in that process. A key that the client
             # made stays with the slot.
-            if not slot.elder:
+            if not (slot.elder or slot.closed):
                 self._placement.keys.release_claimed(worker.slot)
                 return
-            # Nobody will fill it for them: its sessions begin anew elsewhere.
-            self._placement.keys.release_all(worker.slot)
-            self._coming_back.extend(self._queues[worker.slot])
-            self._queues[worker.slot].clear()
+            self._let_go(slot)
+
+    def _let_go(self, slot: Slot) -> None:
+        """Place anew all that is of *slot*, which nobody will fill."""
+        self._placement.keys.release_all(slot.index)
+        self._coming_back.extend(self._queues[slot.index])
+        self._queues[slot.index].clear()
 
     def _flush(self, worker: Worker) -> None:
         before = worker.handed_over

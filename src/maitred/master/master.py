@@ -70,6 +70,7 @@ from .past import FORMAT, Past, Table
 from .plain import flatten, refill
 from .processes import how_it_ended
 from .reloading import Reloads
+from .scaling import scaled, watch_scale
 from .secret import load_keys
 from .steering import Steering
 from .stopping import watch_end
@@ -291,6 +292,7 @@ class Master:
             "whereis": self._steering.whereis,
             "keys": self._steering.keys,
             "move": self._move,
+            "scale": self._scale,
             "drain": self._drains.drain,
             "undrain": self._drains.undrain,
             "log-level": self._log_level,
@@ -707,6 +709,28 @@ class Master:
         answer = self._steering.move(key, slot)
         self._dispatcher.settle()
         return answer
+
+    def _scale(self, workers: int) -> Lines:
+        """Have so many workers; give the lines for who waits until it is so."""
+        sealed = any(a.slot is not None for a in self._router.affinities)
+        settings = scaled(self._settings, workers, sealed=sealed)
+        if self._stopping or not self._serving or self._supervisor.reloading:
+            why = "stopping" if self._stopping else "starting or reloading"
+            raise CommandFailed(f"not scaled to {workers}: the service is {why}")
+        before, self._settings = self._settings.workers, settings
+        moved, ended = self._desk.keys.counts(workers)
+        logs.master.info("scaling from %d to %d workers", before, workers)
+        self._dispatcher.resize(workers)
+        self._do(self._supervisor.resize(workers, self._loop.time()))
+        self._dispatcher.settle()
+        return watch_scale(
+            before,
+            {"moved": moved, "ended": ended},
+            supervisor=self._supervisor,
+            workers=self._workers,
+            counters=self._counters,
+            now=self._loop.time,
+        )
 
     def _log_level(self, level: str) -> dict[str, Any]:
         """Log as much from now on, here and in workers that are yet to be started."""

@@ -59,6 +59,15 @@ class KeyTable:
     def __len__(self) -> int:
         return len(self._owned)
 
+    def resize(self, slots: int) -> None:
+        """Know of *slots* slots, no fewer than before."""
+        self._claimed.extend([0] * (slots - len(self._claimed)))
+
+    def counts(self, first: int) -> tuple[int, int]:
+        """Say how many keys of slot *first* and later ones are not claimed, and are."""
+        claims = [o.claimed for o in self._owned.values() if o.slot >= first]
+        return len(claims) - sum(claims), sum(claims)
+
     def claimed_by(self, slot: int) -> int:
         """Say how many keys the worker of *slot* has claimed."""
         return self._claimed[slot]

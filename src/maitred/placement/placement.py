@@ -12,7 +12,7 @@ way, so that names nobody made cannot fill it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from .keys import KeyTable
 from .policies import Choose
@@ -28,7 +28,7 @@ class Placement:
 
     def __init__(
         self,
-        slots: Sequence[Slot],
+        slots: list[Slot],
         choose: Choose,
         keys: KeyTable,
         *,

@@ -165,6 +165,25 @@ class Supervisor:
             *self._renew(now),
         ]
 
+    def resize(self, slots: int, now: float) -> list[Action]:
+        """
+        Have so many *slots* from now on; the last ones go, or new ones come last.
+
+        Only while every slot has been filled, and no reload is under way.
+        """
+        before, self.slots = self.slots, slots
+        leaving = []
+        for plan in self._plans[slots:before]:
+            if plan.current is not None:
+                leaving.append(self._workers[plan.current])
+            plan.current = plan.spawn_at = None
+        actions = self._retire(leaving, now)
+        for slot in range(before, slots):
+            # The plan of a slot that was there once, whose worker may still be leaving.
+            self._plans[slot : slot + 1] = [_SlotPlan(self.generation)]
+            actions.append(self._spawn(slot, now))
+        return actions
+
     @property
     def obstacle(self) -> str:
         """Say why a reload that is asked for now would not happen; empty: it will."""
@@ -289,7 +308,7 @@ class Supervisor:
         """Say once per generation that every slot is filled."""
         if self._announced == self.generation or not all(
             plan.current is not None and self.state(plan.current) is WorkerState.READY
-            for plan in self._plans
+            for plan in self._plans[: self.slots]
         ):
             return []
         self._announced = self.generation
@@ -334,7 +353,7 @@ class Supervisor:
         return actions
 
     def _who_serves_on(self) -> str:
-        generations = [plan.generation for plan in self._plans]
+        generations = [plan.generation for plan in self._plans[: self.slots]]
         if renewed := generations.count(self._newest):
             return (
                 f"{renewed} of {self.slots} workers are of generation {self._newest},"

@@ -48,3 +48,25 @@ def test_move_says_what_stays_behind():
     assert "what it remembers stays there" in RENDER["move"](
         said | {"left_behind": True}
     )
+
+
+def test_scale_says_what_became_of_sessions():
+    """Where there are fewer workers."""
+    said = {"before": 2, "workers": 4, "sessions": {"moved": 0, "ended": 0}, "lost": 0}
+    assert RENDER["scale"](said) == "4 workers serve, before 2; 0 connections lost"
+    said |= {"workers": 1, "sessions": {"moved": 5, "ended": 2}}
+    assert RENDER["scale"](said) == (
+        "1 workers serve, before 2: 5 sessions are placed anew, 2 ended with their"
+        " worker; 0 connections lost"
+    )
+
+
+def test_drain_says_what_is_left():
+    """And what moved, unless that cannot be known."""
+    said = {"slot": 1, "moved": 4, "kept": 2, "sessions": 3, "lost": 0}
+    assert RENDER["drain"](said) == (
+        "slot 1 is drained: 4 connections moved, 2 kept, for 3 sessions, 0 lost"
+    )
+    assert "its worker was replaced" in RENDER["drain"](said | {"moved": None})
+    said = {"slot": 1, "was_drained": False}
+    assert RENDER["undrain"](said).endswith("as it did: it was not drained")

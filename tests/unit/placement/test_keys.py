@@ -255,3 +255,27 @@ def test_all_keys_of_a_slot_are_forgotten():
     table.release_all(0)
     assert [table.use(key, 1.0) for key in (b"a", b"b", b"c")] == [None, None, 1]
     assert table.claimed_by(0) == 0
+
+
+def test_keys_of_the_last_slots_are_counted():
+    """Those that the application made are counted by themselves."""
+    table = KeyTable(1, limit=8, ttl=60.0)
+    table.resize(3)
+    table.own(b"a", 0, 0.0)
+    table.own(b"b", 1, 0.0)
+    table.own(b"c", 2, 0.0, claimed=True)
+    assert table.counts(1) == (1, 1)
+    assert table.claimed_by(2) == 1
+    table.resize(1)
+    assert table.claimed_by(2) == 1
+
+
+def test_looking_is_no_use():
+    """What is only looked at is forgotten when its time has come."""
+    table = KeyTable(1, limit=8, ttl=60.0)
+    table.own(b"a", 0, 0.0)
+    table.own(b"b", 0, 30.0)
+    assert table.find(b"a", 59.0).slot == 0
+    assert [key for key, _ in table.alive(59.0)] == [b"b", b"a"]
+    assert table.find(b"a", 60.0) is None
+    assert [key for key, _ in table.alive(60.0)] == [b"b"]

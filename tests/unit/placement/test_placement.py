@@ -256,3 +256,23 @@ def test_name_of_an_elder_that_left_is_its_successors():
     assert placement.strays(b"1", 3)
     assert not placement.strays(b"3", 3)
     assert not placement.strays(b"name", 3)
+
+
+def test_closed_slot_is_nobodys():
+    """A key that names it is placed anew; no policy chooses it."""
+    slots = [Slot(0, 8, ready=True), Slot(1, 8, closed=True)]
+    for name in POLICIES:
+        policy = POLICIES[name]
+        keys = KeyTable(2, limit=8, ttl=60.0)
+        placement = Placement(
+            slots,
+            policy.make(random.Random(1), b""),
+            keys,
+            remembers=policy.remembers,
+            named=lambda _: 1,
+        )
+        assert placement.owner(b"slot:1", 0.0) is None
+        chosen = {
+            placement.choose(b"%d" % n, learned=False, now=0.0).index for n in range(20)
+        }
+        assert chosen == {0}

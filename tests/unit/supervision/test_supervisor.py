@@ -906,3 +906,50 @@ def test_unknown_worker_is_gone(worker):
 def test_times_are_keywords_with_defaults():
     """The defaults are those of the command line."""
     assert Times() == Times(ready=60.0, drain=30.0, grace=5.0)
+
+
+# More and fewer slots.
+
+
+def test_more_slots_are_filled_at_once():
+    """Each gets a worker of the generation that serves."""
+    supervisor = running()
+    assert supervisor.resize(4, 20.0) == [Spawn(3, 2, 1), Spawn(4, 3, 1)]
+    assert supervisor.handle(SaidReady(3), 21.0) == [Promote(3, 2)]
+    assert supervisor.handle(SaidReady(4), 21.0) == [Promote(4, 3)]
+    assert not supervisor.reloading
+
+
+def test_fewer_slots_let_their_workers_drain():
+    """The last go; one that ends is not replaced."""
+    supervisor = running(3)
+    assert supervisor.resize(1, 20.0) == [Drain(2, 30.0), Drain(3, 30.0)]
+    assert supervisor.handle(exited(2), 21.0) == []
+    assert supervisor.handle(exited(3), 21.0) == []
+    assert supervisor.wakeup() is None
+    reports, spawn = supervisor.reload(22.0)
+    assert (reports, spawn) == (Report("reload: starting generation 2"), Spawn(4, 0, 2))
+
+
+def test_slot_that_goes_while_it_is_empty_is_not_filled():
+    """Its next try is given up, and a worker that starts is stopped."""
+    supervisor = running(3)
+    supervisor.handle(exited(2), 1.5)
+    supervisor.handle(SaidReady(4), 1.6)
+    supervisor.handle(exited(4), 1.7)
+    assert supervisor.failures(1, 1.7).next_try is not None
+    supervisor.handle(exited(3), 10.0)
+    assert supervisor.resize(1, 10.0) == [Stop(5)]
+    assert supervisor.handle(SaidReady(5), 10.1) == []
+    assert supervisor.handle(exited(5), 10.2) == []
+    assert supervisor.wakeup() is None
+
+
+def test_slot_comes_again_while_its_last_worker_leaves():
+    """The new one fills it, and the end of the old one changes nothing."""
+    supervisor = running()
+    supervisor.resize(1, 20.0)
+    assert supervisor.resize(2, 21.0) == [Spawn(3, 1, 1)]
+    supervisor.handle(SaidReady(3), 22.0)
+    assert supervisor.handle(exited(2), 23.0) == []
+    assert supervisor.current(1) == 3
