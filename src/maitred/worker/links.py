@@ -238,6 +238,8 @@ class Links:
     def _on_readable(self, link: Link) -> None:
         if link.index:
             self._hear(self.master)
+            if self._links.get(link.index) is not link:
+                return  # the master has put another in its place, just now
         if not self._hear(link) and link.index:
             self.lose(link)
 
