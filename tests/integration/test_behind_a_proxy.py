@@ -24,10 +24,35 @@ PROXIES = {
 }
 
 
+# How each is made to keep its connections to us, as the page says too.
+KEEPING = {
+    "nginx.conf": [
+        ('""      close', '""      ""'),
+        ("http.sock;\n", "http.sock;\n keepalive 32;\n"),
+    ],
+    "haproxy.cfg": [
+        ("    option http-server-close\n", ""),
+        ("backend counter\n", "backend counter\n http-reuse always\n"),
+    ],
+}
+
+
 @pytest.fixture(params=PROXIES)
 def proxy(request, serve, tmp_path):
     """Start the page's service and the page's proxy; give the port."""
-    program = PROXIES[request.param].split()[0]
+    return start(request.param, serve, tmp_path, request.addfinalizer)
+
+
+@pytest.fixture(params=PROXIES)
+def keeping_proxy(request, serve, tmp_path):
+    """Start them so that the proxy keeps connections; give the port."""
+    changes = KEEPING[request.param]
+    return start(request.param, serve, tmp_path, request.addfinalizer, changes)
+
+
+def start(name, serve, tmp_path, addfinalizer, changes=()):
+    """Start both; the proxy's file is called *name*, and *changes* are made in it."""
+    program = PROXIES[name].split()[0]
     if shutil.which(program) is None:
         pytest.skip(f"there is no {program}; script/bootstrap installs it where it may")
     [command] = re.findall(r"(?s)```sh\nmaitred serve counter:app (.*?)```", TEXT)
@@ -37,20 +62,28 @@ def proxy(request, serve, tmp_path):
     del words[at : at + 2]
     serve("probe:app", *words, workers=4)
 
-    [text] = re.findall(rf'(?s)title="{request.param}"\n(.*?)```', TEXT)
+    [text] = re.findall(rf'(?s)title="{name}"\n(.*?)```', TEXT)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     text = text.replace("unix@" + PLACE, f"unix@{place}").replace(PLACE, str(place))
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}")
     text = text.replace("bind :8080", f"bind 127.0.0.1:{port}")
-    file = tmp_path / request.param
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = tmp_path / name
     file.write_text(text)
-    line = PROXIES[request.param].format(file=file, pid=tmp_path / "pid")
+    line = PROXIES[name].format(file=file, pid=tmp_path / "pid")
     process = subprocess.Popen(shlex.split(line))
+
+    def stop():
+        """End the proxy."""
+        process.terminate()
+        process.wait(timeout=DEADLINE)
+
+    addfinalizer(stop)
     wait_until("the proxy listens", lambda: listens(port))
-    yield port
-    process.terminate()
-    process.wait(timeout=DEADLINE)
+    return port
 
 
 def listens(port):
@@ -73,3 +106,16 @@ def test_sessions_keep_their_worker_and_clients_their_address(proxy):
                 said = client.ask(get("/", f"x-session: {name}")).json
                 assert said["pid"] == home
                 assert said["client"][0] == "127.0.0.3"
+
+
+def test_new_sessions_on_kept_connections_are_spread(keeping_proxy):
+    """The proxy has one connection for all; each session begins where there is room."""
+    names = {}
+    for _ in range(16):
+        with connect(keeping_proxy) as client:
+            made = client.ask(get("/learn"))
+        name = made.headers["x-session"]
+        names[name] = made.json["pid"]
+        with connect(keeping_proxy) as client:
+            assert client.ask(get("/", f"x-session: {name}")).json["pid"] == names[name]
+    assert len(set(names.values())) > 1

@@ -33,6 +33,7 @@ class Router:
         """
         self.affinities = tuple(affinities)
         self.limit = limit
+        self.server_made = any(a.server_made for a in self.affinities)
 
     def sniff(self, data: bytes, peer: bytes = b"") -> Verdict:
         """

@@ -56,6 +56,8 @@ class Asked(NamedTuple):
 
 ANYWHERE: Final = Elsewhere(b"", learned=False)
 "Where a connection goes whose worker leaves."
+AFRESH: Final = Elsewhere(b"", learned=False)
+"Where one goes whose client has begun anew: perhaps here again."
 MISDIRECTED: Final = NoMatch(421, "misdirected")
 "What belongs elsewhere, on a connection that cannot be given back."
 

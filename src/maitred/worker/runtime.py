@@ -55,7 +55,7 @@ from maitred.wire.scoreboard import Scoreboard
 from . import hooks, target
 from .asking import Questions
 from .claims import Claims
-from .gate import ANYWHERE, MISDIRECTED, Asked, Elsewhere
+from .gate import AFRESH, ANYWHERE, MISDIRECTED, Asked, Elsewhere
 from .heartbeat import beat
 from .keys import OwnKeys
 from .links import SAY_TIMEOUT, Link, Links
@@ -431,6 +431,7 @@ class Visit:
             head.sni = self.sni
             if worker.by_sni and not may_ask_for(self.sni, head.host):
                 return MISDIRECTED
+        before = self._found
         if head is not self._head:
             self._head, self._found = head, worker.router.place(head)
         found = self._found
@@ -438,8 +439,7 @@ class Visit:
             return found
         key, learned = found
         if key is None:
-            elsewhere = worker.retired or worker.relieved
-            return ANYWHERE if elsewhere and self.sni is None else None
+            return self._nameless(before)
         if worker.keys.has(key) or named_slot(key) == worker.slot:
             return None
         if key == self._once:
@@ -448,6 +448,22 @@ class Visit:
         if self.sni is not None:
             return worker.ask(key, self, learned=learned)
         return Elsewhere(key, learned)
+
+    def _nameless(self, before: Match | NoMatch) -> Elsewhere | None:
+        """
+        Say where a request without a name belongs, the one *before* it being known.
+
+        Where the server makes the names, such a request after one with a name begins
+        another session: a proxy keeps the connection, for many clients. Were it served
+        where the connection is, one worker would get all that is new.
+        """
+        worker = self._worker
+        if self.sni is not None:
+            return None
+        if worker.retired or worker.relieved:
+            return ANYWHERE
+        begins = isinstance(before, Match) and before.key is not None
+        return AFRESH if begins and worker.router.server_made else None
 
     def returned(
         self,

@@ -7,7 +7,7 @@ from maitred.routing import NoMatch, Router, Seal, affinities
 from maitred.routing.http1 import sniff_head
 from maitred.routing.seal import KEY_SIZE, NONCE
 from maitred.wire.messages import Handoff
-from maitred.worker.gate import Elsewhere
+from maitred.worker.gate import AFRESH, Elsewhere
 from maitred.worker.keys import OwnKeys
 from maitred.worker.marks import UNMARKED
 from maitred.worker.runtime import Visit
@@ -87,3 +87,25 @@ def test_slot_of_an_earlier_affinity_wins():
     specs = ("header:x", "sticky")
     answer = belongs(b"X: 1", cookie(SLOT), specs=specs)
     assert answer == Elsewhere(b"header:x=1", False)
+
+
+@pytest.mark.parametrize(
+    ("specs", "named", "elsewhere"),
+    [
+        (("header:x-session,learn",), b"X-Session: a", AFRESH),
+        (("sticky",), cookie(SLOT), AFRESH),
+        (("header:x-session",), b"X-Session: a", None),  # the client makes the names
+        (("none",), b"X-Session: a", None),
+    ],
+)
+def test_request_without_name_after_one_with_begins_anew(specs, named, elsewhere):
+    """Behind a proxy the two are of two clients, and the second is for any worker."""
+    worker = Worker(*specs)
+    visit = Visit(worker, None, Handoff(None, 1, b"", 0, b"", 0, b"", 0, b""))
+    worker.keys.grant(b"header:x-session=a")
+    bare, with_name = (
+        sniff_head(request(b"GET / HTTP/1.1", *lines)) for lines in ((), (named,))
+    )
+    said = [visit.belongs(head) for head in (bare, bare, with_name, with_name)]
+    assert said == [None] * 4
+    assert visit.belongs(bare) is elsewhere
