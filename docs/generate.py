@@ -164,6 +164,7 @@ def statuses_in_source():
 STATUS = {
     "version": "of maitred",
     "pid": "of the master",
+    "state": "`starting`, `ready`, `reloading` or `stopping`",
     "uptime": "seconds since the master started, upgrades or not",
     "upgrades": "how often the master became another program",
     "target": "what is served",
@@ -172,15 +173,20 @@ STATUS = {
     "affinity": "as given with `--affinity`",
     "policy": "as given with `--policy`",
     "keys": "sessions in the key table",
+    "max_keys": "how many there may be",
     "peeking": "connections whose first bytes have not come yet",
     "waiting": "connections that are decided and wait for room in a worker",
     "dropped_log_lines": "lines of the master's log that could not be written",
+    "listeners": "one entry for each: name, and how many connections it accepted",
     "connections": "counts since the start, see below",
     "acceptors": "one entry for each that answers, the master first: number, pid,"
-    " state, and how many connections it accepted, passed and received",
+    " state, how many connections it accepted, passed and received, and its memory"
+    " and cpu as in `slots`",
     "elders": "with `--drain sessions`, the old workers that still have sessions: pid,"
     " slot, generation, sessions (null where they cannot be counted), seconds left",
     "slots": "one entry for each slot, see below",
+    "others": "workers that fill no slot, because their generation is coming or"
+    " leaving: one entry for each, with those fields that say something of a worker",
 }
 CONNECTIONS = {
     "accepted": "taken off the backlog",
@@ -213,7 +219,15 @@ SLOT = {
     "open": "connections it serves now, by its own account",
     "in_flight": "handed over and not yet taken",
     "handed_over": "connections it was handed in its life",
+    "hops_in": "connections it took that another worker had given back",
+    "hops_out": "connections it gave back, because the next request belongs to another"
+    " worker, or because it is to have nothing more",
     "requests": "requests it has answered, as of at most 0.1 s ago",
+    "uptime": "seconds since its process started",
+    "lag": "seconds by which its event loop was late when it was last due, twice a"
+    " second; null if it does not say",
+    "memory": "bytes of it that are resident, those it shares with others included",
+    "cpu": "seconds it has computed",
     "claimed_keys": "sessions its application made and that live there",
 }
 

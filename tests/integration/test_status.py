@@ -17,6 +17,7 @@ from driver import COMMAND, DEADLINE, Maitred, wait_until
 from maitred.control import ask as ask_master
 from maitred.errors import UsageError
 from raw_http import ask, connect, get
+from scenes import names_by_slot, waiting_request
 
 MOST = 64 * 1024
 
@@ -78,6 +79,10 @@ def test_status_counts_what_happened(serve):
     assert pids[:3] == pids[3:]
     for number, slot in enumerate(said["slots"]):
         assert slot.pop("pid") in pids
+        assert 0 <= slot.pop("lag") < DEADLINE
+        assert 10**6 < slot.pop("memory") < 10**9
+        assert 0 < slot.pop("cpu") < DEADLINE
+        assert 0 < slot.pop("uptime") <= said["uptime"]
         assert slot == {
             "slot": number,
             "state": "ready",
@@ -88,6 +93,8 @@ def test_status_counts_what_happened(serve):
             "handed_over": 3,
             "requests": 4,
             "claimed_keys": 2,
+            "hops_in": 0,
+            "hops_out": 0,
             "drained": False,
             "late": False,
             "early_deaths": 0,
@@ -101,6 +108,10 @@ def test_status_counts_what_happened(serve):
     assert said["policy"] == "round-robin"
     assert said["target"] == "probe:app"
     assert said["listening"] == [server.url]
+    assert said["listeners"] == [{"name": server.url, "accepted": 9}]
+    assert said["state"] == "ready"
+    assert said["max_keys"] == 100_000
+    assert said["others"] == []
     assert said["connections"]["handed_over"] == said["connections"]["taken"] == 9
     assert said["peeking"] == said["waiting"] == 0
     counts = said["connections"]
@@ -108,6 +119,65 @@ def test_status_counts_what_happened(serve):
     assert counts["refused"] == {}
     for client in clients:
         client.close()
+
+
+def test_hops_are_counted_where_they_begin_and_end(serve):
+    """A connection whose requests belong elsewhere; an upgrade does not forget."""
+    server = serve(
+        "probe:app", "--affinity", "header:x-session", "--policy", "round-robin",
+        "--acceptors", "1", workers=2,
+    )  # fmt: skip
+    names = names_by_slot(server)
+    with connect(server.port) as client:
+        for slot in (0, 1, 0, 1):
+            said = client.ask(get("/", f"x-session: {names[slot]}")).json
+            assert said["slot"] == str(slot)
+        wanted = [(1, 2), (2, 1)]  # it began in slot 0, and left that twice
+
+        def hops() -> bool:
+            slots = server.status()["slots"]
+            return [(s["hops_in"], s["hops_out"]) for s in slots] == wanted
+
+        wait_until("all hops are counted", hops)
+        server.upgrade()
+        assert hops()
+        [listener] = server.status()["listeners"]
+        assert listener["accepted"] == server.status()["connections"]["accepted"]
+
+
+def test_hops_are_counted_over_all_acceptors(serve):
+    """Whoever passes a connection on says who gave it back."""
+    server = serve(
+        "probe:app", "--affinity", "header:x-session", "--policy", "round-robin",
+        "--acceptors", "3", workers=2,
+    )  # fmt: skip
+    names = names_by_slot(server)
+    with connect(server.port) as client:
+        for slot in (0, 1) * 5:
+            client.ask(get("/", f"x-session: {names[slot]}"))
+        wait_until("all hops are counted", lambda: server.total("hops_out") == 9)
+        wait_until("and where they end", lambda: server.total("hops_in") == 9)
+        [listener] = server.status()["listeners"]
+        assert listener["accepted"] == server.status()["connections"]["accepted"]
+
+
+def test_workers_that_leave_and_come_are_shown(serve, tmp_path):
+    """Each with what it has, until it is gone."""
+    server = serve("probe:app", workers=1)
+    old = server.worker_pids()
+    with waiting_request(server, tmp_path / "gate") as client:
+        server.reload()
+        status = server.status()
+        [leaving] = status["others"]
+        assert [leaving["pid"]] == old
+        assert leaving["slot"] == 0
+        assert leaving["generation"] == 1
+        assert leaving["state"] == "draining"
+        assert leaving["open"] == 1
+        assert status["state"] == "ready"  # the new generation serves
+        (tmp_path / "gate").touch()
+        assert client.answer().status == 200
+    wait_until("it is gone", lambda: not server.status()["others"])
 
 
 def test_status_for_people_shows_the_same(server):

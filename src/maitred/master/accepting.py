@@ -112,6 +112,7 @@ class Acceptor:
                 self._pause(exc)
                 return count
             self._counters.accepted += 1
+            listener.accepted += 1
             self._begin(accepted(sock, address, listener))
         return most
 

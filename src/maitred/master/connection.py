@@ -36,6 +36,7 @@ class Connection:
         "attempts",
         "consumed",
         "deadline",
+        "giver",
         "home",
         "id",
         "idle",
@@ -89,6 +90,8 @@ class Connection:
         self.idle = False
         # The slot it comes from, where its next request may well belong; None: unknown.
         self.home: int | None = None
+        # The id of the worker that gave it back; 0: none did.
+        self.giver = 0
         # Its mark on the scoreboard of the worker it is handed to; 0: none.
         self.mark = 0
         # It begins with a PROXY header, which has not been consumed yet.

@@ -122,6 +122,7 @@ class Desk:
             settle=self.dispatcher.settle,
             counters=counters,
         )
+        self._listeners = listeners
         self.acceptor = Acceptor(
             listeners,
             begin=self.peeker.begin,
@@ -191,9 +192,16 @@ class Desk:
                 for slot in slots
             ],
             "workers": [
-                [worker.id, worker.unanswered, worker.handed_over]
+                {
+                    "id": worker.id,
+                    "in_flight": worker.unanswered,
+                    "handed_over": worker.handed_over,
+                    "hops_in": worker.hops_in,
+                    "hops_out": worker.returned,
+                }
                 for worker in self.dispatcher.workers
             ],
+            "listeners": [[each.name, each.accepted] for each in self._listeners],
         }
 
 

@@ -686,6 +686,9 @@ class Dispatcher:
             connection = self._answered(worker, id_)
             self._counters.taken += 1
             connection.starved = 0.0
+            if connection.giver:
+                worker.hops_in += connection.giver != worker.id
+                connection.giver = 0
             if worker.grant(connection):
                 self._copies += 1
                 if self._copies > self._most_copies:
@@ -746,6 +749,7 @@ class Dispatcher:
         marked = worker.traffic(connection.id)
         self._forget(worker, connection.id)
         worker.returned += 1
+        connection.giver = worker.id
         # Where that cannot be known, nothing will be proved by it.
         with contextlib.suppress(OSError):
             read, connection.written = marked or traffic(connection.sock)

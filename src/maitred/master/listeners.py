@@ -77,6 +77,7 @@ class Listener:
         inode: The file's device and inode, by which it is known to be ours.
         proxy: Whether its connections begin with a PROXY header.
         kept: Whether somebody else holds the socket too, for the next master.
+        accepted: How many connections this process accepted from it.
     """
 
     sock: socket.socket
@@ -86,6 +87,7 @@ class Listener:
     inode: tuple[int, int] | None = None
     proxy: bool = False
     kept: bool = False
+    accepted: int = 0
     _kind: tuple[int, int, int] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -57,7 +57,6 @@ from maitred.supervision import (
 from maitred.wire import messages
 
 from .connection import FIELDS
-from .counters import Counters
 from .deputies import Deputies
 from .desk import Desk, router_of
 from .draining import Drains, interrupted
@@ -65,6 +64,7 @@ from .elders import Elders
 from .inherited import Inherited
 from .listeners import open_listeners, restored
 from .notify import Notifier, Phase
+from .overview import Overview
 from .parent import Parent
 from .past import FORMAT, Past, Table
 from .plain import flatten, refill
@@ -80,8 +80,6 @@ from .workers import PYTHON_WORKER, Worker
 
 LAST_WORDS: Final = 1.0
 "Seconds that connections still being peeked at have to say something when we stop."
-BY_ACCEPTOR: Final = ("accepted", "passed", "received")
-"Counts that the status tells of each acceptor."
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
@@ -278,6 +276,13 @@ class Master:
             lambda: self._settings,
             affinities=lambda: self._router.affinities,
             place=self._elders.current,
+        )
+        self._overview = Overview(
+            lambda: self._settings,
+            self._desk,
+            self._supervisor,
+            self._workers,
+            self._elders,
         )
         self._drains = Drains(self._desk, lambda: self._settings)
         self._attempts = Upgrades(
@@ -607,6 +612,7 @@ class Master:
                 "workers": self._settings.workers,
                 "drain": self._settings.drain,
                 "log_level": self._settings.log_level,
+                "accepted": [each.accepted for each in self._listeners],
                 "elders": self._elders.state(),
             },
             "listeners": [each.state(table) for each in self._listeners],
@@ -631,6 +637,9 @@ class Master:
         self._upgrades = master["upgrades"] + 1
         refill(self._supervisor, state["supervisor"])
         refill(self._counters, state["counters"])
+        counts = master.get("accepted", ())
+        for each, count in zip(self._listeners, counts, strict=False):
+            each.accepted = count
         self._desk.keys.fill(Contents(*state["key_table"]))
         for each in state["workers"]:
             worker = Worker.restored(each, past)
@@ -765,81 +774,26 @@ class Master:
 
     def _status(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Say how it stands in this acceptor and in all *others*."""
-        settings = self._settings
-        own = {
-            "number": 0,
-            "pid": os.getpid(),
-            "state": "ready",
-            **self._desk.report(),
-            "dropped_log_lines": logs.dropped(),
-        }
-        reports = [own, *others]
-        counters = Counters()
-        for report in reports:
-            counters.add(report["connections"])
-        return {
-            "version": self._version,
-            "pid": os.getpid(),
-            "uptime": round(time.monotonic() - self._started, 1),
-            "upgrades": self._upgrades,
-            "target": settings.target,
-            "listening": self._names,
-            "generation": self._supervisor.generation,
-            "affinity": list(settings.affinity),
-            "policy": settings.policy,
-            **{
-                name: sum(report[name] for report in reports)
-                for name in ("keys", "peeking", "waiting", "dropped_log_lines")
+        return self._overview.status(
+            {
+                "version": self._version,
+                "pid": os.getpid(),
+                "state": self._state,
+                "uptime": round(time.monotonic() - self._started, 1),
+                "upgrades": self._upgrades,
+                "listening": self._names,
             },
-            "connections": counters.statistics(),
-            "acceptors": [
-                {
-                    **{name: report[name] for name in ("number", "pid", "state")},
-                    **{name: report["connections"][name] for name in BY_ACCEPTOR},
-                }
-                for report in reports
-            ],
-            "elders": self._elders.status(),
-            "slots": [
-                self._slot_status(slot, reports) for slot in range(settings.workers)
-            ],
-        }
+            others,
+        )
 
-    def _slot_status(
-        self, slot: int, reports: Sequence[dict[str, Any]]
-    ) -> dict[str, Any]:
-        number = self._supervisor.current(slot)
-        worker = None if number is None else self._workers.get(number)
-        place = self._elders.current(slot)
-        status: dict[str, Any] = {
-            "slot": slot,
-            "state": "empty",
-            "queued": sum(report["slots"][place]["queued"] for report in reports),
-            **self._early_deaths(slot),
-        }
-        if number is None or worker is None:
-            return status
-        shares = [share for report in reports for share in report["workers"]]
-        return status | {
-            "state": self._supervisor.state(number).name.lower(),
-            "drained": self._desk.placement.slots[worker.slot].drained,
-            "late": self._desk.placement.slots[worker.slot].late,
-            "pid": worker.process.pid,
-            "generation": worker.generation,
-            "open": worker.board.connections,
-            "in_flight": sum(n for id_, n, _ in shares if id_ == number),
-            "handed_over": sum(n for id_, _, n in shares if id_ == number),
-            "requests": worker.board.requests,
-            "claimed_keys": sum(
-                report["slots"][worker.slot]["claimed_keys"] for report in reports
-            ),
-        }
-
-    def _early_deaths(self, slot: int) -> dict[str, Any]:
-        now = self._loop.time()
-        deaths, why, at = self._supervisor.failures(slot, now)
-        wait = None if at is None else round(max(0.0, at - now), 1)
-        return {"early_deaths": deaths, "why": why, "next_try": wait}
+    @property
+    def _state(self) -> str:
+        """What the service is doing, in a word."""
+        if self._stopping:
+            return "stopping"
+        if not self._serving:
+            return "starting"
+        return "reloading" if self._supervisor.reloading else "ready"
 
 
 def _router(settings: Settings, found: Sequence[Affinity]) -> Router | TlsRouter:

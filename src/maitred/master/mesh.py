@@ -65,6 +65,7 @@ class Pass(NamedTuple):
     written: U64
     seen: U32
     attempts: U8
+    giver: U32
 
 
 class Credit(NamedTuple):
@@ -374,6 +375,7 @@ def said(connection: Connection) -> Pass:
         connection.written,
         connection.seen,
         connection.attempts,
+        connection.giver,
     )
 
 
@@ -398,4 +400,5 @@ def received(message: Pass) -> Connection:
     connection.written = message.written
     connection.seen = message.seen
     connection.attempts = message.attempts
+    connection.giver = message.giver
     return connection

@@ -57,7 +57,7 @@ FEW: Final = 32
 
 PLAIN: Final = (
     *("id", "slot", "generation", "handed_over", "failure", "cut", "silent"),
-    *("copies", "marks", "_free_marks", "_unused_mark"),
+    *("copies", "marks", "_free_marks", "_unused_mark", "returned", "hops_in"),
 )
 "What a successor is told of a worker as it is; the rest is told in ``state``."
 
@@ -114,7 +114,9 @@ class Worker:
         self.farewell: Drain | Quit | Retire | None = None
         # Whether it is to be told that it gets nothing new, or does again.
         self.relief: bool | None = None
+        # Connections it gave back, and that it took when others had given them back.
         self.returned = 0
+        self.hops_in = 0
         self.handed_over = 0
         # What it said when it could not start, or when it left.
         self.failure: tuple[str, str] | None = None
@@ -211,7 +213,7 @@ class Worker:
             past.take(state["board"]),
             Process.restored(state["process"], past),
         )
-        for name in PLAIN:
+        for name in state.keys() & set(PLAIN):
             setattr(worker, name, state[name])
         worker.phase = Phase(state["phase"])
         worker.granted.update(

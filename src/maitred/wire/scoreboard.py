@@ -5,6 +5,7 @@ The scoreboard: shared memory that a worker writes and the master reads.
     offset 8      u64: requests it has answered
     offset 16     u64: when its event loop was last heard of, CLOCK_MONOTONIC in ns;
                   0: it does not say, and is never judged by it
+    offset 24     u64: by how many ns that was later than planned
     MARKS         ENTRIES marks of 64 bytes: one for each connection that is kept
     JOURNAL       REGIONS regions of REGION bytes: what was read and not begun
 
@@ -123,6 +124,15 @@ class Scoreboard:
     @beat.setter
     def beat(self, value: int) -> None:
         self._numbers[2] = value
+
+    @property
+    def lag(self) -> int:
+        """By how many nanoseconds the last beat was later than planned."""
+        return self._numbers[3]
+
+    @lag.setter
+    def lag(self, value: int) -> None:
+        self._numbers[3] = value
 
     def mark(self, number: int) -> Mark:
         """Read mark *number*."""

@@ -8,11 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
 from maitred.wire.scoreboard import BEAT, Scoreboard
 
+BEAT_NS: Final = int(BEAT * 1e9)
 
-def beat(board: Scoreboard, loop: asyncio.AbstractEventLoop) -> None:
-    """Beat now, and every BEAT seconds for as long as *loop* turns."""
-    board.beat = time.monotonic_ns()
-    loop.call_later(BEAT, beat, board, loop)
+
+def beat(
+    board: Scoreboard, loop: asyncio.AbstractEventLoop, due: int | None = None
+) -> None:
+    """
+    Beat now, and every BEAT seconds for as long as *loop* turns.
+
+    Args:
+        board: Where it is written, with how late it was.
+        loop: Calls us again.
+        due: When this beat was planned, CLOCK_MONOTONIC in ns; None: now.
+    """
+    now = time.monotonic_ns()
+    board.beat = now
+    board.lag = 0 if due is None else max(now - due, 0)
+    loop.call_later(BEAT, beat, board, loop, now + BEAT_NS)

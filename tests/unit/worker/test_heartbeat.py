@@ -4,7 +4,7 @@ import os
 import time
 
 from maitred.wire.scoreboard import BEAT, Scoreboard
-from maitred.worker.heartbeat import beat
+from maitred.worker.heartbeat import BEAT_NS, beat
 
 
 class Loop:
@@ -25,5 +25,19 @@ def test_beat_is_written_and_the_next_one_is_planned():
     before = time.monotonic_ns()
     beat(board, loop)
     assert before <= board.beat <= time.monotonic_ns()
-    assert loop.call == (BEAT, beat, board, loop)
+    assert loop.call == (BEAT, beat, board, loop, board.beat + BEAT_NS)
+    assert board.lag == 0
+    board.close()
+
+
+def test_late_beat_says_how_late_it_is():
+    """Against the time it was planned for; a clock that is ahead makes no lag."""
+    page = Scoreboard.create()
+    board = Scoreboard(page)
+    os.close(page)
+    due = time.monotonic_ns() - 10**9
+    beat(board, Loop(), due)
+    assert board.lag == board.beat - due
+    beat(board, Loop(), time.monotonic_ns() + 10**12)
+    assert board.lag == 0
     board.close()

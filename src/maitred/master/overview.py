@@ -1,0 +1,185 @@
+"""
+What the master tells of itself and of each worker: the answer to ``status``.
+
+Invariant: looking costs nothing until somebody looks. All is read from what is there
+anyway, and what the kernel knows of a process is asked only then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from maitred import logs
+from maitred.config import Settings
+from maitred.supervision import Supervisor
+from maitred.wire.scoreboard import BEAT
+
+from .counters import Counters
+from .desk import Desk
+from .elders import Elders
+from .usage import usage
+from .workers import Worker
+
+BY_ACCEPTOR: Final = ("accepted", "passed", "received")
+"Counts that are told of each acceptor."
+SHARES: Final = ("in_flight", "handed_over", "hops_in", "hops_out")
+"Counts of a worker of which each acceptor has its share."
+BEAT_NS: Final = int(BEAT * 1e9)
+
+
+class Overview:
+    """Puts together how it stands; needs a running loop."""
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        desk: Desk,
+        supervisor: Supervisor,
+        workers: Mapping[int, Worker],
+        elders: Elders,
+    ) -> None:
+        """
+        Note where to look.
+
+        Args:
+            settings: Gives what the operator wants.
+            desk: The master's own.
+            supervisor: Knows which worker is whose.
+            workers: Those that are alive; the caller keeps it up to date.
+            elders: Knows the slots that are filled, and the old workers.
+        """
+        self._settings = settings
+        self._desk = desk
+        self._supervisor = supervisor
+        self._workers = workers
+        self._elders = elders
+        self._loop = asyncio.get_running_loop()
+
+    def status(
+        self, said: Mapping[str, Any], others: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """
+        Say how it stands in this acceptor and in all *others*.
+
+        Args:
+            said: What only the master itself knows, by name.
+            others: What the other acceptors report.
+        """
+        settings = self._settings()
+        own = {
+            "number": 0,
+            "pid": os.getpid(),
+            "state": "ready",
+            **self._desk.report(),
+            "dropped_log_lines": logs.dropped(),
+        }
+        reports = [own, *others]
+        counters = Counters()
+        for report in reports:
+            counters.add(report["connections"])
+        slots = [self._slot(slot, reports) for slot in range(settings.workers)]
+        filling = {slot.get("pid") for slot in slots}
+        return {
+            **said,
+            "target": settings.target,
+            "generation": self._supervisor.generation,
+            "affinity": list(settings.affinity),
+            "policy": settings.policy,
+            "max_keys": settings.max_keys,
+            **{
+                name: sum(report[name] for report in reports)
+                for name in ("keys", "peeking", "waiting", "dropped_log_lines")
+            },
+            "connections": counters.statistics(),
+            "listeners": [
+                {"name": shares[0][0], "accepted": sum(count for _, count in shares)}
+                for shares in zip(*(r["listeners"] for r in reports), strict=True)
+            ],
+            "acceptors": [_acceptor(report) for report in reports],
+            "elders": self._elders.status(),
+            "slots": slots,
+            "others": [
+                {"slot": self._number(worker.slot), **self._worker(worker, reports)}
+                for worker in self._workers.values()
+                if worker.process.pid not in filling
+            ],
+        }
+
+    def _number(self, index: int) -> int:
+        """Say what the slot with this *index*, of all, is called."""
+        settings = self._settings()
+        return index % settings.workers if settings.drain == "sessions" else index
+
+    def _slot(self, slot: int, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        number = self._supervisor.current(slot)
+        worker = None if number is None else self._workers.get(number)
+        place = self._elders.current(slot)
+        status: dict[str, Any] = {
+            "slot": slot,
+            "state": "empty",
+            "queued": sum(report["slots"][place]["queued"] for report in reports),
+            **self._early_deaths(slot),
+        }
+        if worker is None:
+            return status
+        index = worker.slot
+        return status | {
+            **self._worker(worker, reports),
+            "drained": self._desk.placement.slots[index].drained,
+            "late": self._desk.placement.slots[index].late,
+            "claimed_keys": sum(
+                report["slots"][index]["claimed_keys"] for report in reports
+            ),
+        }
+
+    def _worker(
+        self, worker: Worker, reports: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        board, costs = worker.board, usage(worker.process.pid)
+        ours = [s for r in reports for s in r["workers"] if s["id"] == worker.id]
+        return {
+            "state": self._supervisor.state(worker.id).name.lower(),
+            "pid": worker.process.pid,
+            "generation": worker.generation,
+            "uptime": costs and costs.uptime,
+            "open": board.connections,
+            "requests": board.requests,
+            **{name: sum(share[name] for share in ours) for name in SHARES},
+            "lag": _lag(board.beat, board.lag, time.monotonic_ns()),
+            "memory": costs and costs.memory,
+            "cpu": costs and costs.cpu,
+        }
+
+    def _early_deaths(self, slot: int) -> dict[str, Any]:
+        now = self._loop.time()
+        deaths, why, at = self._supervisor.failures(slot, now)
+        wait = None if at is None else round(max(0.0, at - now), 1)
+        return {"early_deaths": deaths, "why": why, "next_try": wait}
+
+
+def _acceptor(report: Mapping[str, Any]) -> dict[str, Any]:
+    costs = usage(report["pid"])
+    return {
+        **{name: report[name] for name in ("number", "pid", "state")},
+        **{name: report["connections"][name] for name in BY_ACCEPTOR},
+        "memory": costs and costs.memory,
+        "cpu": costs and costs.cpu,
+    }
+
+
+def _lag(beat: int, lag: int, now: int) -> float | None:
+    """
+    Say for how many seconds a loop kept others waiting.
+
+    Args:
+        beat: When it was last heard of, in ns; 0: it does not say.
+        lag: How late that was.
+        now: The time; a beat that is due and has not come is late by now.
+    """
+    if not beat:
+        return None
+    return round(max(lag, now - beat - BEAT_NS, 0) / 1e9, 4)
