@@ -68,8 +68,10 @@ def row_of_option(option):
     meaning, _, default = (option.help or "").removesuffix("]").partition("[default: ")
     if isinstance(option.type, click.Choice) and option.metavar == "L":
         meaning = f"{meaning} One of {', '.join(option.type.choices)}."
-    if not default and option.is_flag:
-        default = option.opts[0] if option.default is True else "off"
+    if isinstance(option.show_default, str):
+        default = option.show_default
+    elif not default and option.is_flag:
+        default = "off"
     elif not default and option.default is not None:
         default = str(option.default)
     return spelling, default.strip(), " ".join(meaning.split())

@@ -1,0 +1,230 @@
+"""
+What ``maitred serve`` can be told, once, in one table: names, kinds and help.
+
+The command line, its help and the reference are made from OPTIONS. To add a setting,
+give ``Settings`` a field, with its default, and this table a row.
+
+Invariant: OPTIONS has a row for every field of ``Settings`` but the target.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import click
+
+from maitred import logs
+from maitred.config import Settings, option
+from maitred.control import default_path
+from maitred.placement import POLICIES
+from maitred.routing import PRESETS
+
+DEFAULTS: Final = {field.name: field.default for field in fields(Settings)}
+KINDS: Final[Mapping[str, Any]] = MappingProxyType(
+    {field.name: field.type for field in fields(Settings)}
+)
+"What each setting is, as its annotation says."
+MANY: Final = "tuple[str, ...]"
+CLICK_KINDS: Final[Mapping[str, type]] = MappingProxyType(
+    {"int": int, "float": float, "str": str, MANY: str}
+)
+POLICY_HELP: Final = "; ".join(
+    f"{name}: {policy.about}" for name, policy in POLICIES.items()
+)
+
+
+class Option(NamedTuple):
+    """
+    A row of OPTIONS.
+
+    Args:
+        about: The help.
+        metavar: What stands for the value in the help.
+        choices: The values there are, if they are few.
+        default: What is so if nobody says otherwise, where a value does not say it.
+        decide: Gives the value then, where that depends on the machine.
+    """
+
+    about: str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    default: str = ""
+    decide: Callable[[], Any] | None = None
+
+
+OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
+    {
+        "bind": Option(
+            "Where to listen: host:port, [v6]:port, :port (every address), unix:/path,"
+            " unix:@name (abstract), or fd://N for an inherited socket. `,proxy` after"
+            " it is `--proxy-protocol required` for that one. May be given several"
+            " times.",
+            "ADDR",
+            default="127.0.0.1:8000",
+        ),
+        "workers": Option(
+            "How many worker processes.",
+            "N",
+            default="one per core",
+            decide=lambda: len(os.sched_getaffinity(0)),
+        ),
+        "acceptors": Option(
+            "How many processes accept connections and find their workers. The first is"
+            " the master; more help where one core cannot accept fast enough"
+            " (see docs/explanation/acceptors.md).",
+            "N",
+        ),
+        "affinity": Option(
+            "Where a request says which session it belongs to, so that all of a session"
+            " reaches one worker: header:NAME, cookie:NAME, query:NAME, path:N (N-th"
+            " segment, from 1), host, ip, sni (the name in the TLS hello), none;"
+            " sticky, a cookie of our own (sticky:NAME: its name); a preset"
+            f" ({', '.join(PRESETS)}); or module:attribute, an Affinity of your own."
+            " `,learn` after header:NAME or cookie:NAME says that the server makes the"
+            " name. Given several times, they are tried in order.",
+            "SPEC",
+            default="none",
+        ),
+        "certfile": Option(
+            "Serve TLS, on every listener, with this certificate and its chain. Given"
+            " several times, each client is shown the one that has the name it asks"
+            " for, and the first if none has.",
+            "PEM",
+            default="plain HTTP",
+        ),
+        "keyfile": Option(
+            "The key of each --certfile, in the same order, without a password.",
+            "PEM",
+            default="none",
+        ),
+        "policy": Option(
+            f"How a worker is chosen for a session that has none yet. {POLICY_HELP}.",
+            choices=tuple(POLICIES),
+        ),
+        "app_dir": Option("Directory in which TARGET's module is looked for.", "DIR"),
+        "exec": Option(
+            "TARGET is a command to run as the worker, in any language, instead of"
+            " module:attribute (see docs/reference/channel.md)."
+        ),
+        "loop": Option(
+            "The workers' event loop.", choices=("auto", "uvloop", "asyncio")
+        ),
+        "http": Option(
+            "The workers' HTTP parser.", choices=("auto", "httptools", "h11")
+        ),
+        "lifespan": Option("ASGI lifespan.", choices=("auto", "on", "off")),
+        "access_log": Option("Log every request."),
+        "log_level": Option("How much to log.", "L", choices=logs.LEVELS),
+        "control": Option(
+            "The control socket, on which `maitred status` and `maitred reload` ask.",
+            "PATH",
+            default="control.sock in $XDG_RUNTIME_DIR/maitred, for root in"
+            " /run/maitred",
+            decide=default_path,
+        ),
+        "uds_permissions": Option(
+            "Who may connect to a unix:/path: the mode of its file, in octal.", "MODE"
+        ),
+        "proxy_protocol": Option(
+            "Whether every connection begins with a PROXY header, version 1 or 2, that"
+            " names the client. It is never guessed.",
+            choices=("off", "required"),
+        ),
+        "proxy_trust": Option(
+            "From where a PROXY header is believed; all others are closed. A Unix"
+            " socket is trusted. May be given several times.",
+            "CIDR",
+            default="loopback",
+        ),
+        "forwarded_allow_ips": Option(
+            "From where X-Forwarded-For and -Proto are believed: addresses and networks"
+            " with commas between, *, or none. Left empty, as uvicorn does (127.0.0.1"
+            " and ::1), but from nowhere if PROXY headers name the clients.",
+            "LIST",
+        ),
+        "backlog": Option("Connections the kernel may hold for us."),
+        "window": Option("Connections handed to a worker and not yet answered for."),
+        "max_keys": Option("Sessions remembered; the least recently used goes first."),
+        "key_ttl": Option("Seconds a session is remembered after its last use."),
+        "sticky_key_file": Option(
+            "Keys that sign our own cookie and stamps, one id:base64 a line, mode 0600;"
+            " the first signs, all are believed.",
+            "PATH",
+            default="one made at every start",
+        ),
+        "head_timeout": Option("Seconds a client has to send a request's head."),
+        "head_limit": Option("Bytes the head of a request may have."),
+        "max_waiting": Option("Connections that may wait to be decided or for room."),
+        "keep_copies": Option(
+            "Keep a descriptor of every connection that a worker serves, so that those"
+            " it has not begun to answer outlive it when it is killed."
+        ),
+        "drain": Option(
+            "What the old workers keep at a reload: open requests (connections), or the"
+            " sessions they have, until these end or the drain timeout is over"
+            " (sessions).",
+            choices=("connections", "sessions"),
+        ),
+        "wait_timeout": Option(
+            "Seconds a connection waits for its worker before it gets 503."
+        ),
+        "ready_timeout": Option("Seconds a worker has to start."),
+        "drain_timeout": Option(
+            "Seconds a leaving worker has to finish its connections."
+        ),
+        "grace_period": Option(
+            "Seconds between asking a worker to leave and ending it."
+        ),
+        "hang_timeout": Option(
+            "Seconds of silence of a worker's event loop after which the worker is"
+            " aborted, its stack is logged, and it is replaced; 0: never. A worker that"
+            " is silent for a second gets no new connection."
+        ),
+        "surge": Option(
+            "How many workers a reload starts at a time. With a number, each takes over"
+            " when it is ready, and the next follow when the old ones have left; with"
+            " `all`, all take over together, or none.",
+            "N|all",
+        ),
+        "upgrade_timeout": Option(
+            "Seconds new code has, in an upgrade, to show that it can take over."
+        ),
+        "timeout_keep_alive": Option("Seconds an idle connection is kept open."),
+    }
+)
+
+
+def spelling(name: str) -> str:
+    """Give the command line's spelling of setting *name*: two words for a switch."""
+    word = option(name)
+    return f"{word}/--no-{word[2:]}" if KINDS[name] == "bool" else word
+
+
+def make(name: str) -> Callable[[Any], Any]:
+    """Make the option of setting *name*; it is None, or empty, where nobody says it."""
+    row, kind = OPTIONS[name], KINDS[name]
+    details: dict[str, Any] = {"show_default": row.default or _said(DEFAULTS[name])}
+    if row.choices:
+        details["type"] = click.Choice(row.choices)
+    elif kind != "bool":
+        details["type"] = CLICK_KINDS[kind]
+    return click.option(
+        spelling(name),
+        name,
+        default=None,
+        multiple=kind == MANY,
+        metavar=row.metavar,
+        help=row.about,
+        **details,
+    )
+
+
+def _said(default: Any) -> str:
+    """Say *default* in the help."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return "" if default == () else str(default)
