@@ -22,8 +22,12 @@ import click
 import maitred
 import maitred.errors
 from maitred.cli.doctor import CHECKS
+from maitred.cli.familiar import FAMILIAR
+from maitred.cli.options import DEFAULTS, KINDS, OPTIONS, said
 from maitred.cli.serve import serve
+from maitred.cli.sources import EXAMPLES
 from maitred.cli.steer import command
+from maitred.config import RELOADED, option
 from maitred.control import COMMANDS
 from maitred.failpoints import PLACES
 from maitred.placement import POLICIES
@@ -75,6 +79,47 @@ def row_of_option(option):
     elif not default and option.default is not None:
         default = str(option.default)
     return spelling, default.strip(), " ".join(meaning.split())
+
+
+def settings():
+    rows = [("setting", "is", "default", "variable", "takes effect")]
+    for name in ("target", *OPTIONS):
+        row = OPTIONS.get(name)
+        what = EXAMPLES[KINDS[name]][0].removeprefix("a ")
+        if row and row.choices:
+            what = ", ".join(f"`{choice}`" for choice in row.choices)
+        default = "" if row is None else row.default or said(DEFAULTS[name])
+        effect = "at a reload" if name in RELOADED else "at a start"
+        rows.append(
+            (
+                f"`{option(name)[2:]}`",
+                what,
+                default,
+                f"`MAITRED_{name.upper()}`",
+                effect,
+            )
+        )
+    return table(*rows)
+
+
+def aliases():
+    rows = [("theirs", "of", "ours")]
+    for name, familiar in FAMILIAR.items():
+        if familiar.ours:
+            value = "" if familiar.wrap == "{}" else f" {familiar.wrap}"
+            ours = f"{option(familiar.ours)}{value}".replace("{}", "...")
+            rows.append((f"`{name}`", familiar.of, f"`{ours}`"))
+    return table(*rows)
+
+
+def lacking():
+    rows = [("theirs", "of", "instead")]
+    rows += [
+        (f"`{name}`", familiar.of, familiar.instead)
+        for name, familiar in FAMILIAR.items()
+        if familiar.instead
+    ]
+    return table(*rows)
 
 
 def commands():
@@ -272,6 +317,9 @@ def failpoints():
 
 PARTS = {
     **runpy.run_path(str(DOCS / "api.py"))["PARTS"],
+    "settings": settings,
+    "aliases": aliases,
+    "lacking": lacking,
     "serve-options": lambda: options_of(serve),
     "status-options": lambda: options_of(command("status")),
     "commands": commands,

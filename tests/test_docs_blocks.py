@@ -15,6 +15,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ import pytest
 import yaml
 
 from maitred.cli.main import cli
+from maitred.cli.sources import of_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -61,6 +63,14 @@ def documents(text):
             check([*node["command"], *node.get("args", [])])
 
 
+def toml(text):
+    """Read it as a file of settings."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(text)
+        file.flush()
+        assert of_file(file.name)
+
+
 def nginx(text):
     """Ask nginx, if it is here, in the frame that the block leaves out."""
     if shutil.which("nginx"):
@@ -83,6 +93,7 @@ LANGUAGES = {
     "dockerfile": dockerfile,
     "yaml": documents,
     "nginx": nginx,
+    "toml": toml,
     "console": "test_docs_examples.py runs it; frameworks by script/test-frameworks",
     "log": "test_docs_examples.py waits for it",
     "haproxy": "integration/test_behind_a_proxy.py, test_proxy_protocol.py run HAProxy",
@@ -108,7 +119,9 @@ def check(words):
         return
     command = cli.commands[words[1]]
     try:
-        command.make_context(words[1], words[2:])
+        # With its parent, as click remembers what it learns of the help option.
+        parent = click.Context(cli, **cli.context_settings)
+        command.make_context(words[1], words[2:], parent=parent)
     except click.UsageError as exc:
         pytest.fail(f"{shlex.join(words)}: {exc.format_message()}")
 

@@ -8,9 +8,9 @@ sentence that names the option.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from ipaddress import ip_network
-from typing import Final
+from typing import Final, NamedTuple
 
 from maitred.errors import UsageError
 
@@ -233,6 +233,34 @@ class WorkerSettings:
     head_limit: int
     timeout_keep_alive: float
     drain_timeout: float
+
+
+SHARED: Final = frozenset(
+    {
+        *("workers", "drain", "affinity", "certfile", "keyfile", "drain_timeout"),
+        *("key_ttl", "head_timeout", "head_limit"),
+    }
+)
+"What master and workers have to agree on."
+RELOADED: Final = frozenset(f.name for f in fields(WorkerSettings)) - SHARED
+"What a new generation of workers may be told otherwise."
+
+
+class Reread(NamedTuple):
+    """``settings`` that hold after a reload, and names of others that were changed."""
+
+    settings: Settings
+    others: tuple[str, ...]
+
+
+def reread(before: Settings, now: Settings) -> Reread:
+    """Give what of the difference takes effect with a reload, and what does not."""
+    names = [f.name for f in fields(Settings)]
+    changed = [n for n in names if getattr(before, n) != getattr(now, n)]
+    settings = replace(
+        before, **{name: getattr(now, name) for name in changed if name in RELOADED}
+    )
+    return Reread(settings, tuple(n for n in changed if n not in RELOADED))
 
 
 def option(name: str) -> str:

@@ -16,7 +16,9 @@ from maitred import logs
 from maitred.control import COMMANDS
 from maitred.errors import ExitCode, MaitredError
 
+from .config import config
 from .doctor import doctor
+from .familiar import FAMILIAR
 from .keep import keep
 from .presets import presets
 from .serve import serve
@@ -39,6 +41,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(keep)
+cli.add_command(config)
 cli.add_command(presets)
 cli.add_command(doctor)
 for name in COMMANDS:
@@ -82,6 +85,10 @@ def _say(sentence: str, code: ExitCode) -> int:
 
 
 def _sentence(exc: click.ClickException) -> str:
+    if isinstance(exc, click.NoSuchOption):
+        familiar = FAMILIAR.get(exc.option_name)
+        if familiar is not None and familiar.instead:
+            return f"there is no {exc.option_name}: {familiar.instead}"
     text = " ".join(exc.format_message().split()).rstrip(".")
     return (
         f"{text}; see `maitred --help`" if isinstance(exc, click.UsageError) else text

@@ -23,6 +23,8 @@ from maitred.control import default_path
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
 
+from .familiar import aliases
+
 DEFAULTS: Final = {field.name: field.default for field in fields(Settings)}
 KINDS: Final[Mapping[str, Any]] = MappingProxyType(
     {field.name: field.type for field in fields(Settings)}
@@ -207,13 +209,14 @@ def spelling(name: str) -> str:
 def make(name: str) -> Callable[[Any], Any]:
     """Make the option of setting *name*; it is None, or empty, where nobody says it."""
     row, kind = OPTIONS[name], KINDS[name]
-    details: dict[str, Any] = {"show_default": row.default or _said(DEFAULTS[name])}
+    details: dict[str, Any] = {"show_default": row.default or said(DEFAULTS[name])}
     if row.choices:
         details["type"] = click.Choice(row.choices)
     elif kind != "bool":
         details["type"] = CLICK_KINDS[kind]
     return click.option(
         spelling(name),
+        *aliases(name),
         name,
         default=None,
         multiple=kind == MANY,
@@ -223,8 +226,27 @@ def make(name: str) -> Callable[[Any], Any]:
     )
 
 
-def _said(default: Any) -> str:
-    """Say *default* in the help."""
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return "" if default == () else str(default)
+def said(value: Any) -> str:
+    """Say *value*, of a setting, in the help and in tables."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+CONFIG: Final = click.option(
+    "--config",
+    "-c",
+    metavar="FILE",
+    default=None,
+    help="The TOML file with settings, instead of maitred.toml and [tool.maitred] in"
+    " pyproject.toml here.",
+)
+BINDINGS: Final = (
+    click.option("--fd", type=int, multiple=True, help="As --bind fd://N."),
+    click.option("--uds", metavar="PATH", multiple=True, help="As --bind unix:PATH."),
+    click.option("--port", type=int, default=None, help="As --bind HOST:PORT."),
+    click.option("--host", metavar="HOST", default=None, help="As --bind HOST:PORT."),
+)
+"Other words for --bind, as in uvicorn."

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -19,43 +20,45 @@ from maitred.config import Settings
 from maitred.errors import ExitCode
 from maitred.master import Master, arrive
 
-from .options import OPTIONS, make
+from .effective import effective
+from .options import BINDINGS, CONFIG, OPTIONS, make
+from .sources import TARGET, unknown_variables
 
 
-def _all(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Give *callback* an option for every row of OPTIONS."""
+def serving(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *callback* the arguments and options with which something is served."""
     for name in reversed(tuple(OPTIONS)):
         callback = make(name)(callback)
+    for add in (*BINDINGS, CONFIG, click.argument(TARGET, required=False)):
+        callback = add(callback)
     return callback
 
 
 @click.command()
-@click.argument("target")
-@_all
+@serving
 def serve(**options: Any) -> ExitCode:
     """
     Serve the ASGI application TARGET, as in `maitred serve app:app`.
 
     TARGET is module:attribute, found from the current directory. TERM, INT and QUIT
     drain the workers and stop, a second one stops now; HUP reloads, as `maitred reload`
-    does; USR2 upgrades the master, as `maitred upgrade` does.
+    does; USR2 upgrades the master, as `maitred upgrade` does. Settings may stand in
+    maitred.toml and elsewhere: see `maitred config`.
     """
     past = arrive()
-    settings = settings_of(**options)
+    # An upgrade brings another program, a reload brings other settings.
+    settings = (past and past.settings) or settings_of(**options)
     logs.configure(settings.log_level)
+    for sentence in unknown_variables(os.environ):
+        logs.master.warning("%s", sentence)
     if failpoints.arm(os.environ):
         logs.master.warning("%s is set: tests make us fail", failpoints.VARIABLE)
     # An affinity of the user's own is found where the application is.
     sys.path.insert(0, os.path.abspath(settings.app_dir))
-    return asyncio.run(Master(settings, past).run())
+    master = Master(settings, past, read=partial(settings_of, **options))
+    return asyncio.run(master.run())
 
 
-def settings_of(*, target: str, **said: Any) -> Settings:
-    """Make settings of what was *said*; None and () say nothing."""
-    decided = {
-        name: row.decide() for name, row in OPTIONS.items() if row.decide is not None
-    }
-    known = {name: value for name, value in said.items() if value not in (None, ())}
-    for name in ("certfile", "keyfile"):
-        known[name] = tuple(map(os.path.abspath, known.get(name, ())))
-    return Settings(target=target, **decided | known)
+def settings_of(**options: Any) -> Settings:
+    """Make settings of what files, the environment and *options* say."""
+    return effective(**options).settings

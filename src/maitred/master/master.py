@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import shlex
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 from maitred import logs
 from maitred.certificates import server_context
-from maitred.config import Settings, WorkerSettings
+from maitred.config import RELOADED, Settings, WorkerSettings, reread
 from maitred.control import ControlServer, Lines, Request
 from maitred.errors import (
     AppFailed,
@@ -86,13 +87,19 @@ STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 class Master:
     """Runs one service until it is told to stop."""
 
-    def __init__(self, settings: Settings, past: Past | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        past: Past | None = None,
+        read: Callable[[], Settings] | None = None,
+    ) -> None:
         """
         Acquire what can be refused: listeners and control socket.
 
         Args:
             settings: What the operator wants.
             past: What a predecessor in this process has left to us.
+            read: Reads the settings again, at a reload; None: they stay.
 
         Raises:
             UsageError: A bind, an affinity, a certificate or the key file cannot be
@@ -100,6 +107,9 @@ class Master:
             SystemRefused: Something is taken or forbidden. Nothing is left open.
         """
         self._past = past
+        self._read = read
+        # The settings, but for what was changed while we ran.
+        self._said = settings
         if past is not None:  # how many slots there are was decided at the start
             settings = replace(
                 settings,
@@ -199,7 +209,7 @@ class Master:
         self._meet()
         for number in STOPS:
             self._loop.add_signal_handler(number, self._on_stop_signal)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_hup)
         self._loop.add_signal_handler(signal.SIGUSR2, self._attempts.begin)
         # A keeper and a predecessor block them until now, so that none comes before it
         # is expected.
@@ -512,7 +522,20 @@ class Master:
                 self._reloads.serves(generation)
             self._tell_manager()
 
+    def _on_hup(self) -> None:
+        try:
+            self._reload()
+        except UsageError as exc:
+            logs.master.warning("nothing is reloaded: %s", exc)
+
     def _reload(self) -> list[Action]:
+        """
+        Begin a reload, or note that another is to follow.
+
+        Raises:
+            UsageError: The settings cannot be read again; nothing is reloaded.
+        """
+        self._read_again()
         self._failure = None
         self._renew_keys()
         again = self._supervisor.reloading
@@ -521,6 +544,24 @@ class Master:
         if again:  # who asked waits for an answer that is younger than the question
             self._tell_manager(again=True)
         return actions
+
+    def _read_again(self) -> None:
+        """Let what the operator has changed meanwhile hold for the next generation."""
+        if self._read is None:
+            return
+        before = self._said
+        self._said, others = reread(before, self._read())
+        new = {
+            name: getattr(self._said, name)
+            for name in RELOADED
+            if getattr(self._said, name) != getattr(before, name)
+        }
+        self._settings = replace(self._settings, **new)
+        if "log_level" in new:
+            logging.getLogger("maitred").setLevel(self._said.log_level.upper())
+        if others:
+            names = ", ".join(name.replace("_", "-") for name in others)
+            logs.master.warning("a reload does not change %s: restart for that", names)
 
     def _renew_keys(self) -> None:
         """Read the key file again, for us and for all workers from now on."""
@@ -615,6 +656,7 @@ class Master:
                 "accepted": [each.accepted for each in self._listeners],
                 "elders": self._elders.state(),
             },
+            "settings": flatten(self._said),
             "listeners": [each.state(table) for each in self._listeners],
             "control": self._control.state(table.own),
             "supervisor": flatten(self._supervisor, without=Supervisor.SETTINGS),
@@ -763,7 +805,11 @@ class Master:
         """Reload; give the lines for the one who asked, until the outcome is known."""
         if why := self._supervisor.obstacle:
             raise CommandFailed(f"nothing is reloaded: {why}")
-        reports = [a.text for a in self._reload() if isinstance(a, Report)] or [
+        try:
+            actions = self._reload()
+        except UsageError as exc:
+            raise CommandFailed(f"nothing is reloaded: {exc}") from exc
+        reports = [a.text for a in actions if isinstance(a, Report)] or [
             "a reload is under way; another follows when its old workers have left"
         ]
         return self._reloads.watch(self._supervisor.next_reload, *reports)

@@ -16,6 +16,7 @@ import socket
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
+from maitred.config import Settings
 from maitred.errors import UsageError
 from maitred.wire.messages import VERSION
 
@@ -83,6 +84,12 @@ class Past:
         if not rehearsal:
             for fd, _ in self._rows:
                 os.set_inheritable(fd, False)
+
+    @property
+    def settings(self) -> Settings | None:
+        """What held for the predecessor, but for what was changed while it ran."""
+        said = self.state.get("settings")
+        return None if said is None else plain.revive(Settings, said)
 
     def take(self, place: int) -> int:
         """Give the descriptor at *place* of the table to the caller, once."""

@@ -95,7 +95,7 @@ def revive(hint: Any, value: Any) -> Any:
         return Counter({key: count for key, count in value})  # noqa: C416 - typed
     if origin is dict:
         return {revive(inner[0], key): revive(inner[1], each) for key, each in value}
-    if origin in {list, set, deque}:
+    if origin in {list, set, deque, tuple}:  # tuples of one kind, of any length
         return origin(revive(inner[0], each) for each in value)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint[value]

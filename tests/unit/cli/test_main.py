@@ -94,7 +94,6 @@ def test_interrupted_command_ends_quietly(command, capsys):
     [
         (["--nope"], "No such option"),
         (["nope"], "No such command"),
-        (["serve"], "Missing argument 'TARGET'"),
         (["serve", "app:app", "--nope"], "No such option"),
         (["serve", "app:app", "--worker", "2"], "Did you mean '--workers'?"),
         (["serve", "app:app", "--workers", "many"], "'many' is not a valid integer"),

@@ -31,7 +31,8 @@ def test_option_has_help(option):
 
 def test_every_setting_has_its_row_and_its_option():
     """What can be set can be set from the command line, and nothing else can."""
-    assert {option.name for option in params} == set(OPTIONS)
+    others = {"config", "host", "port", "uds", "fd"}
+    assert {option.name for option in params} == set(OPTIONS) | others
     assert set(OPTIONS) | {"target"} == set(FIELDS)
 
 
@@ -44,6 +45,8 @@ def test_default_is_told(name):
         assert option.show_default == OPTIONS[name].default
     elif isinstance(default, bool):
         assert option.show_default == ("on" if default else "off")
+    elif isinstance(default, float):
+        assert option.show_default == f"{default:g}"
     else:
         assert option.show_default == str(default)
 
@@ -78,8 +81,9 @@ def settings(monkeypatch):
         made = []
 
         class Master:
-            def __init__(self, settings, past):
+            def __init__(self, settings, past, read):
                 assert past is None
+                assert read() == settings
                 made.append(settings)
 
             async def run(self):

@@ -1,0 +1,98 @@
+"""
+From what was said to settings, and what each comes from.
+
+Invariant: an error about a setting names who said so, if that was not the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final, NamedTuple
+
+from maitred.config import Settings, option
+from maitred.errors import UsageError
+
+from .options import OPTIONS
+from .sources import TARGET, Said, gather
+
+DEFAULT: Final = "default"
+HOST: Final = "127.0.0.1"
+PORT: Final = 8000
+NAMED: Final = re.compile(r"--([a-z][a-z-]*)|\btarget\b")
+"What a sentence says of an option, or of the target."
+
+
+class Effective(NamedTuple):
+    """The settings, and for each who said so, in words."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def effective(
+    *,
+    config: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    uds: tuple[str, ...] = (),
+    fd: tuple[int, ...] = (),
+    bind: tuple[str, ...] = (),
+    **options: Any,
+) -> Effective:
+    """
+    Give what holds.
+
+    Args:
+        config: The file to be read.
+        host: The command line's other way to say ``bind``; so are the next.
+        port: As in uvicorn.
+        uds: As in uvicorn.
+        fd: As in uvicorn.
+        bind: What the command line said of that setting.
+        **options: What it said of the others; None and () say nothing.
+
+    Raises:
+        UsageError: Something that was said cannot be.
+    """
+    binds = [*bind, *(f"unix:{path}" for path in uds), *(f"fd://{n}" for n in fd)]
+    if host is not None or port is not None:
+        name = HOST if host is None else host
+        binds.append(f"{f'[{name}]' if ':' in name else name}:{port or PORT}")
+    said = gather({"bind": tuple(binds), **options}, os.environ, file=config)
+    if TARGET not in said:
+        raise UsageError(
+            "there is no target: say what to serve, as in `maitred serve app:app`, or"
+            ' target = "app:app" in maitred.toml'
+        )
+    values = {name: each.value for name, each in said.items()}
+    for name in ("certfile", "keyfile"):
+        values[name] = tuple(map(os.path.abspath, values.get(name, ())))
+    decided = {
+        name: row.decide()
+        for name, row in OPTIONS.items()
+        if row.decide is not None and name not in said
+    }
+    try:
+        settings = Settings(**decided | values)
+    except UsageError as exc:
+        raise UsageError(f"{exc}{_elsewhere(str(exc), said)}") from exc
+    names = (field.name for field in fields(Settings))
+    return Effective(
+        settings, {n: said[n].origin if n in said else DEFAULT for n in names}
+    )
+
+
+def _elsewhere(sentence: str, said: Mapping[str, Said]) -> str:
+    """Say where that stands which *sentence* calls options, if it stands elsewhere."""
+    names = [
+        (match[1] or TARGET).replace("-", "_") for match in NAMED.finditer(sentence)
+    ]
+    told = [
+        f"{name.replace('_', '-')}: {said[name].origin}"
+        for name in dict.fromkeys(names)
+        if name in said and said[name].origin not in (option(name), "the command line")
+    ]
+    return f" ({', '.join(told)})" if told else ""

@@ -1,0 +1,172 @@
+"""
+What uvicorn, gunicorn and granian call it, and what it is here.
+
+Invariant: a name of theirs is an option of ours under the same name, an alias of one,
+or here with a sentence that says what to use instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+
+class Familiar(NamedTuple):
+    """
+    A name of theirs.
+
+    Args:
+        of: Whose: "uvicorn", "gunicorn", "granian", or several.
+        ours: The setting that it is another name of.
+        instead: What to use where there is none.
+        wrap: What their value is made, where ours says more: ``{}`` stands for it.
+    """
+
+    of: str
+    ours: str = ""
+    instead: str = ""
+    wrap: str = "{}"
+
+
+NO_WORKER_CLASS: Final = (
+    "every worker serves ASGI on --loop and --http; for WSGI, wrap the application with"
+    " a2wsgi"
+)
+NO_THREADS: Final = (
+    "give --workers instead; your application may have threads of its own"
+)
+NO_PRELOAD: Final = (
+    "leave it out: each worker loads the application itself, so that a reload brings"
+    " new code"
+)
+NO_REUSE_PORT: Final = (
+    "leave it out: the master accepts for all workers; --acceptors N where one is too"
+    " slow"
+)
+NO_HTTP2: Final = "leave it out: HTTP/2 ends in a proxy in front, as in docs/howto"
+NO_DAEMON: Final = "leave it out: run it under systemd, as in docs/howto/systemd.md"
+NO_LOG_CONFIG: Final = (
+    "leave it out: --log-level says how much; what your application logs is its own"
+)
+NO_CLIENT_CERTIFICATES: Final = "let a proxy in front ask clients for certificates"
+NO_WEBSOCKET_LIMITS: Final = "leave it out: the workers use uvicorn's defaults"
+NO_PROXY_HEADERS: Final = "--forwarded-allow-ips says whose; `none` is nobody"
+
+FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
+    {
+        "-b": Familiar("gunicorn", "bind"),
+        "--host": Familiar("uvicorn, granian", "bind", wrap="HOST:PORT"),
+        "--port": Familiar("uvicorn, granian", "bind", wrap="HOST:PORT"),
+        "--uds": Familiar("uvicorn, granian", "bind", wrap="unix:{}"),
+        "--fd": Familiar("uvicorn", "bind", wrap="fd://{}"),
+        "-w": Familiar("gunicorn", "workers"),
+        "-t": Familiar("gunicorn", "hang_timeout"),
+        "--timeout": Familiar("gunicorn", "hang_timeout"),
+        "--timeout-worker-healthcheck": Familiar("uvicorn", "hang_timeout"),
+        "--graceful-timeout": Familiar("gunicorn", "drain_timeout"),
+        "--timeout-graceful-shutdown": Familiar("uvicorn", "drain_timeout"),
+        "--workers-kill-timeout": Familiar("granian", "drain_timeout"),
+        "--keep-alive": Familiar("gunicorn", "timeout_keep_alive"),
+        "--ssl-certfile": Familiar("uvicorn", "certfile"),
+        "--ssl-certificate": Familiar("granian", "certfile"),
+        "--ssl-keyfile": Familiar("uvicorn, granian", "keyfile"),
+        "--pythonpath": Familiar("gunicorn", "app_dir"),
+        "--asgi-loop": Familiar("gunicorn", "loop"),
+        "--asgi-lifespan": Familiar("gunicorn", "lifespan"),
+        "--http-parser": Familiar("gunicorn", "http"),
+        "--h11-max-incomplete-event-size": Familiar("uvicorn", "head_limit"),
+        "--control-socket": Familiar("gunicorn", "control"),
+        "--proxy-allow-from": Familiar("gunicorn", "proxy_trust"),
+        "-k": Familiar("gunicorn", instead=NO_WORKER_CLASS),
+        "--worker-class": Familiar("gunicorn", instead=NO_WORKER_CLASS),
+        "--interface": Familiar("uvicorn, granian", instead=NO_WORKER_CLASS),
+        "--threads": Familiar("gunicorn", instead=NO_THREADS),
+        "--runtime-threads": Familiar("granian", instead=NO_THREADS),
+        "--blocking-threads": Familiar("granian", instead=NO_THREADS),
+        "--worker-connections": Familiar(
+            "gunicorn",
+            instead="--window says how many a worker is handed ahead, --max-waiting how"
+            " many wait",
+        ),
+        "--backpressure": Familiar(
+            "granian",
+            instead="--window says how many a worker is handed ahead, --max-waiting how"
+            " many wait",
+        ),
+        "--preload": Familiar("gunicorn", instead=NO_PRELOAD),
+        "--reuse-port": Familiar("gunicorn", instead=NO_REUSE_PORT),
+        "--daemon": Familiar("gunicorn", instead=NO_DAEMON),
+        "-D": Familiar("gunicorn", instead=NO_DAEMON),
+        "--limit-request-line": Familiar(
+            "gunicorn", instead="--head-limit bounds the whole head"
+        ),
+        "--limit-request-fields": Familiar(
+            "gunicorn", instead="--head-limit bounds the whole head"
+        ),
+        "--worker-tmp-dir": Familiar(
+            "gunicorn", instead="leave it out: heartbeats are in shared memory"
+        ),
+        "--print-config": Familiar("gunicorn", instead="ask `maitred config`"),
+        "--check-config": Familiar("gunicorn", instead="ask `maitred config`"),
+        "--statsd-host": Familiar(
+            "gunicorn", instead="read /metrics, or `maitred status --json`"
+        ),
+        "--log-config": Familiar("uvicorn, gunicorn", instead=NO_LOG_CONFIG),
+        "--use-colors": Familiar(
+            "uvicorn", instead="leave it out: a terminal is noticed"
+        ),
+        "--http2-cleartext": Familiar("gunicorn", instead=NO_HTTP2),
+        "--http-protocols": Familiar("gunicorn", instead=NO_HTTP2),
+        "--ssl-keyfile-password": Familiar(
+            "uvicorn, granian", instead="use a key without a password, mode 0600"
+        ),
+        "--ssl-version": Familiar(
+            "uvicorn, gunicorn", instead="leave it out: TLS 1.2 and newer are spoken"
+        ),
+        "--ssl-cert-reqs": Familiar("uvicorn", instead=NO_CLIENT_CERTIFICATES),
+        "--ssl-ca-certs": Familiar("uvicorn", instead=NO_CLIENT_CERTIFICATES),
+        "--ca-certs": Familiar("gunicorn", instead=NO_CLIENT_CERTIFICATES),
+        "--cert-reqs": Familiar("gunicorn", instead=NO_CLIENT_CERTIFICATES),
+        "--ssl-ciphers": Familiar(
+            "uvicorn", instead="leave it out: OpenSSL's configuration decides"
+        ),
+        "--ciphers": Familiar(
+            "gunicorn", instead="leave it out: OpenSSL's configuration decides"
+        ),
+        "--proxy-headers": Familiar("uvicorn", instead=NO_PROXY_HEADERS),
+        "--no-proxy-headers": Familiar("uvicorn", instead=NO_PROXY_HEADERS),
+        "--ws": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
+        "--ws-max-size": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
+        "--ws-max-queue": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
+        "--ws-ping-interval": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
+        "--ws-ping-timeout": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
+        "--ws-per-message-deflate": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
+        "--server-header": Familiar(
+            "uvicorn", instead="set or leave out headers in the application"
+        ),
+        "--no-server-header": Familiar(
+            "uvicorn", instead="set or leave out headers in the application"
+        ),
+        "--date-header": Familiar(
+            "uvicorn", instead="leave it out: every answer has a Date"
+        ),
+        "--no-date-header": Familiar(
+            "uvicorn", instead="leave it out: every answer has a Date"
+        ),
+        "--header": Familiar("uvicorn", instead="set headers in the application"),
+        "--reset-contextvars": Familiar(
+            "uvicorn", instead="leave it out: uvicorn's default holds"
+        ),
+        "--log-config-json": Familiar("gunicorn", instead=NO_LOG_CONFIG),
+    }
+)
+
+
+def aliases(name: str) -> tuple[str, ...]:
+    """Give the other names that the option of setting *name* has."""
+    return tuple(
+        theirs
+        for theirs, familiar in FAMILIAR.items()
+        if familiar.ours == name and familiar.wrap == "{}"
+    )

@@ -1,0 +1,253 @@
+"""
+Where settings are said: in files, in the environment, on the command line.
+
+    maitred.toml    [tool.maitred] in pyproject.toml    MAITRED_...    options
+
+Each overrides the one before. ``--config FILE`` is read instead of both files.
+
+Invariant: a value that gets out of here is of the kind its setting has, and its origin
+is known: the file and the line, the variable, or the option.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+
+from maitred.config import option
+from maitred.errors import UsageError
+
+from .familiar import FAMILIAR
+from .options import KINDS, MANY, OPTIONS
+
+FILE: Final = "maitred.toml"
+PROJECT: Final = "pyproject.toml"
+TABLE: Final = ("tool", "maitred")
+"Where our table is in PROJECT."
+VARIABLE: Final = "MAITRED_"
+LARGEST: Final = 256 * 1024
+"Bytes a file may have."
+TARGET: Final = "target"
+SETTINGS: Final = (TARGET, *OPTIONS)
+CONFIG: Final = "CONFIG"
+RESERVED: Final = frozenset(
+    {
+        *("CHANNEL", "FAILPOINTS", "GENERATION", "KEEPER", "SCOREBOARD", "SECRET"),
+        *("SLOT", "STACK", "SUCCESSION", CONFIG),
+    }
+)
+"What processes of ours tell each other after VARIABLE, and the file to read."
+NOT_MEANT: Final = re.compile("TEST.*|(.*_)?(SERVICE_(HOST|PORT)|PORT)(_.*)?")
+"""
+Others after VARIABLE: those of tests, and those that Kubernetes sets where a service is
+called maitred.
+"""
+EXAMPLES: Final[Mapping[str, tuple[str, str]]] = {
+    "int": ("a whole number", "3"),
+    "float": ("a number", "2.5"),
+    "bool": ("true or false", "true"),
+    "str": ("a text", '"..."'),
+    MANY: ("a text or a list of texts", '["...", "..."]'),
+}
+
+
+FITS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "int": lambda value: type(value) is int,
+    "float": lambda value: type(value) in (int, float),
+    "bool": lambda value: type(value) is bool,
+    "str": lambda value: type(value) is str,
+    MANY: lambda value: type(value) is list and all(type(v) is str for v in value),
+}
+"Whether what a file says is of a kind."
+TEXTS: Final[Mapping[str, Any]] = {
+    "int": click.INT,
+    "float": click.FLOAT,
+    "bool": click.BOOL,
+}
+"What reads a variable of a kind, as click reads an option."
+
+
+class Said(NamedTuple):
+    """A value, and who said so."""
+
+    value: Any
+    origin: str
+
+
+def gather(
+    options: Mapping[str, Any],
+    environment: Mapping[str, str],
+    directory: str = ".",
+    file: str | None = None,
+) -> dict[str, Said]:
+    """
+    Give what was said of each setting; what nobody said is not there.
+
+    Args:
+        options: What the command line said; None and () say nothing.
+        environment: May have ``MAITRED_WORKERS`` and others, and ``MAITRED_CONFIG``.
+        directory: Where the files are.
+        file: The one to be read instead.
+
+    Raises:
+        UsageError: A file cannot be read, or something in it or in the environment is
+            no setting, or of the wrong kind.
+    """
+    found: dict[str, Said] = {}
+    file = file or environment.get(VARIABLE + CONFIG)
+    for path in [file] if file else [os.path.join(directory, FILE), project(directory)]:
+        if file or os.path.exists(path):
+            found |= of_file(path)
+    found |= of_environment(environment)
+    found |= {
+        name: Said(value, option(name) if name in OPTIONS else "the command line")
+        for name, value in options.items()
+        if value not in (None, ())
+    }
+    return found
+
+
+def project(directory: str) -> str:
+    """Give the path of the project's file in *directory*."""
+    return os.path.join(directory, PROJECT)
+
+
+def of_file(path: str) -> dict[str, Said]:
+    """
+    Give what the file at *path* says.
+
+    Raises:
+        UsageError: It cannot be read, or says what cannot be.
+    """
+    shown = os.path.normpath(path)
+    if path.endswith(".py"):
+        raise UsageError(f"{shown}: a configuration of ours is TOML, not Python")
+    try:
+        with open(path, "rb") as opened:
+            text = opened.read(LARGEST + 1).decode()
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise UsageError(f"{shown}: it cannot be read ({why})") from exc
+    if len(text) > LARGEST:
+        raise UsageError(f"{shown}: larger than {LARGEST // 1024} KiB")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise UsageError(f"{shown}: it is not TOML: {exc}") from exc
+    where = TABLE if Path(path).name == PROJECT else ()
+    for key in where:
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"{shown}: {key} has to be a table, [{'.'.join(where)}]")
+    found = {}
+    for key, value in table.items():
+        origin = f"{shown}, line {line_of((*where, key), text)}"
+        name = key.replace("-", "_")
+        if name not in SETTINGS:
+            raise UsageError(f"{origin}: there is no setting {key!r}{_nearest(key)}")
+        found[name] = Said(_of_kind(name, key, value, origin), origin)
+    return found
+
+
+def of_environment(environment: Mapping[str, str]) -> dict[str, Said]:
+    """
+    Give what the variables in *environment* say.
+
+    Raises:
+        UsageError: One has a value that cannot be.
+    """
+    found = {}
+    for name in SETTINGS:
+        variable = VARIABLE + name.upper()
+        if text := environment.get(variable):
+            found[name] = Said(_of_text(name, text, f"${variable}"), f"${variable}")
+    return found
+
+
+def unknown_variables(environment: Iterable[str]) -> Iterator[str]:
+    """Give a sentence for each name that looks like a setting, and is none."""
+    for variable in sorted(environment):
+        name = variable.removeprefix(VARIABLE)
+        if name == variable or name in RESERVED or NOT_MEANT.fullmatch(name):
+            continue
+        if name.lower() not in SETTINGS:
+            nearest = difflib.get_close_matches(name.lower(), SETTINGS, 1)
+            hints = [f"; the nearest is ${VARIABLE}{n.upper()}" for n in nearest]
+            yield f"${variable} is no setting{''.join(hints)}"
+
+
+def line_of(keys: tuple[str, ...], text: str) -> int:
+    """
+    Say in which line of TOML *text* the value at *keys* is said, from 1.
+
+    A beginning of *text* that ends with a statement can be parsed. So the statement in
+    question begins in the last line that has the key in it, and before which all can be
+    parsed and lacks the value.
+    """
+    lines = text.splitlines(keepends=True)
+    having = [n for n, line in enumerate(lines) if keys[-1] in line]
+    for number in reversed(having or range(len(lines))):
+        try:
+            value: Any = tomllib.loads("".join(lines[:number]))
+        except tomllib.TOMLDecodeError:
+            continue
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is None:
+            return number + 1
+    return 1
+
+
+def _nearest(key: str) -> str:
+    """Say which setting may be meant by *key*."""
+    dashed = "--" + key.replace("_", "-")
+    if (familiar := FAMILIAR.get(dashed)) is not None:
+        ours = familiar.ours.replace("_", "-")
+        return f"; {familiar.instead}" if familiar.instead else f"; ours is {ours}"
+    names = [name.replace("_", "-") for name in SETTINGS]
+    nearest = difflib.get_close_matches(key.replace("_", "-"), names, 1)
+    return f"; the nearest is {nearest[0]}" if nearest else ", see `maitred config`"
+
+
+def _of_kind(name: str, key: str, value: Any, origin: str) -> Any:
+    """Give *value*, from a file, as its setting has it."""
+    kind = KINDS[name]
+    if kind == MANY and isinstance(value, str):
+        value = [value]
+    if not FITS[kind](value):
+        what, example = EXAMPLES[kind]
+        raise UsageError(f"{origin}: {key} has to be {what}, as in {key} = {example}")
+    if kind == MANY:
+        value = tuple(value)
+    return _chosen(name, float(value) if kind == "float" else value, origin)
+
+
+def _of_text(name: str, text: str, origin: str) -> Any:
+    """Give what *text*, of the environment, says, as its setting has it."""
+    kind = KINDS[name]
+    if kind == MANY:
+        return tuple(text.split())
+    if kind == "str":
+        return _chosen(name, text, origin)
+    try:
+        return TEXTS[kind].convert(text, None, None)
+    except click.BadParameter as exc:
+        what, _ = EXAMPLES[kind]
+        raise UsageError(f"{origin}: {text!r} is not {what}") from exc
+
+
+def _chosen(name: str, value: Any, origin: str) -> Any:
+    """Give *value* if it is one of those there are."""
+    choices = OPTIONS[name].choices if name in OPTIONS else ()
+    if choices and value not in choices:
+        nearest = difflib.get_close_matches(str(value), choices, 1)
+        hint = f"; the nearest is {nearest[0]}" if nearest else ""
+        raise UsageError(f"{origin}: {value!r} is none of {', '.join(choices)}{hint}")
+    return value
