@@ -226,9 +226,18 @@ STATUS = {
     "dropped_log_lines": "lines of the master's log that could not be written",
     "listeners": "one entry for each: name, and how many connections it accepted",
     "connections": "counts since the start, see below",
-    "acceptors": "one entry for each that answers, the master first: number, pid,"
-    " state, how many connections it accepted, passed and received, and its memory"
-    " and cpu as in `slots`",
+    "acceptors": "one entry for each, the master first: number, pid, state (`silent`:"
+    " it does not answer, and these are its words of before), how many connections it"
+    " accepted, passed and received, and its memory and cpu as in `slots`",
+    "departed": "the same counts of acceptors that are dead, as they were last asked",
+    "times": "histograms of `peek` (from accepting a connection to knowing its key),"
+    " `hand_over` (from there to handing it over) and `take` (from there to hearing"
+    " that its worker has read from it): counts for each bucket, their upper `bounds`"
+    " in seconds, and the sum of all times",
+    "events": "the last 200 that changed the service: when (seconds since 1970), kind"
+    " and a sentence",
+    "event_counts": "how many there were since the start, by kind",
+    "admin": "where `--admin` listens, one entry for each listener",
     "elders": "with `--drain sessions`, the old workers that still have sessions: pid,"
     " slot, generation, sessions (null where they cannot be counted), seconds left",
     "slots": "one entry for each slot, see below",
@@ -276,6 +285,8 @@ SLOT = {
     "memory": "bytes of it that are resident, those it shares with others included",
     "cpu": "seconds it has computed",
     "claimed_keys": "sessions its application made and that live there",
+    "totals": "requests, handed_over, hops_in, hops_out and cpu of all workers that"
+    " have filled the slot, and how many of them have ended (deaths)",
 }
 
 

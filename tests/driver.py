@@ -237,6 +237,8 @@ class Maitred(Server):
         """Give what the master has open, unless a worker comes or goes meanwhile."""
         before = self.status()
         found, after = descriptors_of(before), self.status()
+        if descriptors_of(after) != found:  # somebody asks on the control socket
+            return None
         states = [(s.get("pid"), s["state"]) for s in before["slots"]]
         if states != [(s.get("pid"), "ready") for s in after["slots"]]:
             return None

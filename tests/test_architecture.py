@@ -47,6 +47,8 @@ MAY_IMPORT = {
         *("config", "failpoints", "logs", "errors"),
     },
     # Not the worker: the command line must not be able to load the application.
+    # It asks the master as anybody could; it must not be able to reach into it.
+    "admin": {"control", "routing", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
         *("config", "failpoints", "logs", "errors"),
@@ -88,8 +90,8 @@ DOORS = {
     "os.waitid": "master/processes.py",
     "os.waitpid": "master/processes.py",
     "*.pidfd_*": "master/processes.py",
-    "uvicorn": "worker/uvicorn_seam.py",
-    "uvicorn.*": "worker/uvicorn_seam.py",
+    "uvicorn": "worker/uvicorn_seam.py or admin/serving.py",
+    "uvicorn.*": "worker/uvicorn_seam.py or admin/serving.py",
 }
 
 

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
 from maitred.errors import UsageError
 
 TARGET: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+ADMIN: Final = re.compile(
+    r"unix:(?P<path>/.+)"
+    r"|(?:\[(?P<v6>[0-9a-fA-F:.%]+)\]|(?P<host>[^\[\]:/]*)):(?P<port>[0-9]{1,5})"
+)
+MOST_PORT: Final = 0xFFFF
 MOST_WORKERS: Final = 1024
 MOST_ACCEPTORS: Final = 64
 PROXY_MARK: Final = ",proxy"
@@ -49,6 +54,8 @@ class Settings:
     access_log: bool = True
     log_level: str = "info"
     control: str = ""
+    admin: str = ""
+    admin_token_file: str = ""
     uds_permissions: str = "666"
     proxy_protocol: str = "off"
     proxy_trust: tuple[str, ...] = ()
@@ -100,6 +107,7 @@ class Settings:
                 f"--hang-timeout {self.hang_timeout:g}: 0 for never, or at least"
                 f" {SHORTEST_HANG:g}: less cannot be told from a busy machine"
             )
+        self._check_admin()
         self._check_proxy()
         self._check_tls()
         self._check_drain()
@@ -143,6 +151,40 @@ class Settings:
                 f"--drain sessions with --acceptors {self.acceptors}: no acceptor sees"
                 " when the last session of a worker ends; leave out one of the two"
             )
+
+    def _check_admin(self) -> None:
+        """Refuse to show to others what only those may see who can prove it."""
+        if not self.admin:
+            if self.admin_token_file:
+                raise UsageError("--admin-token-file needs --admin: who would ask?")
+            return
+        match = ADMIN.fullmatch(self.admin)
+        if match is None or int(match["port"] or 0) > MOST_PORT:
+            raise UsageError(
+                f"--admin {self.admin} is not host:port, [v6]:port or unix:/path"
+            )
+        if not (self.admin_token_file or match["path"] or self.admin_is_local):
+            raise UsageError(
+                f"--admin {self.admin} can be reached from elsewhere: give"
+                " --admin-token-file, or an address of this machine alone, as in"
+                " 127.0.0.1:9900"
+            )
+
+    @property
+    def admin_host(self) -> str:
+        """The host of ``admin``; empty: all addresses, or a Unix socket."""
+        match = ADMIN.fullmatch(self.admin)
+        return (match["v6"] or match["host"] or "") if match else ""
+
+    @property
+    def admin_is_local(self) -> bool:
+        """Whether only this machine reaches ``admin``, as far as its text says."""
+        if self.admin_host == "localhost":
+            return True
+        try:
+            return ip_address(self.admin_host).is_loopback
+        except ValueError:
+            return False
 
     def _check_drain(self) -> None:
         """Refuse to keep sessions that nobody knows."""

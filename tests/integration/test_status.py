@@ -83,6 +83,8 @@ def test_status_counts_what_happened(serve):
         assert 10**6 < slot.pop("memory") < 10**9
         assert 0 < slot.pop("cpu") < DEADLINE
         assert 0 < slot.pop("uptime") <= said["uptime"]
+        totals = slot.pop("totals")
+        assert (totals["requests"], totals["deaths"]) == (4, 0)
         assert slot == {
             "slot": number,
             "state": "ready",

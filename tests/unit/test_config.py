@@ -233,3 +233,53 @@ def test_worker_of_ones_own_ends_no_tls():
         "--certfile with --exec: a worker of your own cannot be told of it; end TLS in"
         " front of maitred"
     )
+
+
+REACHABLE = (
+    "--admin {} can be reached from elsewhere: give --admin-token-file, or an address"
+    " of this machine alone, as in 127.0.0.1:9900"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"admin": "nonsense"},
+            "--admin nonsense is not host:port, [v6]:port or unix:/path",
+        ),
+        (
+            {"admin": "127.0.0.1:65536"},
+            "--admin 127.0.0.1:65536 is not host:port, [v6]:port or unix:/path",
+        ),
+        (
+            {"admin_token_file": "/run/token"},
+            "--admin-token-file needs --admin: who would ask?",
+        ),
+        *(
+            (
+                {"admin": address},
+                REACHABLE.format(address),
+            )
+            for address in (":9900", "0.0.0.0:9900", "[::]:9900", "example.org:9900")
+        ),
+    ],
+)
+def test_admin_that_anybody_could_ask_is_refused(settings, sentence):
+    """What others can reach needs a token; what is no address is none."""
+    assert refusal(**settings) == sentence
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:9900",
+        "127.8.9.1:0",
+        "[::1]:9900",
+        "localhost:9900",
+        "unix:/run/a.sock",
+    ],
+)
+def test_admin_of_this_machine_needs_no_token(address):
+    """Only this machine can ask there."""
+    assert Settings(target="app:app", admin=address).admin == address

@@ -57,7 +57,7 @@ PUBLIC = {
         *("COMMANDS", "Argument", "Command", "ControlServer", "Level", "Lines"),
         *("Request", "ask", "default_path", "read_key", "spell"),
     },
-    "maitred.master": {"Keeper", "Master", "arrive", "open_listeners"},
+    "maitred.master": {"Keeper", "Master", "arrive", "open_admin", "open_listeners"},
 }
 
 PACKAGES = [

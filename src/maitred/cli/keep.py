@@ -13,8 +13,8 @@ from typing import Any, Final
 import click
 
 from maitred import logs
-from maitred.errors import UsageError
-from maitred.master import Keeper, open_listeners
+from maitred.errors import SystemRefused, UsageError
+from maitred.master import Keeper, open_admin, open_listeners
 
 from .serve import serve, settings_of
 
@@ -54,6 +54,12 @@ def run(ctx: click.Context, /, **options: Any) -> int:
         settings.backlog,
         uds_mode=int(settings.uds_permissions, 8),
     )
+    try:
+        listeners += open_admin(settings)
+    except SystemRefused:
+        for listener in listeners:
+            listener.close()
+        raise
     return Keeper([*SERVE, *ctx.meta[WRITTEN]], listeners).run()
 
 

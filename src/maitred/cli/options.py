@@ -128,6 +128,18 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             " /run/maitred",
             decide=default_path,
         ),
+        "admin": Option(
+            "Where metrics, health and what a page needs are served, by a process of"
+            " its own: host:port, [v6]:port or unix:/path (see docs/howto/metrics.md).",
+            "ADDR",
+            default="none",
+        ),
+        "admin_token_file": Option(
+            "A file, mode 0600, with what must be shown to --admin from elsewhere than"
+            " this machine.",
+            "PATH",
+            default="none",
+        ),
         "uds_permissions": Option(
             "Who may connect to a unix:/path: the mode of its file, in octal.", "MODE"
         ),

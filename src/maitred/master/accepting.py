@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -97,6 +98,7 @@ class Acceptor:
 
     def _accept(self, listener: Listener, most: int) -> int:
         """Accept up to *most*; say how many there were."""
+        now = time.monotonic()
         for count in range(most):
             try:
                 sock, address = listener.accept()
@@ -113,7 +115,9 @@ class Acceptor:
                 return count
             self._counters.accepted += 1
             listener.accepted += 1
-            self._begin(accepted(sock, address, listener))
+            connection = accepted(sock, address, listener)
+            connection.since = now
+            self._begin(connection)
         return most
 
     def _pause(self, exc: OSError) -> None:

@@ -50,6 +50,7 @@ class Connection:
         "position",
         "proxy",
         "seen",
+        "since",
         "sock",
         "starved",
         "written",
@@ -98,6 +99,9 @@ class Connection:
         self.proxy = False
         # Bytes that were in the kernel at the last peek; fewer later: somebody read.
         self.seen = 0
+        # When the stage of its way began that times.py is to know the length of;
+        # 0: none does.
+        self.since = 0.0
         # How often it was handed over in vain.
         self.attempts = 0
         # When we stop trying, since a worker had no descriptor for it; 0: none had.

@@ -11,14 +11,16 @@ passed to another one ends with the one, and begins with the other as received.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from .times import Times
 
 
 @dataclass(slots=True)
 class Counters:
-    """Counts since the master started; each field is one event."""
+    """Counts since the master started, and how long it took."""
 
     accepted: int = 0
     handed_over: int = 0
@@ -35,12 +37,13 @@ class Counters:
     passed: int = 0
     received: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    times: Times = field(default_factory=Times)
 
     def add(self, others: Mapping[str, Any]) -> None:
         """Add what another acceptor has counted, as its ``statistics`` say it."""
         for name, count in others.items():
             if isinstance(count, Mapping):
-                self.refused.update(count)
+                getattr(self, name).update(count)
             else:
                 setattr(self, name, getattr(self, name) + count)
 
@@ -51,4 +54,32 @@ class Counters:
             if isinstance(value := getattr(self, name), Counter)
             else value
             for name in self.__slots__
+            if name != "times"  # which has statistics of its own
         }
+
+
+class Done:
+    """What workers did that are dead, by the index of their slot."""
+
+    def __init__(self) -> None:
+        """Begin with nothing done."""
+        self._slots: dict[int, dict[str, float]] = {}
+
+    def note(self, slot: int, did: Mapping[str, float]) -> None:
+        """Add what a worker of *slot* did."""
+        sums = self._slots.setdefault(slot, {})
+        for name, number in did.items():
+            sums[name] = sums.get(name, 0) + number
+
+    def add(self, state: Iterable[Sequence[Any]]) -> None:
+        """Add what another one has noted, as its ``state`` says it."""
+        for slot, did in state:
+            self.note(slot, did)
+
+    def of(self, slot: int) -> dict[str, float]:
+        """Say what was done in *slot*."""
+        return dict(self._slots.get(slot, {}))
+
+    def state(self) -> list[Any]:
+        """Give all, as plain data: pairs of a slot and what was done there."""
+        return [[slot, dict(sums)] for slot, sums in self._slots.items()]

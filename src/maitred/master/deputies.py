@@ -29,6 +29,7 @@ from maitred.wire import Channel, Descriptor
 from maitred.wire.messages import Drain, Link, Phase, Quit
 
 from . import mesh, orders, plain
+from .departed import Departed
 from .desk import Desk
 from .line import RETRY, Line
 from .listeners import Listener
@@ -63,6 +64,8 @@ class Deputy:
         self.is_resting = False
         # What it was asked and has not answered.
         self.questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        # What it said the last time.
+        self.report: dict[str, Any] = {}
 
 
 class Deputies:
@@ -105,6 +108,8 @@ class Deputies:
         self._timers: set[asyncio.TimerHandle] = set()
         self._questions = 0
         self._stopping = False
+        # What those counted that are dead.
+        self.departed = Departed()
         # Done when the last has left, after it was told to.
         self._left: asyncio.Future[None] = self._loop.create_future()
 
@@ -166,20 +171,20 @@ class Deputies:
         return all(deputy.is_resting for deputy in self._deputies.values())
 
     async def reports(self) -> list[dict[str, Any]]:
-        """Ask every deputy how it stands; who does not say so in time is left out."""
+        """Ask every deputy how it stands; who does not say so in time is silent."""
         asked = {deputy: self._ask(deputy) for deputy in self._deputies.values()}
         if asked:
             await asyncio.wait(asked.values(), timeout=PATIENCE)
-        return [
-            answer.result()
-            | {
-                "number": deputy.number,
-                "pid": deputy.process.pid,
-                "state": "ready" if deputy.is_up else "starting",
-            }
-            for deputy, answer in asked.items()
-            if answer.done() and not answer.cancelled()
-        ]
+        reports = []
+        for deputy, answer in asked.items():
+            state = "ready" if deputy.is_up else "starting"
+            if not answer.done() or answer.cancelled():
+                state = "silent"
+            # Without its counts of before, those of all would go down.
+            if deputy.report and deputy in self._deputies.values():
+                known = {"number": deputy.number, "pid": deputy.process.pid}
+                reports.append(deputy.report | known | {"state": state})
+        return reports
 
     def _ask(self, deputy: Deputy) -> asyncio.Future[dict[str, Any]]:
         self._questions = question = (self._questions + 1) % 2**32
@@ -317,8 +322,9 @@ class Deputies:
                 self._on_news()
             case orders.Told(question, paper):
                 answer = deputy.questions.pop(question)
+                deputy.report = plain.read(paper)
                 if not answer.done():
-                    answer.set_result(plain.read(paper))
+                    answer.set_result(deputy.report)
             case orders.Condemn(number):
                 if number in self._workers:
                     self._workers[number].process.kill()
@@ -367,6 +373,7 @@ class Deputies:
         deputy.line.close()
         for answer in deputy.questions.values():
             answer.cancel()
+        self.departed.add(deputy.report)
         del self._deputies[deputy.number]
         return code
 

@@ -181,6 +181,8 @@ class Desk:
         slots = self.placement.slots
         return {
             "connections": self.counters.statistics(),
+            "times": self.counters.times.statistics(),
+            "done": self.dispatcher.done.state(),
             "keys": len(self.keys),
             "peeking": len(self.peeker),
             "waiting": self.waiting,
@@ -194,10 +196,9 @@ class Desk:
             "workers": [
                 {
                     "id": worker.id,
+                    "slot": worker.slot,
                     "in_flight": worker.unanswered,
-                    "handed_over": worker.handed_over,
-                    "hops_in": worker.hops_in,
-                    "hops_out": worker.returned,
+                    **worker.did,
                 }
                 for worker in self.dispatcher.workers
             ],

@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
@@ -51,7 +52,7 @@ from maitred.wire.messages import (
 )
 
 from .connection import Connection, restored, returned
-from .counters import Counters
+from .counters import Counters, Done
 from .mesh import Mesh
 from .past import Past, Table
 from .peeking import Refuse, untouched
@@ -118,6 +119,8 @@ class Dispatcher:
         self._copies = 0
         self._on_ready = on_ready
         self._counters = counters
+        # What dead workers did.
+        self.done = Done()
         self._loop = asyncio.get_running_loop()
         self._workers: dict[int, Worker] = {}
         self._filling: list[Worker | None] = [None] * len(placement.slots)
@@ -305,6 +308,7 @@ class Dispatcher:
         del self._workers[worker.id]
         self._copies -= worker.copies
         self._counters.orphaned += worker.copies
+        self.done.note(worker.slot, worker.did)
         for connection in worker.left_over():
             if connection.mark:
                 self._rescue(connection, worker)
@@ -568,7 +572,7 @@ class Dispatcher:
     def _flush(self, worker: Worker) -> None:
         before = worker.handed_over
         try:
-            done = worker.send_outbox()
+            done = worker.send_outbox(self._counters.times)
         except ChannelClosed:
             # It ends, which the kernel reports and detach settles, or is ended.
             self._vacate(worker)
@@ -682,9 +686,13 @@ class Dispatcher:
             self._placement.keys.release(message.key, worker.slot)
 
     def _heed_taken(self, worker: Worker, messages: list[Taken]) -> None:
+        now = time.monotonic()
         for (id_,) in messages:
             connection = self._answered(worker, id_)
             self._counters.taken += 1
+            if connection.since:
+                self._counters.times.take.note(now - connection.since)
+                connection.since = 0.0
             connection.starved = 0.0
             if connection.giver:
                 worker.hops_in += connection.giver != worker.id
@@ -750,6 +758,7 @@ class Dispatcher:
         self._forget(worker, connection.id)
         worker.returned += 1
         connection.giver = worker.id
+        connection.since = time.monotonic()
         # Where that cannot be known, nothing will be proved by it.
         with contextlib.suppress(OSError):
             read, connection.written = marked or traffic(connection.sock)

@@ -142,6 +142,7 @@ def open_listeners(
     uds_mode: int = 0o666,
     proxy: bool = False,
     inherited: Inherited | None = None,
+    option: str = "--bind",
 ) -> list[Listener]:
     """
     Listen on every one of *binds*.
@@ -153,6 +154,7 @@ def open_listeners(
         proxy: Whether all connections, and not those of marked binds alone, begin
             with a PROXY header.
         inherited: What was passed to us; what a bind is for is taken out of it.
+        option: Where the operator gave them.
 
     Raises:
         UsageError: One of them cannot be read.
@@ -165,7 +167,7 @@ def open_listeners(
         for index in sorted(range(len(binds)), key=lambda i: _port_is_free(binds[i])):
             bind = binds[index]
             text = bind.removesuffix(PROXY_MARK)
-            opened[index] = _open(text, backlog, uds_mode, given)
+            opened[index] = _open(text, backlog, uds_mode, given, option)
             for listener in opened[index]:
                 listener.proxy = proxy or bind.endswith(PROXY_MARK)
                 undo.callback(listener.close)
@@ -177,7 +179,9 @@ def _port_is_free(bind: str) -> bool:
     return bind.removesuffix(PROXY_MARK).endswith(":0")
 
 
-def _open(bind: str, backlog: int, uds_mode: int, given: Inherited) -> list[Listener]:
+def _open(
+    bind: str, backlog: int, uds_mode: int, given: Inherited, option: str
+) -> list[Listener]:
     try:
         if bind.startswith("unix:"):
             path = bind.removeprefix("unix:")
@@ -189,14 +193,14 @@ def _open(bind: str, backlog: int, uds_mode: int, given: Inherited) -> list[List
             return [_inherited(bind, bind.removeprefix("fd://"), backlog, given)]
         return _tcp(bind, backlog, given)
     except OSError as exc:
-        hint = HINTS.get(exc.errno or 0, "")
+        hint = HINTS.get(exc.errno or 0, "").format(option)
         raise SystemRefused(
             f"cannot listen on {bind}: {exc.strerror or exc}{hint}"
         ) from exc
 
 
 HINTS: Final = {
-    errno.EADDRINUSE: "; something listens there: stop it, or choose another --bind",
+    errno.EADDRINUSE: "; something listens there: stop it, or choose another {}",
     errno.EACCES: "; ports below 1024 and other people's directories need root",
     errno.EADDRNOTAVAIL: "; this machine does not have that address",
 }

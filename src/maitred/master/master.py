@@ -57,13 +57,15 @@ from maitred.supervision import (
 )
 from maitred.wire import messages
 
+from .attendant import Attendant, inherited_from, load_token, open_admin
 from .connection import FIELDS
 from .deputies import Deputies
 from .desk import Desk, router_of
 from .draining import Drains, interrupted
 from .elders import Elders
+from .events import Events, What
 from .inherited import Inherited
-from .listeners import open_listeners, restored
+from .listeners import Listener, open_listeners, restored
 from .notify import Notifier, Phase
 from .overview import Overview
 from .parent import Parent
@@ -76,6 +78,7 @@ from .secret import load_keys
 from .steering import Steering
 from .stopping import watch_end
 from .upgrading import Upgrades
+from .usage import usage
 from .watching import Watch
 from .workers import PYTHON_WORKER, Worker
 
@@ -155,6 +158,7 @@ class Master:
         self._tick: asyncio.TimerHandle | None = None
         # How often we became another program.
         self._upgrades = 0
+        self._events = Events()
         # About to do so again. Nothing is started: it would inherit blocked signals.
         self._leaving = False
         self._put_off: list[Spawn] = []
@@ -169,21 +173,25 @@ class Master:
             proxy=settings.proxy_protocol == "required",
             inherited=inherited,
         )
-        self._unwanted = list(inherited.close_rest())
+        self._admin: tuple[list[Listener], bytes] = [], b""
+        try:
+            token = load_token(settings.admin_token_file)
+            self._admin = open_admin(settings, inherited), token
+            self._unwanted = list(inherited.close_rest())
+            self._control = ControlServer(settings.control, self._answer)
+        except BaseException:
+            for listener in (*self._listeners, *self._admin[0]):
+                listener.close()
+            raise
         if settings.certfile:
             for listener in self._listeners:
                 listener.name = listener.name.replace("http://", "https://", 1)
-        try:
-            self._control = ControlServer(settings.control, self._answer)
-        except BaseException:
-            for listener in self._listeners:
-                listener.close()
-            raise
 
     def _inherit(self, past: Past) -> None:
         self._unwanted = []
         control = past.state["control"]
         self._listeners = [restored(each, past) for each in past.state["listeners"]]
+        self._admin = inherited_from(past)
         ours = past.take(control["sock"]), control["inode"]
         self._control = ControlServer(control["path"], self._answer, ours)
 
@@ -220,9 +228,11 @@ class Master:
                 self._do(self._supervisor.start(self._loop.time()))
             else:
                 self._go_on(self._past)
+            self._attendant.start()
             finish = await self._finished
             await self._control.finish()
             await self._deputies.leave()
+            await self._attendant.leave()
         finally:
             self._close()
         if finish.app_failed and self._failure is not None:
@@ -236,7 +246,7 @@ class Master:
         self._notifier = Notifier(os.environ, main=not self._parent.exists)
         for name in self._unwanted:
             self._notifier.forget(name)
-        for listener in self._listeners:
+        for listener in (*self._listeners, *self._attendant.listeners):
             if not listener.kept:
                 self._notifier.store(listener)
 
@@ -264,6 +274,11 @@ class Master:
             hash_key=self._hash_key,
             keys=lambda: self._keys,
             on_news=self._on_deputies,
+        )
+        self._attendant = Attendant(
+            settings,
+            *self._admin,
+            may_start=lambda: not self._leaving,
         )
         self._elders = Elders(
             self._dispatcher,
@@ -308,8 +323,8 @@ class Master:
             "keys": self._steering.keys,
             "move": self._move,
             "scale": self._scale,
-            "drain": self._drains.drain,
-            "undrain": self._drains.undrain,
+            "drain": self._drain,
+            "undrain": self._undrain,
             "log-level": self._log_level,
             "reload": self._reload_and_tell,
             "upgrade": self._attempts.watch,
@@ -322,6 +337,7 @@ class Master:
             worker.process.reap()
             self._deputies.detach(worker)
         self._deputies.close()
+        self._attendant.close()
         self._watch.close()
         self._desk.close()
         self._control.close()
@@ -339,6 +355,8 @@ class Master:
                     self._spawn(number, slot, generation)
                 case Report(text, problem):
                     (logs.master.warning if problem else logs.master.info)("%s", text)
+                    if problem:
+                        self._events.note(What.CRASH, text)
                     self._reloads.tell(text)
                 case AllReady(generation):
                     self._elders.serves(generation)
@@ -346,6 +364,7 @@ class Master:
                     self._on_deputies()
                 case ReloadFailed(generation, why):
                     logs.master.warning("reload failed: %s", why)
+                    self._events.note(What.RELOAD, f"reload failed: {why}")
                     self._reloads.failed(generation, why, self._evidence)
                 case Finish():
                     self._finished.set_result(action)
@@ -384,8 +403,9 @@ class Master:
                 self._deputies.dismiss(worker, messages.Quit())
                 worker.process.stop()
             case Abort(_, why):
-                text = "worker %d of slot %d is aborted: %s"
-                logs.master.warning(text, worker.id, worker.slot, why)
+                text = f"worker {worker.id} of slot {worker.slot} is aborted: {why}"
+                logs.master.warning("%s", text)
+                self._events.note(What.HANG, text)
                 self._deputies.dismiss(worker, messages.Quit())
                 worker.process.abort()
             case Kill(_, why):
@@ -438,6 +458,8 @@ class Master:
         return [*PYTHON_WORKER, json.dumps(asdict(settings))]
 
     def _announce(self, generation: int) -> None:
+        what = What.RELOAD if self._serving else What.START
+        self._events.note(what, f"generation {generation} serves")
         self._serving = True
         self._parent.say_ready()
         settings = self._settings
@@ -463,9 +485,13 @@ class Master:
 
     def _on_exit(self, worker: Worker) -> None:
         self._loop.remove_reader(worker.process.pidfd)
+        costs = usage(worker.process.pid)  # until it is reaped
         code = worker.process.reap()
         del self._workers[worker.id]
         self._elders.forget(worker)
+        did = {"requests": worker.board.requests, "deaths": 1}
+        cpu = 0.0 if costs is None else costs.cpu
+        self._dispatcher.done.note(worker.slot, {**did, "cpu": cpu})
         # Before its successor is known: what it was handed waits for that one.
         self._deputies.detach(worker)
         if worker.process.stack:
@@ -539,6 +565,7 @@ class Master:
         self._failure = None
         self._renew_keys()
         again = self._supervisor.reloading
+        self._events.note(What.RELOAD, "a reload was asked for")
         actions = self._supervisor.reload(self._loop.time())
         self._do(actions)
         if again:  # who asked waits for an answer that is younger than the question
@@ -589,6 +616,7 @@ class Master:
             len(self._workers),
         )
         self._stopping = True
+        self._events.note(What.STOP, f"stopping: draining {len(self._workers)} workers")
         self._tell_manager()
         self._stop_asked.set_result(None)
         self._loop.call_later(LAST_WORDS, self._drain_all)
@@ -659,6 +687,9 @@ class Master:
             "settings": flatten(self._said),
             "listeners": [each.state(table) for each in self._listeners],
             "control": self._control.state(table.own),
+            "admin": self._attendant.state(table),
+            **self._events.state(),
+            "done": self._dispatcher.done.state(),
             "supervisor": flatten(self._supervisor, without=Supervisor.SETTINGS),
             "counters": flatten(self._counters),
             "key_table": self._desk.keys.contents(),
@@ -679,6 +710,10 @@ class Master:
         self._upgrades = master["upgrades"] + 1
         refill(self._supervisor, state["supervisor"])
         refill(self._counters, state["counters"])
+        if "admin" in state:  # of a version that had all these
+            self._attendant.restore(state["admin"], past)
+            self._events.restore(state)
+            self._dispatcher.done.add(state["done"])
         counts = master.get("accepted", ())
         for each, count in zip(self._listeners, counts, strict=False):
             each.accepted = count
@@ -711,6 +746,8 @@ class Master:
             away * 1000,
             held,
         )
+        text = f"upgraded from {past.state['version']} to {self._version}"
+        self._events.note(What.UPGRADE, text)
         answer = {
             "from": past.state["version"],
             "to": self._version,
@@ -771,6 +808,7 @@ class Master:
         before, self._settings = self._settings.workers, settings
         moved, ended = self._desk.keys.counts(workers)
         logs.master.info("scaling from %d to %d workers", before, workers)
+        self._events.note(What.SCALE, f"scaling from {before} to {workers} workers")
         self._dispatcher.resize(workers)
         self._do(self._supervisor.resize(workers, self._loop.time()))
         self._dispatcher.settle()
@@ -782,6 +820,16 @@ class Master:
             counters=self._counters,
             now=self._loop.time,
         )
+
+    def _drain(self, slot: int) -> Lines:
+        lines = self._drains.drain(slot)
+        self._events.note(What.DRAIN, f"slot {slot} is drained")
+        return lines
+
+    def _undrain(self, slot: int) -> dict[str, Any]:
+        answer = self._drains.undrain(slot)
+        self._events.note(What.DRAIN, f"slot {slot} is no longer drained")
+        return answer
 
     def _log_level(self, level: str) -> dict[str, Any]:
         """Log as much from now on, here and in workers that are yet to be started."""
@@ -828,8 +876,11 @@ class Master:
                 "uptime": round(time.monotonic() - self._started, 1),
                 "upgrades": self._upgrades,
                 "listening": self._names,
+                "admin": [each.name for each in self._attendant.listeners],
+                **self._events.state(),
             },
             others,
+            self._deputies.departed,
         )
 
     @property

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -337,8 +338,11 @@ class Mesh:
             self._stirred.add(peer)
             return
         self._owe(peer, len(packet))
+        now = time.monotonic()
         for message in packet:
-            self._dispatch(received(message))
+            connection = received(message)
+            connection.since = now
+            self._dispatch(connection)
 
     def _owe(self, peer: Peer, count: int) -> None:
         self._counters.received += count

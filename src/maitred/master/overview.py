@@ -18,9 +18,11 @@ from maitred.config import Settings
 from maitred.supervision import Supervisor
 from maitred.wire.scoreboard import BEAT
 
-from .counters import Counters
+from .counters import Counters, Done
+from .departed import Departed
 from .desk import Desk
 from .elders import Elders
+from .times import BOUNDS
 from .usage import usage
 from .workers import Worker
 
@@ -28,6 +30,8 @@ BY_ACCEPTOR: Final = ("accepted", "passed", "received")
 "Counts that are told of each acceptor."
 SHARES: Final = ("in_flight", "handed_over", "hops_in", "hops_out")
 "Counts of a worker of which each acceptor has its share."
+DID: Final = ("requests", "handed_over", "hops_in", "hops_out", "cpu")
+"What is summed up for a slot, over all workers that have filled it."
 BEAT_NS: Final = int(BEAT * 1e9)
 
 
@@ -60,7 +64,10 @@ class Overview:
         self._loop = asyncio.get_running_loop()
 
     def status(
-        self, said: Mapping[str, Any], others: Sequence[dict[str, Any]]
+        self,
+        said: Mapping[str, Any],
+        others: Sequence[dict[str, Any]],
+        departed: Departed,
     ) -> dict[str, Any]:
         """
         Say how it stands in this acceptor and in all *others*.
@@ -68,6 +75,7 @@ class Overview:
         Args:
             said: What only the master itself knows, by name.
             others: What the other acceptors report.
+            departed: What those counted that are dead.
         """
         settings = self._settings()
         own = {
@@ -79,10 +87,25 @@ class Overview:
         }
         reports = [own, *others]
         counters = Counters()
+        counters.times.add(departed.counters.times.statistics())
         for report in reports:
             counters.add(report["connections"])
+            counters.times.add(report["times"])
         slots = [self._slot(slot, reports) for slot in range(settings.workers)]
         filling = {slot.get("pid") for slot in slots}
+        rest = [
+            {"slot": self._number(worker.slot), **self._worker(worker, reports)}
+            for worker in self._workers.values()
+            if worker.process.pid not in filling
+        ]
+        did = Done()
+        for state in (departed.done.state(), *(report["done"] for report in reports)):
+            for index, sums in state:
+                did.note(self._number(index), sums)
+        for row in (*slots, *rest):
+            did.note(row["slot"], {name: row.get(name) or 0 for name in DID})
+        for slot in slots:
+            slot["totals"] = {"deaths": 0, **did.of(slot["slot"])}
         return {
             **said,
             "target": settings.target,
@@ -92,21 +115,25 @@ class Overview:
             "max_keys": settings.max_keys,
             **{
                 name: sum(report[name] for report in reports)
-                for name in ("keys", "peeking", "waiting", "dropped_log_lines")
+                for name in ("keys", "peeking", "waiting")
             },
+            "dropped_log_lines": departed.dropped
+            + sum(report["dropped_log_lines"] for report in reports),
             "connections": counters.statistics(),
+            "departed": departed.counters.statistics(),
+            "times": {"bounds": list(BOUNDS), **counters.times.statistics()},
             "listeners": [
-                {"name": shares[0][0], "accepted": sum(count for _, count in shares)}
+                {
+                    "name": shares[0][0],
+                    "accepted": sum(count for _, count in shares)
+                    + departed.accepted[shares[0][0]],
+                }
                 for shares in zip(*(r["listeners"] for r in reports), strict=True)
             ],
             "acceptors": [_acceptor(report) for report in reports],
             "elders": self._elders.status(),
             "slots": slots,
-            "others": [
-                {"slot": self._number(worker.slot), **self._worker(worker, reports)}
-                for worker in self._workers.values()
-                if worker.process.pid not in filling
-            ],
+            "others": rest,
         }
 
     def _number(self, index: int) -> int:

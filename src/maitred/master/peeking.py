@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import select
 import socket
+import time
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Protocol
@@ -152,6 +153,10 @@ class Peeker:
         if isinstance(verdict, Match):
             self._part(connection)
             connection.key, connection.learned = verdict
+            now = time.monotonic()
+            if connection.since:
+                self._counters.times.peek.note(now - connection.since)
+            connection.since = now
             self._dispatch(connection)
             return True
         if isinstance(verdict, NoMatch):

@@ -41,6 +41,7 @@ from .past import Past, Table
 from .processes import Process
 from .rescue import Traffic
 from .secret import lend
+from .times import Times
 
 BATCH: Final = 64
 "Connections in one packet."
@@ -229,9 +230,12 @@ class Worker:
             worker.in_flight[connection.id] = connection
         return worker
 
-    def send_outbox(self) -> bool:
+    def send_outbox(self, times: Times) -> bool:
         """
         Hand over what waits in the outbox, a batch a packet, then say farewell.
+
+        Args:
+            times: Where to note how long each waited.
 
         Returns:
             Whether all of it is out; otherwise the channel is full.
@@ -249,7 +253,11 @@ class Worker:
                 self.channel.send_nowait(*[handoff(each) for each in batch])
             except ChannelFull:
                 return False
+            now = time.monotonic()
             for connection in batch:
+                if connection.since:
+                    times.hand_over.note(now - connection.since)
+                connection.since = now
                 self.in_flight[connection.id] = connection
                 self.outbox.popleft()
             self.handed_over += len(batch)
@@ -315,6 +323,15 @@ class Worker:
             self.board.reset(
                 connection.mark, connection.position, connection.written, now
             )
+
+    @property
+    def did(self) -> dict[str, int]:
+        """What it did that we know of, in numbers."""
+        return {
+            "handed_over": self.handed_over,
+            "hops_in": self.hops_in,
+            "hops_out": self.returned,
+        }
 
     @property
     def unanswered(self) -> int:

@@ -31,6 +31,28 @@ WHY: Final = {
 }
 "Every cause for which maitred answers itself, and what the client reads."
 
+STATUS: Final = {
+    "bad_request": 400,
+    "bad_body": 400,
+    "bad_host": 400,
+    "ambiguous_session": 400,
+    "bad_version": 505,
+    "tls": 400,
+    "not_tls": 400,
+    "bad_hello": 400,
+    "hello_too_large": 431,
+    "no_protocol": 505,
+    "head_too_large": 431,
+    "head_timeout": 408,
+    "head_cut_short": 400,
+    "misdirected": 421,
+    "too_many_waiting": 503,
+    "no_worker": 503,
+    "worker_died": 502,
+    "stopping": 503,
+}
+"With what status each is answered."
+
 
 def answer(status: int, cause: str) -> bytes:
     """Compose the response with *status* that explains *cause*."""

@@ -1,0 +1,78 @@
+"""
+The entry of the admin process: ``python -P -m maitred.admin PAPER``, by a master.
+
+The paper says in JSON where the control socket is, and which descriptors are the
+listeners, the lifeline and the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any, Final
+
+from maitred import logs
+from maitred.errors import NoMaster
+
+from .app import App
+from .asking import Asker
+from .collector import Exposition
+from .history import EVERY, History
+from .serving import serve
+
+THE_MASTERS: Final = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT),
+    *(signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+)
+"Signals that are for the master, also where they are sent to all of its processes."
+
+
+def main() -> None:
+    """Run the admin process, and end with the master."""
+    for number in THE_MASTERS:
+        signal.signal(number, signal.SIG_IGN)
+    if lent := os.environ.pop("MAITRED_STACK", ""):
+        os.set_inheritable(int(lent), False)
+        faulthandler.enable(file=int(lent))
+    paper: dict[str, Any] = json.loads(sys.argv[1])
+    logs.configure(paper["log_level"], access_log=False)
+    token = b""
+    if paper["token"] is not None:
+        with open(paper["token"], "rb") as file:
+            token = file.read()
+    asyncio.run(run(paper, token))
+    logs.flush()
+    # A thread may still wait for the master; nobody waits for it.
+    os._exit(0)
+
+
+async def run(paper: dict[str, Any], token: bytes) -> None:
+    """Serve, and sample, until the master is gone."""
+    listeners = [socket.socket(fileno=number) for number in paper["listeners"]]
+    for listener in listeners:
+        listener.setblocking(False)
+    asker, history, exposition = Asker(paper["control"]), History(), Exposition()
+    app = App(asker, history, exposition, token=token, names=frozenset(paper["names"]))
+    sampling = asyncio.create_task(sample(asker, history, exposition))
+    await serve(app, listeners, paper["lifeline"])
+    sampling.cancel()
+
+
+async def sample(asker: Asker, history: History, exposition: Exposition) -> None:
+    """Look at the master again and again."""
+    while True:
+        with contextlib.suppress(NoMaster):  # it starts, or becomes another program
+            snapshot = await asker.snapshot()
+            history.add(snapshot)
+            exposition.bury(snapshot)
+        await asyncio.sleep(EVERY)
+
+
+if __name__ == "__main__":
+    main()

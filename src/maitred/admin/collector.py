@@ -1,0 +1,100 @@
+"""
+The metrics as ``prometheus_client`` wants them.
+
+With PROMETHEUS_MULTIPROC_DIR the workers write their own metrics into files there, and
+they are told together with ours. A gauge that is only of live workers is theirs only
+while they live: who has left is said to be dead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from . import metrics
+
+VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Exposition:
+    """Writes what is in a snapshot, and what the workers say of themselves."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        """Look in *environment* for where workers write their metrics."""
+        self._directory = environment.get(VARIABLE, "")
+        self._alive: frozenset[int] = frozenset()
+
+    def write(self, snapshot: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
+        """
+        Write everything; give it, and its content type.
+
+        Args:
+            snapshot: Of the master.
+            accept: The header of the request, by which the format is chosen.
+        """
+        registry = CollectorRegistry()
+        registry.register(FromSnapshot(snapshot))
+        ProcessCollector(pid=lambda: snapshot["pid"], registry=registry)
+        if os.path.isdir(self._directory):
+            MultiProcessCollector(registry, self._directory)  # type: ignore[no-untyped-call]
+        encoder, content_type = choose_encoder(accept)
+        return encoder(registry), content_type
+
+    def bury(self, snapshot: Mapping[str, Any]) -> None:
+        """Say of workers that are in *snapshot* no more that they are dead."""
+        if not os.path.isdir(self._directory):
+            return
+        workers = [*snapshot["slots"], *snapshot["others"]]
+        alive = frozenset(each["pid"] for each in workers if "pid" in each)
+        for pid in self._alive - alive:
+            mark_process_dead(pid, self._directory)  # type: ignore[no-untyped-call]
+        self._alive = alive
+
+
+class FromSnapshot(Collector):
+    """Gives the metrics of the table."""
+
+    def __init__(self, snapshot: Mapping[str, Any]) -> None:
+        """Read *snapshot* when asked."""
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterable[Metric]:
+        """Give one family for each metric."""
+        return [_family(metric, self._snapshot) for metric in metrics.METRICS]
+
+    def describe(self) -> Iterable[Metric]:
+        """Give the names, which the registry checks."""
+        return []
+
+
+def _family(metric: metrics.Metric, snapshot: Mapping[str, Any]) -> Metric:
+    name, labels = metric.name, metric.labels
+    known = [(at, value) for at, value in metric.read(snapshot) if value is not None]
+    match metric.kind:
+        case metrics.Kind.COUNTER:
+            counter = CounterMetricFamily(name, metric.help, labels=labels)
+            for at, value in known:
+                counter.add_metric(at, value)
+            return counter
+        case metrics.Kind.GAUGE:
+            gauge = GaugeMetricFamily(name, metric.help, labels=labels)
+            for at, value in known:
+                gauge.add_metric(at, value)
+            return gauge
+        case metrics.Kind.HISTOGRAM:
+            histogram = HistogramMetricFamily(name, metric.help, labels=labels)
+            for at, (buckets, total) in known:
+                histogram.add_metric(at, buckets, total)
+            return histogram

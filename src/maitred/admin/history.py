@@ -1,0 +1,98 @@
+"""
+The last quarter of an hour, for charts: one sample every EVERY seconds. Pure.
+
+A sample has the numbers of TOTALS and, for each slot, those of WORKER. Counts are since
+the start of the service, as in the status: what happened between two samples is their
+difference.
+
+Invariant: no more than LENGTH samples, each an array of numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+EVERY: Final = 2.0
+"Seconds between two samples."
+SPAN: Final = 15 * 60.0
+"Seconds that are remembered."
+LENGTH: Final = int(SPAN / EVERY)
+
+TOTALS: Final = (
+    *("accepted", "handed_over", "taken", "returned", "redispatched"),
+    *("refused", "lost", "requests", "connections"),
+)
+WORKER: Final = ("requests", "connections", "lag", "memory", "cpu")
+DIGITS: Final = 4
+
+
+class History:
+    """Remembers samples."""
+
+    def __init__(self, length: int = LENGTH) -> None:
+        """Remember nothing yet, and never more than *length* samples."""
+        self._samples: deque[tuple[float, array[float]]] = deque(maxlen=length)
+
+    def add(self, snapshot: Mapping[str, Any]) -> None:
+        """Remember what is of interest in *snapshot*."""
+        counts, slots = snapshot["connections"], snapshot["slots"]
+        rows = [_worker(slot) for slot in slots]
+        totals = {
+            **counts,
+            "refused": sum(counts["refused"].values()),
+            "requests": sum(row[0] for row in rows),
+            "connections": sum(row[1] for row in rows if not math.isnan(row[1])),
+        }
+        numbers = array("d", [totals[name] for name in TOTALS])
+        for row in rows:
+            numbers.extend(row)
+        self._samples.append((snapshot["time"], numbers))
+
+    def since(self, when: float = 0.0) -> dict[str, Any]:
+        """Give what is younger than *when*, seconds since 1970; null: not known."""
+        return {
+            "every": EVERY,
+            "totals": list(TOTALS),
+            "worker": list(WORKER),
+            "samples": [
+                {
+                    "time": round(time, 3),
+                    "totals": _plain(numbers[: len(TOTALS)]),
+                    "slots": [
+                        _plain(numbers[at : at + len(WORKER)])
+                        for at in range(len(TOTALS), len(numbers), len(WORKER))
+                    ],
+                }
+                for time, numbers in self._samples
+                if time > when
+            ],
+        }
+
+
+def _worker(slot: Mapping[str, Any]) -> list[float]:
+    """Give the numbers of one slot, in the order of WORKER."""
+    totals = slot["totals"]
+    values = (
+        totals["requests"],
+        slot.get("open"),
+        slot.get("lag"),
+        slot.get("memory"),
+        totals["cpu"],
+    )
+    return [math.nan if value is None else value for value in values]
+
+
+def _plain(numbers: array[float]) -> list[float | None]:
+    """Give *numbers* as JSON knows them."""
+    return [
+        None
+        if math.isnan(number)
+        else int(number)
+        if number.is_integer()
+        else round(number, DIGITS)
+        for number in numbers
+    ]
