@@ -21,6 +21,7 @@ import click
 
 import maitred
 import maitred.errors
+from maitred.admin.metrics import METRICS
 from maitred.cli.doctor import CHECKS
 from maitred.cli.familiar import FAMILIAR
 from maitred.cli.options import DEFAULTS, KINDS, OPTIONS, said
@@ -230,10 +231,11 @@ STATUS = {
     " it does not answer, and these are its words of before), how many connections it"
     " accepted, passed and received, and its memory and cpu as in `slots`",
     "departed": "the same counts of acceptors that are dead, as they were last asked",
-    "times": "histograms of `peek` (from accepting a connection to knowing its key),"
-    " `hand_over` (from there to handing it over) and `take` (from there to hearing"
-    " that its worker has read from it): counts for each bucket, their upper `bounds`"
-    " in seconds, and the sum of all times",
+    "times": "histograms of `peek` (from accepting a connection until its client had"
+    " sent enough to place it, where that was not there at once), `hand_over` (from"
+    " there to handing it over) and `take` (from there to hearing that its worker has"
+    " read from it): counts for each bucket, their upper `bounds` in seconds, and the"
+    " sum of all times",
     "events": "the last 200 that changed the service: when (seconds since 1970), kind"
     " and a sentence",
     "event_counts": "how many there were since the start, by kind",
@@ -302,6 +304,14 @@ def status_fields():
     return "\n".join(parts)
 
 
+def metrics():
+    rows = [("metric", "kind", "labels", "meaning")]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append((f"`{metric.name}`", metric.kind.value, labels, metric.help))
+    return table(*rows)
+
+
 def worker_states():
     rows = [("a worker that is", *(f"`{event.name.lower()}`" for event in WorkerEvent))]
     for state in WorkerState:
@@ -341,6 +351,7 @@ PARTS = {
     "policies": policies,
     "refusals": refusals,
     "status-fields": status_fields,
+    "metrics": metrics,
     "worker-states": worker_states,
     "failpoints": failpoints,
 }

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 
 from driver import COMMAND, DEADLINE, Maitred, is_alive, wait_until
 from maitred.admin.metrics import METRICS
-from raw_http import ask
+from raw_http import ask, connect, get
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
@@ -115,9 +115,18 @@ def test_metrics_count_what_happened(serve, admin):
     found = here.metrics()
     assert found["maitred_connections_accepted_total", ""] == 6
     assert found["maitred_connections_taken_total", ""] == 6
-    for stage in ("peek", "hand_over", "take"):
+    for stage in ("hand_over", "take"):
         assert found[f"maitred_{stage}_seconds_count", ""] == 6
         assert 0 < found[f"maitred_{stage}_seconds_sum", ""] < DEADLINE
+    with connect(server.port) as slow:
+        wait_until(
+            "its client is waited for",
+            lambda: here.number("maitred_connections_peeking") == 1,
+        )
+        slow.ask(get())
+    wait_until(
+        "the wait is noted", lambda: here.number("maitred_peek_seconds_count") == 1
+    )
     assert found["maitred_keys", ""] == 6
     assert found["maitred_state", "state=ready"] == 1
     assert found["process_start_time_seconds", ""] > 1e9

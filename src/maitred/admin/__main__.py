@@ -67,10 +67,10 @@ async def run(paper: dict[str, Any], token: bytes) -> None:
 async def sample(asker: Asker, history: History, exposition: Exposition) -> None:
     """Look at the master again and again."""
     while True:
+        exposition.bury()
         with contextlib.suppress(NoMaster):  # it starts, or becomes another program
             snapshot = await asker.snapshot()
             history.add(snapshot)
-            exposition.bury(snapshot)
         await asyncio.sleep(EVERY)
 
 

@@ -2,13 +2,14 @@
 The metrics as ``prometheus_client`` wants them.
 
 With PROMETHEUS_MULTIPROC_DIR the workers write their own metrics into files there, and
-they are told together with ours. A gauge that is only of live workers is theirs only
-while they live: who has left is said to be dead.
+they are told together with ours. What is told of the living alone is forgotten when
+they are gone.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from prometheus_client.registry import Collector
 from . import metrics
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+OF_THE_LIVING: Final = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
 
 
 class Exposition:
@@ -34,7 +36,6 @@ class Exposition:
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         """Look in *environment* for where workers write their metrics."""
         self._directory = environment.get(VARIABLE, "")
-        self._alive: frozenset[int] = frozenset()
 
     def write(self, snapshot: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
         """
@@ -52,15 +53,14 @@ class Exposition:
         encoder, content_type = choose_encoder(accept)
         return encoder(registry), content_type
 
-    def bury(self, snapshot: Mapping[str, Any]) -> None:
-        """Say of workers that are in *snapshot* no more that they are dead."""
+    def bury(self) -> None:
+        """Say of those who wrote a gauge of the living and are gone that they are."""
         if not os.path.isdir(self._directory):
             return
-        workers = [*snapshot["slots"], *snapshot["others"]]
-        alive = frozenset(each["pid"] for each in workers if "pid" in each)
-        for pid in self._alive - alive:
-            mark_process_dead(pid, self._directory)  # type: ignore[no-untyped-call]
-        self._alive = alive
+        for name in os.listdir(self._directory):
+            pid = OF_THE_LIVING.fullmatch(name)
+            if pid and not os.path.exists(f"/proc/{pid[1]}"):
+                mark_process_dead(int(pid[1]), self._directory)  # type: ignore[no-untyped-call]
 
 
 class FromSnapshot(Collector):

@@ -247,13 +247,15 @@ METRICS: Final = (
     Metric(
         "maitred_peek_seconds",
         H,
-        "From accepting a connection to knowing its key: mostly its client's time.",
+        "From accepting a connection until its client had sent enough to place it,"
+        " where that was not there at once.",
         _time("peek"),
     ),
     Metric(
         "maitred_hand_over_seconds",
         H,
-        "From knowing a connection's key to handing it over, a wait for room included.",
+        "From a connection that can be placed to handing it over, a wait for room"
+        " included.",
         _time("hand_over"),
     ),
     Metric(

@@ -153,10 +153,6 @@ class Peeker:
         if isinstance(verdict, Match):
             self._part(connection)
             connection.key, connection.learned = verdict
-            now = time.monotonic()
-            if connection.since:
-                self._counters.times.peek.note(now - connection.since)
-            connection.since = now
             self._dispatch(connection)
             return True
         if isinstance(verdict, NoMatch):
@@ -244,9 +240,13 @@ class Peeker:
         self._refuse(oldest, 503, "too_many_waiting")
 
     def _part(self, connection: Connection) -> None:
-        """Forget *connection* if it was waiting."""
+        """Forget *connection* if it was waiting; note how long it was."""
         if self._waiting and connection.sock.fileno() in self._waiting:
             self._forget(connection)
+            now = time.monotonic()
+            if connection.since:
+                self._counters.times.peek.note(now - connection.since)
+            connection.since = now
 
     def _forget(self, connection: Connection) -> None:
         fd = connection.sock.fileno()

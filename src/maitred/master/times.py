@@ -1,8 +1,10 @@
 """
 How long each stage of a connection's way takes, in histograms.
 
-    peek        from accepting it to knowing its key: mostly its client's time
-    hand_over   from knowing the key to handing it over, a wait for room included
+    peek        from accepting it until enough of it had come to know its key; only of
+                those that had to wait for their client
+    hand_over   from then, or from accepting it, to handing it over; a wait for room is
+                part of it
     take        from handing it over to hearing that its worker has read from it
 
 Invariant: noting a time allocates nothing that stays, and costs a search among a dozen
