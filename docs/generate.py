@@ -28,6 +28,7 @@ from maitred.cli.options import DEFAULTS, KINDS, OPTIONS, said
 from maitred.cli.serve import serve
 from maitred.cli.sources import EXAMPLES
 from maitred.cli.steer import command
+from maitred.cli.top import top
 from maitred.config import RELOADED, option
 from maitred.control import COMMANDS
 from maitred.failpoints import PLACES
@@ -43,6 +44,7 @@ from maitred.supervision.lifecycle import (
 )
 
 DOCS = Path(__file__).parent
+UNSET = click.Option(["--any"]).default
 MARKED = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
@@ -77,7 +79,7 @@ def row_of_option(option):
         default = option.show_default
     elif not default and option.is_flag:
         default = "off"
-    elif not default and option.default is not None:
+    elif not default and option.default not in {None, UNSET}:
         default = str(option.default)
     return spelling, default.strip(), " ".join(meaning.split())
 
@@ -343,6 +345,7 @@ PARTS = {
     "lacking": lacking,
     "serve-options": lambda: options_of(serve),
     "status-options": lambda: options_of(command("status")),
+    "top-options": lambda: options_of(top),
     "commands": commands,
     "exit-codes": exit_codes,
     "presets": presets,

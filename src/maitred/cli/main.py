@@ -23,6 +23,7 @@ from .keep import keep
 from .presets import presets
 from .serve import serve
 from .steer import command
+from .top import top
 
 
 @click.group(
@@ -44,6 +45,7 @@ cli.add_command(keep)
 cli.add_command(config)
 cli.add_command(presets)
 cli.add_command(doctor)
+cli.add_command(top)
 for name in COMMANDS:
     cli.add_command(command(name))
 
