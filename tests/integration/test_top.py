@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import os
-import pty
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +12,13 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, RichLog, Static
 
-from driver import COMMAND, DEADLINE, Maitred, wait_until
+from driver import COMMAND, DEADLINE, Maitred
 from maitred.cli import screen
 from maitred.cli.rates import COLUMNS, Rates
 from maitred.cli.screen import Help, Question, Top
 from maitred.control import ask as ask_master
 from scenes import load
+from terminal import in_terminal
 
 INTERVAL = 0.1
 NAMES = list(COLUMNS)
@@ -220,37 +215,11 @@ def test_master_that_goes_is_missed_and_found_again(serve, tmp_path):
 def test_command_starts_and_quits_in_a_terminal(serve):
     """As an operator does it."""
     server = serve("probe:app", workers=2)
-    shown, code = in_terminal([COMMAND, "top", "--control", server.control], b"q")
+    command = [COMMAND, "top", "--control", server.control]
+    shown, code = in_terminal(command, until=b"HOP-OUT", keys=b"q")
     assert code == 0
     assert b"probe:app: ready" in shown
     assert b"HOP-OUT" in shown
-
-
-def in_terminal(command: list[str], keys: bytes) -> tuple[bytes, int]:
-    """Run *command* on a terminal of 80x24; press *keys* when it shows its table."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-    with subprocess.Popen(
-        command,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm-256color"},
-    ) as process:
-        os.close(theirs)
-        os.set_blocking(ours, False)
-        shown = bytearray()
-
-        def read(until: bytes) -> bool:
-            with contextlib.suppress(BlockingIOError, OSError):
-                shown.extend(os.read(ours, 65536))
-            return until in shown
-
-        wait_until("the table is there", lambda: read(b"HOP-OUT"))
-        os.write(ours, keys)
-        wait_until("it ends", lambda: read(b"\0never") or process.poll() is not None)
-        os.close(ours)
-        return bytes(shown), process.wait()
 
 
 @pytest.mark.parametrize("options", [(), ("--once",)])

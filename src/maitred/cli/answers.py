@@ -72,8 +72,12 @@ def log_level(answer: dict[str, Any]) -> str:
 
 
 def reload(answer: dict[str, Any]) -> str:
-    """Say which generation serves."""
-    return f"generation {answer['generation']} serves"
+    """Say which generation serves, and what became of connections."""
+    text = f"generation {answer['generation']} serves"
+    if "lost" not in answer:  # the master was upgraded meanwhile
+        return text
+    moved = "" if answer["moved"] is None else f"{answer['moved']} connections moved, "
+    return f"{text}: {moved}{answer['kept']} kept by old workers, {answer['lost']} lost"
 
 
 def upgrade(answer: dict[str, Any]) -> str:
@@ -87,7 +91,10 @@ def upgrade(answer: dict[str, Any]) -> str:
 def stop(answer: dict[str, Any]) -> str:
     """Say how it ended."""
     how = "connections were cut" if answer["cut"] else "nothing was cut"
-    return f"stopped after {answer['seconds']:g} s: {how}"
+    return (
+        f"stopped after {answer['seconds']:g} s: {how}, {answer['open']} connections"
+        f" were open, {answer['lost']} lost"
+    )
 
 
 RENDER: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {

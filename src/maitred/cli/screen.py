@@ -330,9 +330,14 @@ class Top(App[None]):
         def say(text: str) -> None:
             self.post_message(Said(text))
 
+        def progress(line: dict[str, Any]) -> None:
+            """Note the sentences; how each worker is stands in the table."""
+            if "progress" in line:
+                say(line["progress"])
+
         def work() -> None:
             try:
-                answer = ask(self._control, command, say, **arguments)
+                answer = ask(self._control, command, progress, **arguments)
             except MaitredError as exc:
                 say(str(exc))
             else:

@@ -2,7 +2,8 @@
 The commands that ask a running master, made from the table of them.
 
 Invariant: standard output has what the master answers, one JSON object with ``--json``;
-how it goes meanwhile stands before that, with ``--json`` on standard error.
+how it goes meanwhile stands before that, with ``--json`` or a terminal on standard
+error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from maitred.control import COMMANDS, Argument, ask, default_path
 from maitred.errors import CommandFailed, ExitCode
 
 from .answers import RENDER
+from .progress import telling
 
 OPTIONS: Final = (
     click.Option(["--json", "as_json"], is_flag=True, help="For programs: one object."),
@@ -62,12 +64,9 @@ def _ask(
 ) -> ExitCode:
     told = {key: value for key, value in arguments.items() if value is not None}
 
-    def progress(text: str) -> None:
-        """Say how it goes."""
-        click.echo(text, err=as_json)
-
     try:
-        answer = ask(control or default_path(), name, progress, **told)
+        with telling(lasting=COMMANDS[name].lasting, as_json=as_json) as progress:
+            answer = ask(control or default_path(), name, progress, **told)
     except CommandFailed as exc:
         if exc.traceback:
             click.echo(exc.traceback.rstrip("\n"), err=True)

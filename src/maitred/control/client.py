@@ -18,7 +18,7 @@ TIMEOUT: Final = 10.0
 def ask(
     path: str,
     command: str,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Callable[[dict[str, Any]], None] = lambda _: None,
     **arguments: Any,
 ) -> dict[str, Any]:
     """
@@ -27,7 +27,8 @@ def ask(
     Args:
         path: The control socket.
         command: One of COMMANDS.
-        progress: Told how it goes, where that takes time.
+        progress: Told how it goes, where that takes time: `progress`, a sentence, or
+            `worker`, how one of them is.
         arguments: What the command is told; None: nothing.
 
     Raises:
@@ -45,8 +46,8 @@ def ask(
                 # To the end: then the master has closed its socket, too.
                 for line in lines:
                     last = json.loads(line)
-                    if "progress" in last:
-                        progress(last["progress"])
+                    if last and "ok" not in last:
+                        progress(last)
                 if "ok" in last:
                     return _judged(last)
     except OSError as exc:

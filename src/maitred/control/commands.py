@@ -4,8 +4,9 @@ What an operator can ask of a running master, once, in one table. Pure.
 A request is one line of JSON, ``{"command": "move", "key": "ip=::1", "slot": 2}``; the
 answer ends with a line ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``.
 Before it, while something takes its time, there may be lines ``{"progress": "..."}``,
-a sentence each, and empty ones, ``{}``, which say that the master is still there. A
-failure that an application explains has a ``traceback`` too.
+a sentence each, ``{"worker": {...}}``, how one of them is, and empty ones, ``{}``,
+which say that the master is still there. A failure that an application explains has a
+``traceback`` too.
 
 The command line, its help, the reference and the server are made from COMMANDS.
 """

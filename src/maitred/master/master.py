@@ -23,7 +23,7 @@ from typing import Any, Final
 from maitred import logs
 from maitred.certificates import server_context
 from maitred.config import RELOADED, Settings, WorkerSettings, reread
-from maitred.control import ControlServer, Lines, Request
+from maitred.control import COMMANDS, ControlServer, Lines, Request
 from maitred.errors import (
     AppFailed,
     CommandFailed,
@@ -64,6 +64,7 @@ from .desk import Desk, router_of
 from .draining import Drains, interrupted
 from .elders import Elders
 from .events import Events, What
+from .following import PATIENCE, Roll, followed, watch_reload
 from .inherited import Inherited
 from .listeners import Listener, open_listeners, restored
 from .notify import Notifier, Phase
@@ -790,7 +791,13 @@ class Master:
     # What an operator asks
 
     def _answer(self, request: Request) -> Mapping[str, Any] | Lines:
-        return self._commands[request.command](**request.arguments)
+        answer = self._commands[request.command](**request.arguments)
+        if COMMANDS[request.command].lasting and not isinstance(answer, Mapping):
+            return followed(answer, self._roll())
+        return answer
+
+    def _roll(self) -> Roll:
+        return Roll(self._supervisor, self._workers, self._desk.placement.slots)
 
     def _move(self, key: str, slot: int) -> dict[str, Any]:
         """Give a key to another slot, and tell whoever had it."""
@@ -840,9 +847,10 @@ class Master:
 
     def _stop_and_tell(self) -> Lines:
         """Stop, unless we do already; give the lines for the one who asked."""
+        roll = self._roll()
         if not self._stopping:
             self._on_stop_signal()
-        return watch_end(self._finished, self._workers)
+        return watch_end(self._finished, self._workers, roll, self._counters)
 
     def _answer_status(self) -> Mapping[str, Any] | Lines:
         if self._settings.acceptors > 1:
@@ -853,6 +861,7 @@ class Master:
         """Reload; give the lines for the one who asked, until the outcome is known."""
         if why := self._supervisor.obstacle:
             raise CommandFailed(f"nothing is reloaded: {why}")
+        roll = self._roll()
         try:
             actions = self._reload()
         except UsageError as exc:
@@ -860,7 +869,19 @@ class Master:
         reports = [a.text for a in actions if isinstance(a, Report)] or [
             "a reload is under way; another follows when its old workers have left"
         ]
-        return self._reloads.watch(self._supervisor.next_reload, *reports)
+        return watch_reload(
+            self._reloads.watch(self._supervisor.next_reload, *reports),
+            roll,
+            self._lost,
+            # Who keeps its sessions stays for longer than anybody wants to wait.
+            patience=PATIENCE if self._settings.drain == "connections" else 0.0,
+            alone=self._settings.acceptors == 1,
+        )
+
+    async def _lost(self) -> int:
+        """Say how many connections were lost so far, by all acceptors."""
+        reports = [self._desk.report(), *await self._deputies.reports()]
+        return sum(report["connections"]["lost"] for report in reports)
 
     async def _status_of_all(self) -> Lines:
         """Give the status in one line, when all acceptors have said how it stands."""

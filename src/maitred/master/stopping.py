@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from maitred.supervision import Finish
 
+from .counters import Counters
+from .following import Roll
 from .workers import Worker
 
 LOOK: Final = 0.2
@@ -22,7 +24,10 @@ PULSE: Final = 3.0
 
 
 async def watch_end(
-    finished: asyncio.Future[Finish], workers: Mapping[int, Worker]
+    finished: asyncio.Future[Finish],
+    workers: Mapping[int, Worker],
+    roll: Roll,
+    counters: Counters,
 ) -> AsyncGenerator[dict[str, Any]]:
     """
     Give the lines for somebody who waits for our end.
@@ -30,7 +35,10 @@ async def watch_end(
     Args:
         finished: Done when no worker is left.
         workers: Those that are left; the caller keeps it up to date.
+        roll: Those that there were.
+        counters: What is lost meanwhile.
     """
+    lost = counters.lost
     began = said = time.monotonic()
     left = dict(workers)
     yield {"progress": f"draining {len(left)} workers"}
@@ -44,4 +52,10 @@ async def watch_end(
             said = time.monotonic()
             yield {}
     seconds = round(time.monotonic() - began, 1)
-    yield {"ok": True, "cut": finished.result().cut, "seconds": seconds}
+    yield {
+        "ok": True,
+        "cut": finished.result().cut,
+        "open": roll.open,
+        "lost": counters.lost - lost,
+        "seconds": seconds,
+    }

@@ -19,7 +19,8 @@ def asked(monkeypatch):
     def ask(path, command, progress, **arguments):
         noted["asked"] = path, command, arguments
         for line in noted["lines"]:
-            progress(line)
+            progress({"progress": line})
+            progress({"worker": {"slot": 0}})
         if isinstance(noted["outcome"], Exception):
             raise noted["outcome"]
         return noted["outcome"]
@@ -90,7 +91,7 @@ def test_what_the_table_does_not_have_is_not_asked(asked, arguments):
 @pytest.mark.parametrize(("cut", "code"), [(False, 0), (True, 5)])
 def test_cut_connections_are_an_exit_code(asked, cut, code):
     """As the master's own."""
-    asked["outcome"] = {"cut": cut, "seconds": 1.25}
+    asked["outcome"] = {"cut": cut, "open": 2, "lost": 0, "seconds": 1.25}
     result = CliRunner().invoke(cli, ["stop"], standalone_mode=False)
     assert result.return_value == code
     assert result.stdout.startswith("stopped after 1.25 s: ")

@@ -1,0 +1,165 @@
+"""
+What somebody is told of each worker while they wait for a command that takes its time.
+
+Between the sentences of the command there are lines ``{"worker": {...}}``: one for each
+worker that changed, a few times a second.
+
+Invariant: what the command says is passed on as it is, in its order, and nothing after
+its last line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from maitred.placement import Slot
+from maitred.supervision import Supervisor
+
+from .workers import Worker
+
+LOOK: Final = 0.2
+"Seconds between two looks at the workers."
+PATIENCE: Final = 2.0
+"""
+Seconds that somebody who asked for a reload is kept, when the new generation serves,
+until the old workers have given back what is idle: then it can be said how it went.
+"""
+
+Line = dict[str, Any]
+
+
+class Roll:
+    """Says what changed of each worker since it was asked last."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        workers: Mapping[int, Worker],
+        slots: Sequence[Slot],
+    ) -> None:
+        """
+        Note who is there.
+
+        Args:
+            supervisor: Knows their states.
+            workers: Those that are alive; the caller keeps it up to date.
+            slots: Know whether they are drained.
+        """
+        self._slots = slots
+        self._supervisor = supervisor
+        self._alive = workers
+        self._known: dict[int, tuple[Worker, Line]] = {}
+        self._before = dict(workers)
+        self._returned = {number: w.returned for number, w in workers.items()}
+        self.open = sum(map(held, workers.values()))
+        "Connections that the workers had at the beginning."
+
+    def changes(self) -> list[Line]:
+        """Give a line for each worker of which there is something new."""
+        lines = []
+        for number, worker in self._alive.items():
+            left = held(worker)
+            state = self._supervisor.state(number).name.lower()
+            if state == "ready" and self._slots[worker.slot].drained:
+                state = "drained"
+            _, last = self._known.get(number, (worker, {"of": 0}))
+            line = {
+                "slot": worker.slot,
+                "pid": worker.process.pid,
+                "generation": worker.generation,
+                "state": state,
+                "left": left,
+                "of": max(left, last["of"]),
+            }
+            if line != last:
+                self._known[number] = worker, line
+                lines.append({"worker": line})
+        for number in self._known.keys() - self._alive.keys():
+            _, line = self._known.pop(number)
+            lines.append({"worker": line | {"state": "gone", "left": 0}})
+        return lines
+
+    @property
+    def are_gone(self) -> bool:
+        """Whether none is left of those that were there at the beginning."""
+        return not self._before.keys() & self._alive.keys()
+
+    @property
+    def moved(self) -> int:
+        """How many connections were given back by those that were there."""
+        return sum(w.returned - self._returned[n] for n, w in self._before.items())
+
+    @property
+    def kept(self) -> int:
+        """How many connections they still have."""
+        left = self._before.keys() & self._alive.keys()
+        return sum(held(self._alive[number]) for number in left)
+
+
+def held(worker: Worker) -> int:
+    """Say how many connections *worker*, which is alive, has or is to get."""
+    # What it says itself counts those of all acceptors, if it says anything.
+    return max(worker.board.connections, len(worker.granted) + worker.unanswered)
+
+
+async def followed(
+    lines: AsyncGenerator[Mapping[str, Any]], roll: Roll
+) -> AsyncGenerator[Mapping[str, Any]]:
+    """Give *lines*, and between them what changes of the workers of *roll*."""
+    coming = asyncio.ensure_future(anext(lines))
+    try:
+        while True:
+            # Before the first wait too: who has just been started is soon ready.
+            for each in roll.changes():
+                yield each
+            await asyncio.wait({coming}, timeout=LOOK)
+            if not coming.done():
+                continue
+            for each in roll.changes():
+                yield each
+            yield (line := coming.result())
+            if "ok" in line:  # it is the last one, whatever changes now
+                return
+            coming = asyncio.ensure_future(anext(lines))
+    finally:
+        coming.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await coming
+        await lines.aclose()
+
+
+async def watch_reload(
+    lines: AsyncGenerator[Line],
+    roll: Roll,
+    lost: Callable[[], Awaitable[int]],
+    *,
+    patience: float,
+    alone: bool,
+) -> AsyncGenerator[Line]:
+    """
+    Give the *lines* of a reload, of which the last says what became of connections.
+
+    Args:
+        lines: Of who waits until the new generation serves.
+        roll: Those who were there before.
+        lost: Says how many connections were lost so far, in the whole service.
+        patience: Seconds to wait for what is idle, when the new generation serves.
+        alone: There is no other acceptor: what was given back is known.
+    """
+    before = await lost()
+    async with contextlib.aclosing(lines):
+        async for line in lines:
+            if "ok" not in line:
+                yield line
+                continue
+            for _ in range(round(patience / LOOK)):
+                if not roll.are_gone:
+                    await asyncio.sleep(LOOK)
+            yield line | {
+                "moved": roll.moved if alone else None,
+                "kept": roll.kept,
+                "lost": max(await lost() - before, 0),
+            }
