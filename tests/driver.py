@@ -87,7 +87,9 @@ def processes_of(run: str) -> list[int]:
 def is_deputy(pid: int) -> bool:
     """Say whether *pid* is an acceptor other than the master."""
     with contextlib.suppress(OSError):
-        return b"maitred.cli.acceptor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        shown = Path(f"/proc/{pid}/cmdline").read_bytes()
+        # Its title, or how it was started.
+        return b"maitred: acceptor " in shown or b"maitred.cli.acceptor" in shown
     return False
 
 

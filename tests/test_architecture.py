@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "config": {"errors"},
     # Finds the places by name, in what is loaded.
     "failpoints": set(),
+    "titles": set(),
     # What the master checks and the workers use.
     "certificates": {"routing", "errors"},
     "wire": {"errors"},
@@ -44,14 +45,14 @@ MAY_IMPORT = {
     },
     "worker": {
         *("wire", "routing", "certificates"),
-        *("config", "failpoints", "logs", "errors"),
+        *("config", "failpoints", "titles", "logs", "errors"),
     },
     # Not the worker: the command line must not be able to load the application.
     # It asks the master as anybody could; it must not be able to reach into it.
     "admin": {"control", "routing", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
-        *("config", "failpoints", "logs", "errors"),
+        *("config", "failpoints", "titles", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},
     "__main__": {"cli"},

@@ -15,7 +15,7 @@ import socket
 import sys
 from typing import Final
 
-from maitred import failpoints, logs
+from maitred import failpoints, logs, titles
 from maitred.errors import ChannelClosed
 from maitred.master.deputy import Deputy
 
@@ -39,6 +39,7 @@ def main() -> None:
         deputy = Deputy(sock)
     except ChannelClosed:  # the master was gone before it could say what we are
         return
+    titles.show(f"acceptor {deputy.number} {titles.served(deputy.settings.target)}")
     logs.configure(deputy.settings.log_level)
     # An affinity of the user's own is found where the application is.
     sys.path.insert(0, os.path.abspath(deputy.settings.app_dir))

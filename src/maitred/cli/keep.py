@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from maitred import logs
+from maitred import logs, titles
 from maitred.errors import SystemRefused, UsageError
 from maitred.master import Keeper, open_admin, open_listeners
 
@@ -42,6 +42,7 @@ def run(ctx: click.Context, /, **options: Any) -> int:
     INT, QUIT, HUP and USR2 are passed on to the master.
     """
     settings = settings_of(**options)
+    titles.show(f"keeper {titles.served(settings.target)}")
     logs.configure(settings.log_level)
     for bind in settings.bind:
         if bind.startswith("fd://"):

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from maitred import failpoints, logs
+from maitred import failpoints, logs, titles
 from maitred.config import Settings
 from maitred.errors import ExitCode
 from maitred.master import Master, arrive
@@ -48,6 +48,8 @@ def serve(**options: Any) -> ExitCode:
     past = arrive()
     # An upgrade brings another program, a reload brings other settings.
     settings = (past and past.settings) or settings_of(**options)
+    role = "rehearsal" if past is not None and past.rehearsal else "master"
+    titles.show(f"{role} {titles.served(settings.target)}")
     logs.configure(settings.log_level)
     for sentence in unknown_variables(os.environ):
         logs.master.warning("%s", sentence)

@@ -62,6 +62,7 @@ class Deputy:
         begin = _one(channel)
         self._paper: dict[str, Any] = plain.read(begin.paper)
         self.settings = settings_on(self._paper["settings"])
+        self.number: int = self._paper["number"]
         self._listeners = [
             listener_of(_one(channel)) for _ in range(self._paper["listeners"])
         ]
@@ -81,7 +82,7 @@ class Deputy:
             self._listeners,
             hash_key=self._paper["hash_key"],
             on_ready=self._on_ready,
-            number=self._paper["number"],
+            number=self.number,
             superior=self,
         )
         self._dispatcher = self._desk.dispatcher

@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Final
 
-from maitred import failpoints, logs
+from maitred import failpoints, logs, titles
 from maitred.config import WorkerSettings
 from maitred.errors import AppFailed, UsageError
 from maitred.wire import Channel
@@ -42,6 +42,8 @@ def main() -> int:
         os.set_inheritable(int(lent), False)
         faulthandler.enable(file=int(lent))
     settings = WorkerSettings(**json.loads(sys.argv[1]))
+    slot = int(os.environ["MAITRED_SLOT"])
+    titles.show(f"worker {slot} gen {os.environ['MAITRED_GENERATION']}")
     # Close-on-exec before anything of the application runs: a grandchild that kept our
     # end would keep its connections in limbo after our death.
     sock = socket.socket(fileno=int(os.environ.pop("MAITRED_CHANNEL")))
@@ -64,7 +66,7 @@ def main() -> int:
             settings,
             channel,
             board,
-            slot=int(os.environ["MAITRED_SLOT"]),
+            slot=slot,
             secret=secret,
         )
         with asyncio.Runner(loop_factory=worker.serving.loop_factory()) as runner:
