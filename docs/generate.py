@@ -1,5 +1,6 @@
 """
-The parts of the documentation that are made from the code, and the drawings.
+The parts of the documentation that are made from the code, the drawings, and the
+man page.
 
 A page says where a part goes, with ``<!-- generated: NAME -->`` before it and
 ``<!-- end -->`` after it. "script/docs" writes all parts anew; with --check it
@@ -145,18 +146,20 @@ def commands():
 
 
 def exit_codes():
+    return table(("code", "name", "meaning"), *codes_of_exit())
+
+
+def codes_of_exit():
     source = inspect.getsource(maitred.errors)
     [codes] = [
         node
         for node in ast.parse(source).body
         if isinstance(node, ast.ClassDef) and node.name == "ExitCode"
     ]
-    rows = [("code", "name", "meaning")]
     for member, text in zip(codes.body, codes.body[1:], strict=False):
         if isinstance(member, ast.Assign):
             [name] = member.targets
-            rows.append((str(member.value.value), name.id, text.value.value))
-    return table(*rows)
+            yield str(member.value.value), name.id, text.value.value
 
 
 def checks():
@@ -367,6 +370,10 @@ def pages():
         path = DOCS / name
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         yield path, text, drawings["svg"](*drawing)
+    manual = runpy.run_path(str(DOCS / "manual.py"))
+    path = DOCS.parent / "contrib" / "man" / "maitred.1"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    yield path, text, manual["page"]((n, told) for n, _, told in codes_of_exit())
     for path in sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"]):
         text = path.read_text(encoding="utf-8")
         if MARKED.search(text):

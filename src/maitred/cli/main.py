@@ -16,6 +16,7 @@ from maitred import logs
 from maitred.control import COMMANDS
 from maitred.errors import ExitCode, MaitredError
 
+from .completion import completion
 from .config import config
 from .doctor import doctor
 from .familiar import FAMILIAR
@@ -46,6 +47,7 @@ cli.add_command(config)
 cli.add_command(presets)
 cli.add_command(doctor)
 cli.add_command(top)
+cli.add_command(completion)
 for name in COMMANDS:
     cli.add_command(command(name))
 

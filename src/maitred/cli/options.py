@@ -23,6 +23,7 @@ from maitred.control import default_path
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
 
+from .completion import COMPLETED
 from .familiar import aliases
 
 DEFAULTS: Final = {field.name: field.default for field in fields(Settings)}
@@ -34,6 +35,8 @@ MANY: Final = "tuple[str, ...]"
 CLICK_KINDS: Final[Mapping[str, type]] = MappingProxyType(
     {"int": int, "float": float, "str": str, MANY: str}
 )
+FILES: Final = frozenset({"PATH", "PEM", "DIR"})
+"Values that a shell completes as names of files."
 POLICY_HELP: Final = "; ".join(
     f"{name}: {policy.about}" for name, policy in POLICIES.items()
 )
@@ -224,6 +227,8 @@ def make(name: str) -> Callable[[Any], Any]:
     details: dict[str, Any] = {"show_default": row.default or said(DEFAULTS[name])}
     if row.choices:
         details["type"] = click.Choice(row.choices)
+    elif row.metavar in FILES:
+        details["type"] = click.Path()
     elif kind != "bool":
         details["type"] = CLICK_KINDS[kind]
     return click.option(
@@ -234,6 +239,7 @@ def make(name: str) -> Callable[[Any], Any]:
         multiple=kind == MANY,
         metavar=row.metavar,
         help=row.about,
+        shell_complete=COMPLETED.get(name),
         **details,
     )
 
