@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import Any, Final
 
-from maitred import logs
+from maitred import logs, titles
 from maitred.errors import NoMaster
 
 from .app import App
@@ -42,6 +42,7 @@ def main() -> None:
         faulthandler.enable(file=int(lent))
     paper: dict[str, Any] = json.loads(sys.argv[1])
     logs.configure(paper["log_level"], access_log=False)
+    titles.show(f"admin {titles.served(paper['target'])}")
     token = b""
     if paper["token"] is not None:
         with open(paper["token"], "rb") as file:

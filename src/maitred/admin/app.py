@@ -1,6 +1,7 @@
 """
 What the admin process answers, as an ASGI application.
 
+    /               a page for people; its files need no token, for they tell nothing
     /metrics        Prometheus text, or OpenMetrics if that is asked for
     /healthz        200 if the master answers
     /readyz         200 if the service takes connections
@@ -24,6 +25,7 @@ from .access import refusal
 from .asking import Asker, Busy
 from .collector import Exposition
 from .history import History
+from .page import POLICY, files
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -79,6 +81,7 @@ class App:
         self._exposition = exposition
         self._token = token
         self._names = names
+        self._files = {path: Answer(200, *file) for path, file in files().items()}
         self.routes: dict[str, Handler] = {
             "/metrics": self._metrics,
             "/healthz": self._health,
@@ -100,6 +103,8 @@ class App:
             (b"content-type", answer.kind.encode()),
             (b"content-length", str(len(answer.body)).encode()),
             (b"cache-control", b"no-store"),
+            (b"content-security-policy", POLICY.encode()),
+            (b"referrer-policy", b"no-referrer"),
             (b"x-content-type-options", b"nosniff"),
         ]
         if answer.status == 401:  # noqa: PLR2004 - Unauthorized
@@ -115,14 +120,17 @@ class App:
             for name, value in scope["headers"]
         }
         client, path = scope["client"], scope["path"]
-        if path not in OPEN_TO_ALL and (
-            refused := refusal(client and client[0], headers, self._token, self._names)
-        ):
-            return say(*refused)
-        if path not in self.routes:
+        file = self._files.get(path)
+        if file is None and path not in OPEN_TO_ALL:
+            refused = refusal(client and client[0], headers, self._token, self._names)
+            if refused:
+                return say(*refused)
+        if file is None and path not in self.routes:
             return say(404, f"there is nothing here; ask for {', '.join(self.routes)}")
         if scope["method"] not in METHODS:
             return say(405, "only GET and HEAD are answered")
+        if file is not None:
+            return file
         query = parse_qs(scope["query_string"].decode("latin-1"))
         question = Question({name: v[0] for name, v in query.items()}, headers)
         try:

@@ -169,6 +169,7 @@ class Attendant:
                 "token": token,
                 "names": [host] if host else [],
                 "log_level": settings.log_level,
+                "target": settings.target,
             }
             passed = (*listeners, theirs, *([] if token is None else [token]))
             process = Process((*COMMAND, json.dumps(paper)), {}, passed)
