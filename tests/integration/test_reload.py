@@ -66,7 +66,9 @@ def test_command_waits_until_the_new_generation_serves(serve):
     assert sorted(ready) == [
         f"worker of slot {slot}, generation 2: ready" for slot in (0, 1)
     ]
-    assert last == "generation 2 serves"
+    assert re.fullmatch(
+        r"generation 2 serves: \d+ connections moved, 0 kept by.*", last
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_commands_during_a_reload_wait_for_the_next(serve, mood):
     for command in later:
         code, out, err = end(command)
         assert (code, err) == (0, "")
-        assert out.splitlines()[-1] == "generation 3 serves"
+        assert out.splitlines()[-1].startswith("generation 3 serves: ")
     assert server.status()["generation"] == 3
 
 
@@ -200,7 +202,8 @@ def test_one_at_a_time_is_one_worker_more_at_most(serve):
             most = max(most, len(workers_of(server)))
         code, out, _ = end(command)
     assert code == 0
-    assert out.splitlines()[-1] == "generation 2 serves"
+    last = out.splitlines()[-1]
+    assert re.fullmatch(r"generation 2 serves: \d+ connections moved, .*, 0 lost", last)
     # A process between fork and exec looks like the master.
     assert most <= 3 + 1 + 1
     assert not set(server.worker_pids()) & set(old)
