@@ -90,9 +90,17 @@ class KeyTable:
         return None if owned is None or owned.expires <= now else owned
 
     def alive(self, now: float) -> Iterator[tuple[bytes, Owned]]:
-        """Give every key that is alive and who owns it, the last used first."""
-        pairs = reversed(self._owned.items())
-        return ((key, owned) for key, owned in pairs if owned.expires > now)
+        """
+        Give every key that is alive and who owns it, the last used first.
+
+        However long that takes, keys may come and go meanwhile: those are walked that
+        are here at this moment, and still are when it is their turn.
+        """
+        # Not the items: a hundred thousand new tuples keep the garbage collector busy.
+        for key in reversed([*self._owned]):
+            owned = self.find(key, now)
+            if owned is not None:
+                yield key, owned
 
     def own(
         self,

@@ -279,3 +279,15 @@ def test_looking_is_no_use():
     assert [key for key, _ in table.alive(59.0)] == [b"b", b"a"]
     assert table.find(b"a", 60.0) is None
     assert [key for key, _ in table.alive(60.0)] == [b"b"]
+
+
+def test_keys_may_come_and_go_while_they_are_walked():
+    """What has gone is not given any more, and nothing breaks."""
+    table = KeyTable(2, limit=10, ttl=60.0)
+    for name in (b"a", b"b", b"c"):
+        table.own(name, 0, 0.0)
+    walk = table.alive(1.0)
+    assert next(walk)[0] == b"c"
+    table.release(b"b")
+    table.own(b"d", 1, 1.0)
+    assert [key for key, _ in walk] == [b"a"]
