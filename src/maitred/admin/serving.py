@@ -55,6 +55,7 @@ async def serve(app: Any, listeners: Sequence[socket.socket], lifeline: int) -> 
     loop = asyncio.get_running_loop()
 
     def leave() -> None:
+        """Stop serving: nobody is there to be asked any more."""
         loop.remove_reader(lifeline)
         server.should_exit = True
 
