@@ -49,7 +49,7 @@ MAY_IMPORT = {
     },
     # Not the worker: the command line must not be able to load the application.
     # It asks the master as anybody could; it must not be able to reach into it.
-    "admin": {"control", "routing", "logs", "errors"},
+    "admin": {"control", "routing", "titles", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
         *("config", "failpoints", "titles", "logs", "errors"),

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import browser
+import chromium
 from driver import wait_until
 from raw_http import connect, get
 
 pytestmark = pytest.mark.skipif(
-    browser.CHROMIUM is None,
+    chromium.PROGRAM is None,
     reason="there is no chromium; script/bootstrap installs it where it may",
 )
 
@@ -53,7 +53,7 @@ def test_page_shows_what_serves_and_how(serve):
     """The picture, the table and the facts agree with the status."""
     server = serve()
     make_sessions(server, 6)
-    with browser.opened() as page:
+    with chromium.opened() as page:
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
         assert page.title() == "probe:app"
@@ -78,7 +78,7 @@ def test_page_shows_what_serves_and_how(serve):
 def test_page_moves_with_the_service(serve):
     """Requests draw lines and flows; a reload changes the pids and is an event."""
     server = serve()
-    with browser.opened() as page:
+    with chromium.opened() as page:
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
         before = texts(page, "#workers td:nth-child(3)")
@@ -113,7 +113,7 @@ def test_page_says_which_worker_owns_a_session(serve):
     """As `maitred whereis` would; what nobody has is said as well."""
     server = serve()
     slots = make_sessions(server, 5)
-    with browser.opened() as page:
+    with chromium.opened() as page:
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
         for name, slot in slots.items():
@@ -135,7 +135,7 @@ def test_page_says_which_worker_owns_a_session(serve):
 def test_page_is_used_from_the_keyboard(serve):
     """Pause, theme, cursor, sorting and help, and everything can be reached by Tab."""
     server = serve()
-    with browser.opened() as page:
+    with chromium.opened() as page:
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
         page.wait_for_function("document.querySelector('#charts path')")
@@ -178,7 +178,7 @@ def test_page_is_used_from_the_keyboard(serve):
 def test_text_can_be_read_in_light_and_dark(serve, dark):
     """Contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3), by what the browser computes."""
     server = serve()
-    with browser.opened(dark=dark) as page:
+    with chromium.opened(dark=dark) as page:
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
         for selector in ("h1", "#facts dt", "#state", "td", ".legend", "label"):
@@ -207,7 +207,7 @@ selector => {
 def test_page_fits_a_small_screen(serve):
     """Nothing has to be pushed from side to side but the table, in its own frame."""
     server = serve()
-    with browser.opened(width=375, height=700) as page:
+    with chromium.opened(width=375, height=700) as page:
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
         assert page.evaluate("document.documentElement.scrollWidth") <= 375
@@ -217,7 +217,7 @@ def test_page_takes_nothing_from_anywhere_else(serve):
     """Every request goes to where the page came from."""
     server = serve()
     asked = []
-    with browser.opened() as page:
+    with chromium.opened() as page:
         page.on("request", lambda request: asked.append(urlsplit(request.url).netloc))
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
@@ -231,7 +231,7 @@ def test_page_asks_for_the_token_where_one_is_needed(serve, tmp_path):
     token.chmod(0o600)
     server = serve("--admin-token-file", str(token))
     asked = []
-    with browser.opened() as page:
+    with chromium.opened() as page:
         # As through a proxy: then it is not this machine that asks.
         page.set_extra_http_headers({"X-Forwarded-For": "203.0.113.9"})
         page.on("request", lambda request: asked.append(request.url))
@@ -247,7 +247,7 @@ def test_page_asks_for_the_token_where_one_is_needed(serve, tmp_path):
 def test_page_says_when_nobody_answers_and_comes_back(serve):
     """It keeps asking."""
     server = serve()
-    with browser.opened() as page:
+    with chromium.opened() as page:
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
         page.route("**/api/*", lambda route: route.abort())
@@ -259,7 +259,7 @@ def test_page_says_when_nobody_answers_and_comes_back(serve):
 def test_page_goes_on_with_the_next_master(serve):
     """The listener is the keeper's, and so the page finds the new admin process."""
     server = serve(verb="keep")
-    with browser.opened() as page:
+    with chromium.opened() as page:
         page.goto(page_of(server))
         page.wait_for_selector("#state:text('serving')")
         master = server.status()["pid"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
-CHROMIUM = shutil.which("chromium")
+PROGRAM = shutil.which("chromium")
 DEADLINE_MS = 60_000.0
 
 
@@ -24,7 +24,7 @@ def opened(
     said: list[str] = []
     with sync_playwright() as play:
         browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=PROGRAM, args=["--no-sandbox", "--disable-gpu"]
         )
         context = browser.new_context(
             color_scheme="dark" if dark else "light",
