@@ -11,6 +11,7 @@ To add a part, write a function that gives Markdown and enter it in PARTS.
 """
 
 import ast
+import functools
 import inspect
 import json
 import re
@@ -341,7 +342,23 @@ def failpoints():
     return table(*rows)
 
 
+# Files of contrib/ that a page shows: where one is, its language, and its name there.
+SHOWN = {
+    "file-service": ("systemd/maitred.service", "ini", "counter.service"),
+    "file-socket": ("systemd/maitred.socket", "ini", "counter.socket"),
+    "file-dockerfile": ("docker/Dockerfile", "dockerfile", "Dockerfile"),
+    "file-compose": ("docker/compose.yaml", "yaml", "compose.yaml"),
+    "file-kubernetes": ("kubernetes/maitred.yaml", "yaml", "counter.yaml"),
+}
+
+
+def shown(path, language, title):
+    text = (DOCS.parent / "contrib" / path).read_text(encoding="utf-8")
+    return f'```{language} title="{title}"\n{text}```\n'
+
+
 PARTS = {
+    **{name: functools.partial(shown, *file) for name, file in SHOWN.items()},
     **runpy.run_path(str(DOCS / "api.py"))["PARTS"],
     "settings": settings,
     "aliases": aliases,
