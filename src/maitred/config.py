@@ -48,9 +48,12 @@ class Settings:
     keyfile: tuple[str, ...] = ()
     policy: str = "least"
     app_dir: str = "."
+    factory: bool = False
     loop: str = "auto"
     http: str = "auto"
     lifespan: str = "auto"
+    root_path: str = ""
+    limit_concurrency: int = 0
     access_log: bool = True
     log_level: str = "info"
     control: str = ""
@@ -78,6 +81,13 @@ class Settings:
     surge: str = "all"
     upgrade_timeout: float = 30.0
     timeout_keep_alive: float = 5.0
+    user: str = ""
+    group: str = ""
+    umask: str = ""
+    pid: str = ""
+    env_file: str = ""
+    reload: bool = False
+    reload_dir: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -107,6 +117,7 @@ class Settings:
                 f"--hang-timeout {self.hang_timeout:g}: 0 for never, or at least"
                 f" {SHORTEST_HANG:g}: less cannot be told from a busy machine"
             )
+        self._check_process()
         self._check_admin()
         self._check_proxy()
         self._check_tls()
@@ -151,6 +162,25 @@ class Settings:
                 f"--drain sessions with --acceptors {self.acceptors}: no acceptor sees"
                 " when the last session of a worker ends; leave out one of the two"
             )
+
+    def _check_process(self) -> None:
+        """Refuse what no process and no application can be told."""
+        if not re.fullmatch("[0-7]{0,4}", self.umask):
+            raise UsageError(
+                f"--umask {self.umask}: octal digits are needed, as in 027"
+            )
+        if self.limit_concurrency < 0:
+            raise UsageError(
+                f"--limit-concurrency {self.limit_concurrency}: 0 for no limit, or a"
+                " number of requests"
+            )
+        if not re.fullmatch("(/[!-~]*[^/])?", self.root_path):
+            raise UsageError(
+                f"--root-path {self.root_path!r}: a path that begins with / and does"
+                " not end with it, as in /shop"
+            )
+        if self.reload_dir and not self.reload:
+            raise UsageError("--reload-dir needs --reload")
 
     def _check_admin(self) -> None:
         """Refuse to show to others what only those may see who can prove it."""
@@ -264,6 +294,9 @@ class WorkerSettings:
     certfile: tuple[str, ...]
     keyfile: tuple[str, ...]
     app_dir: str
+    factory: bool
+    root_path: str
+    limit_concurrency: int
     loop: str
     http: str
     lifespan: str

@@ -70,6 +70,9 @@ def effective(
     values = {name: each.value for name, each in said.items()}
     for name in ("certfile", "keyfile"):
         values[name] = tuple(map(os.path.abspath, values.get(name, ())))
+    for name in ("pid", "env_file"):
+        if values.get(name):
+            values[name] = os.path.abspath(values[name])
     decided = {
         name: row.decide()
         for name, row in OPTIONS.items()

@@ -44,6 +44,12 @@ NO_REUSE_PORT: Final = (
     "leave it out: the master accepts for all workers; --acceptors N where one is too"
     " slow"
 )
+NO_CHDIR: Final = "start it in that directory, or give --app-dir"
+NO_MAX_REQUESTS: Final = (
+    "a worker holds sessions, which would end with it: ask for `maitred reload` when"
+    " its memory, in `maitred top`, has grown"
+)
+NO_RELOAD_FILTER: Final = "leave it out: --reload looks at Python files, at once"
 NO_HTTP2: Final = "leave it out: HTTP/2 ends in a proxy in front, as in docs/howto"
 NO_DAEMON: Final = "leave it out: run it under systemd, as in docs/howto/systemd.md"
 NO_LOG_CONFIG: Final = (
@@ -78,6 +84,21 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
         "--h11-max-incomplete-event-size": Familiar("uvicorn", "head_limit"),
         "--control-socket": Familiar("gunicorn", "control"),
         "--proxy-allow-from": Familiar("gunicorn", "proxy_trust"),
+        "-u": Familiar("gunicorn", "user"),
+        "-g": Familiar("gunicorn", "group"),
+        "-m": Familiar("gunicorn", "umask"),
+        "-p": Familiar("gunicorn", "pid"),
+        "--pidfile": Familiar("granian", "pid"),
+        "--url-path-prefix": Familiar("granian", "root_path"),
+        "--chdir": Familiar("gunicorn", instead=NO_CHDIR),
+        "--working-dir": Familiar("granian", instead=NO_CHDIR),
+        "--max-requests": Familiar("gunicorn", instead=NO_MAX_REQUESTS),
+        "--max-requests-jitter": Familiar("gunicorn", instead=NO_MAX_REQUESTS),
+        "--limit-max-requests": Familiar("uvicorn", instead=NO_MAX_REQUESTS),
+        "--limit-max-requests-jitter": Familiar("uvicorn", instead=NO_MAX_REQUESTS),
+        "--reload-include": Familiar("uvicorn", instead=NO_RELOAD_FILTER),
+        "--reload-exclude": Familiar("uvicorn", instead=NO_RELOAD_FILTER),
+        "--reload-delay": Familiar("uvicorn", instead=NO_RELOAD_FILTER),
         "-k": Familiar("gunicorn", instead=NO_WORKER_CLASS),
         "--worker-class": Familiar("gunicorn", instead=NO_WORKER_CLASS),
         "--interface": Familiar("uvicorn, granian", instead=NO_WORKER_CLASS),
@@ -113,10 +134,14 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
             "gunicorn", instead="read /metrics, or `maitred status --json`"
         ),
         "--log-config": Familiar("uvicorn, gunicorn", instead=NO_LOG_CONFIG),
+        "--no-use-colors": Familiar(
+            "uvicorn", instead="leave it out: a terminal is noticed"
+        ),
         "--use-colors": Familiar(
             "uvicorn", instead="leave it out: a terminal is noticed"
         ),
         "--http2-cleartext": Familiar("gunicorn", instead=NO_HTTP2),
+        "--http2": Familiar("uvicorn", instead=NO_HTTP2),
         "--http-protocols": Familiar("gunicorn", instead=NO_HTTP2),
         "--ssl-keyfile-password": Familiar(
             "uvicorn, granian", instead="use a key without a password, mode 0600"

@@ -111,6 +111,7 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             choices=tuple(POLICIES),
         ),
         "app_dir": Option("Directory in which TARGET's module is looked for.", "DIR"),
+        "factory": Option("TARGET is a function that makes the application."),
         "exec": Option(
             "TARGET is a command to run as the worker, in any language, instead of"
             " module:attribute (see docs/reference/channel.md)."
@@ -122,6 +123,16 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "The workers' HTTP parser.", choices=("auto", "httptools", "h11")
         ),
         "lifespan": Option("ASGI lifespan.", choices=("auto", "on", "off")),
+        "root_path": Option(
+            "The path under which a proxy in front serves the application, which it"
+            " takes away.",
+            "PATH",
+            default="none",
+        ),
+        "limit_concurrency": Option(
+            "Connections or requests that a worker has at most; beyond, it answers 503."
+            " 0: no limit."
+        ),
         "access_log": Option("Log every request."),
         "log_level": Option("How much to log.", "L", choices=logs.LEVELS),
         "control": Option(
@@ -211,6 +222,39 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "Seconds new code has, in an upgrade, to show that it can take over."
         ),
         "timeout_keep_alive": Option("Seconds an idle connection is kept open."),
+        "user": Option(
+            "Become this user, by name or number, when all is open that takes root;"
+            " workers too.",
+            "USER",
+            default="nobody else",
+        ),
+        "group": Option(
+            "Become this group as well.", "GROUP", default="that of --user"
+        ),
+        "umask": Option(
+            "Permissions that files made from now on lack, in octal.",
+            "MODE",
+            default="as it is",
+        ),
+        "pid": Option(
+            "A file for the master's pid; it is removed at the end.",
+            "PATH",
+            default="none",
+        ),
+        "env_file": Option(
+            "A file with variables for the application, NAME=VALUE a line; those that"
+            " are set already stay.",
+            "PATH",
+            default="none",
+        ),
+        "reload": Option(
+            "Reload when a source file changes; for development.",
+        ),
+        "reload_dir": Option(
+            "Where files are watched for --reload. May be given several times.",
+            "DIR",
+            default="--app-dir",
+        ),
     }
 )
 

@@ -7,6 +7,7 @@ Invariant: what an option is stands in ``options``; its default, in ``Settings``
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -22,7 +23,10 @@ from maitred.master import Master, arrive
 
 from .effective import effective
 from .options import BINDINGS, CONFIG, OPTIONS, make
-from .sources import TARGET, unknown_variables
+from .pidfile import PidFile
+from .privileges import become
+from .sources import TARGET, read_environment, unknown_variables
+from .watching import watched
 
 
 def serving(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,6 +52,10 @@ def serve(**options: Any) -> ExitCode:
     past = arrive()
     # An upgrade brings another program, a reload brings other settings.
     settings = (past and past.settings) or settings_of(**options)
+    if settings.umask:
+        os.umask(int(settings.umask, 8))
+    if settings.env_file:
+        read_environment(settings.env_file)
     role = "rehearsal" if past is not None and past.rehearsal else "master"
     titles.show(f"{role} {titles.served(settings.target)}")
     logs.configure(settings.log_level)
@@ -58,7 +66,14 @@ def serve(**options: Any) -> ExitCode:
     # An affinity of the user's own is found where the application is.
     sys.path.insert(0, os.path.abspath(settings.app_dir))
     master = Master(settings, past, read=partial(settings_of, **options))
-    return asyncio.run(master.run())
+    with contextlib.ExitStack() as stack:
+        if settings.pid and not (past and past.rehearsal):
+            stack.enter_context(PidFile(settings.pid))
+        if settings.user or settings.group:
+            become(settings.user, settings.group, settings.control)
+        if settings.reload and not (past and past.rehearsal):
+            stack.enter_context(watched(settings.reload_dir or (settings.app_dir,)))
+        return asyncio.run(master.run())
 
 
 def settings_of(**options: Any) -> Settings:

@@ -183,6 +183,22 @@ def unknown_variables(environment: Iterable[str]) -> Iterator[str]:
             yield f"${variable} is no setting{''.join(hints)}"
 
 
+def read_environment(path: str) -> None:
+    """
+    Set what the file at *path* says of variables that are not set.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    import dotenv  # noqa: PLC0415 - only for those who have such a file
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            dotenv.load_dotenv(stream=file, override=False)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"--env-file {path} cannot be read ({exc})") from exc
+
+
 def line_of(keys: tuple[str, ...], text: str) -> int:
     """
     Say in which line of TOML *text* the value at *keys* is said, from 1.

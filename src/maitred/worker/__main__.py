@@ -8,6 +8,8 @@ the stack of a worker that is stuck and, where slots are sealed, the keys for th
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import faulthandler
 import json
 import os
@@ -28,6 +30,7 @@ from maitred.wire.scoreboard import Scoreboard
 
 from .runtime import Worker, fail
 
+PR_SET_NO_NEW_PRIVS: Final = 38
 LAST_MOMENT: Final = 3.0
 "Seconds that the application's threads have to end after everything else has."
 
@@ -35,6 +38,7 @@ LAST_MOMENT: Final = 3.0
 def main() -> int:
     """Run one worker; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gain_no_privileges()
     failpoints.arm(os.environ)
     if lent := os.environ.pop("MAITRED_STACK", ""):
         # ABRT, and a crash in C, leave the stack of every thread where the master reads
@@ -77,6 +81,12 @@ def main() -> int:
     except UsageError as exc:
         return fail(channel, AppFailed(str(exc), ""))
     return 0
+
+
+def gain_no_privileges() -> None:
+    """Let no program that is run from here on have more rights than we (prctl(2))."""
+    with contextlib.suppress(OSError, AttributeError):  # no such library, or not Linux
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def leave_alone(channel: int, patience: float) -> None:

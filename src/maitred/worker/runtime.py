@@ -127,7 +127,7 @@ class Worker:
         )
         self._leaving: asyncio.Task[None]
         self._adoptions: set[asyncio.Task[None]] = set()
-        app = target.load(settings.target, settings.app_dir)
+        app = target.load(settings.target, settings.app_dir, factory=settings.factory)
         keys = parse_keys(secret, "MAITRED_SECRET") if secret else {}
         self.seal = Seal(keys, settings.workers)
         # Affinities of the user's own may stand beside the application.
@@ -144,6 +144,8 @@ class Worker:
             http=settings.http,
             lifespan=settings.lifespan,
             access_log=settings.access_log,
+            root_path=settings.root_path,
+            limit_concurrency=settings.limit_concurrency,
             timeout_keep_alive=settings.timeout_keep_alive,
             forwarded_allow_ips=settings.forwarded_allow_ips,
         )

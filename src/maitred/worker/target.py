@@ -20,16 +20,17 @@ from maitred.errors import AppFailed
 WSGI_PARAMETERS: Final = 2
 
 
-def load(target: str, app_dir: str) -> Any:
+def load(target: str, app_dir: str, *, factory: bool = False) -> Any:
     """
     Import the application.
 
     Args:
         target: ``module:attribute``; both may have dots.
         app_dir: Where its module is looked for first.
+        factory: The attribute is a function that makes the application.
 
     Raises:
-        AppFailed: It is not there, or importing it failed.
+        AppFailed: It is not there, or importing or making it failed.
     """
     sys.path.insert(0, os.path.abspath(app_dir))
     name, _, attribute = target.partition(":")
@@ -45,6 +46,12 @@ def load(target: str, app_dir: str) -> Any:
                 f"target {target}: module {name!r} has no attribute {attribute!r}", ""
             )
         app = getattr(app, part)
+    if factory and callable(app):
+        try:
+            app = app()
+        except Exception as exc:
+            why = f"target {target} does not make an application: {_one_line(exc)}"
+            raise AppFailed(why, _own_traceback(exc)) from exc
     if not callable(app):
         raise AppFailed(
             f"target {target} is no ASGI application but of type {type(app).__name__}",

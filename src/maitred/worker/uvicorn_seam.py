@@ -106,6 +106,8 @@ class Serving:
         lifespan: str,
         access_log: bool,
         timeout_keep_alive: float,
+        root_path: str = "",
+        limit_concurrency: int = 0,
         forwarded_allow_ips: str = "",
     ) -> None:
         """
@@ -120,6 +122,9 @@ class Serving:
             lifespan: auto, on or off.
             access_log: Whether requests are logged.
             timeout_keep_alive: Seconds an idle connection is kept.
+            root_path: What a proxy in front took away from the paths.
+            limit_concurrency: Connections or requests, beyond which a request gets
+                503; 0: no limit.
             forwarded_allow_ips: From where X-Forwarded-For and -Proto are believed;
                 "none": from nowhere; empty: as uvicorn does by itself.
         """
@@ -133,6 +138,8 @@ class Serving:
             log_config=None,
             access_log=access_log,
             timeout_keep_alive=timeout_keep_alive,  # type: ignore[arg-type]
+            root_path=root_path,
+            limit_concurrency=limit_concurrency or None,
             workers=1,
             proxy_headers=forwarded_allow_ips != NOWHERE,
             forwarded_allow_ips=forwarded_allow_ips or None,

@@ -2,6 +2,7 @@
 
 import click
 import pytest
+from uvicorn import main as uvicorn
 
 from maitred.cli.familiar import FAMILIAR, aliases
 from maitred.cli.main import cli, run
@@ -10,6 +11,19 @@ from maitred.cli.serve import serve
 from maitred.errors import ExitCode
 
 OURS = {spelling for p in serve.params for spelling in (*p.opts, *p.secondary_opts)}
+
+
+def options_of(command):
+    """Give how the options of *command* are spelled."""
+    params = [p for p in command.params if isinstance(p, click.Option)]
+    return {name for p in params for name in (*p.opts, *p.secondary_opts)}
+
+
+def test_every_option_of_uvicorn_is_known():
+    """Who comes from uvicorn is understood, or told what to do."""
+    theirs = options_of(uvicorn) - {"--help", "--version"}
+    assert len(theirs) > 50
+    assert theirs - OURS - set(FAMILIAR) == set()
 
 
 @pytest.mark.parametrize("name", FAMILIAR)

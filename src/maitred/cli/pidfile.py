@@ -1,0 +1,71 @@
+"""
+The file with the master's pid, for tools that know no better.
+
+Invariant: a file that names a live process of somebody else is never overwritten, and
+only a file that names us is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from types import TracebackType
+from typing import Self
+
+from maitred.errors import SystemRefused
+
+
+class PidFile:
+    """The file is there while this is entered; it survives an upgrade, as we do."""
+
+    def __init__(self, path: str) -> None:
+        """Name *path*, and touch nothing yet."""
+        self.path = path
+
+    def __enter__(self) -> Self:
+        """
+        Write it.
+
+        Raises:
+            SystemRefused: Another process has it, or the system will not have it.
+        """
+        try:
+            if (other := self._found()) not in (0, os.getpid()) and _lives(other):
+                raise SystemRefused(
+                    f"--pid {self.path} names process {other}, which is alive: stop"
+                    " that, or name another file"
+                )
+            # At once: whoever reads it finds a whole number or none.
+            temporary = f"{self.path}.{os.getpid()}"
+            with open(temporary, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+            os.replace(temporary, self.path)
+        except OSError as exc:
+            raise SystemRefused(
+                f"--pid {self.path} cannot be written ({exc.strerror})"
+            ) from exc
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        frames: TracebackType | None,
+    ) -> None:
+        """Remove it, if it is still ours and we still may."""
+        with contextlib.suppress(OSError):
+            if self._found() == os.getpid():
+                os.unlink(self.path)
+
+    def _found(self) -> int:
+        """Give the pid that stands there; 0: none."""
+        try:
+            with open(self.path, "rb") as file:
+                text = file.read(32)
+        except FileNotFoundError:
+            return 0
+        return int(text) if text.strip().isdigit() else 0
+
+
+def _lives(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")

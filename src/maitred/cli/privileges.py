@@ -1,0 +1,70 @@
+"""
+Giving up root, when all is open that takes it.
+
+Invariant: when ``become`` returns we are who was asked for, really, effectively and for
+good: what was given up is tried, and must be refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+
+from maitred.errors import SystemRefused, UsageError
+
+
+def become(user: str, group: str, *files: str) -> None:
+    """
+    Become *user* and *group*, names or numbers; an empty one says nothing.
+
+    The supplementary groups are those that the system knows of the user, or none.
+    *files*, which we made, are theirs as well.
+
+    Raises:
+        UsageError: There is no such user or group.
+        SystemRefused: We may not, or could still go back.
+    """
+    entry = _user(user)
+    uid = os.getuid() if entry is None else entry.pw_uid
+    gid = _group(group) if group else os.getgid() if entry is None else entry.pw_gid
+    if (os.getresuid(), os.getresgid()) == ((uid,) * 3, (gid,) * 3):
+        return
+    try:
+        for path in files:
+            os.chown(path, uid, gid)
+        # In this order: without root, the groups cannot be changed any more.
+        if entry is None:
+            os.setgroups([gid])
+        else:
+            os.initgroups(entry.pw_name, gid)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except OSError as exc:
+        raise SystemRefused(
+            f"cannot become --user {user or uid} --group {group or gid}"
+            f" ({exc.strerror}): start as root, or leave them out"
+        ) from exc
+    if os.getresuid() != (uid,) * 3 or os.getresgid() != (gid,) * 3:
+        raise SystemRefused(f"became {os.getresuid()} instead of user {uid}")
+    if uid:
+        with contextlib.suppress(PermissionError):
+            os.setuid(0)
+            raise SystemRefused(f"could become root again from user {uid}")
+
+
+def _user(user: str) -> pwd.struct_passwd | None:
+    if not user:
+        return None
+    try:
+        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except KeyError as exc:
+        raise UsageError(f"--user {user}: there is no such user") from exc
+
+
+def _group(group: str) -> int:
+    try:
+        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError as exc:
+        raise UsageError(f"--group {group}: there is no such group") from exc
