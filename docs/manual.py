@@ -42,7 +42,8 @@ def page(exit_codes):
 
 def section(name, command):
     """Give the lines about one command."""
-    with click.Context(command, info_name=name) as ctx:
+    # As the command line does, for click remembers how help was asked for first.
+    with click.Context(command, info_name=name, **cli.context_settings) as ctx:
         pieces = [p for p in command.collect_usage_pieces(ctx) if p != "[OPTIONS]"]
         yield f".SS maitred {name} {escaped(' '.join(pieces))}".rstrip()
         yield from paragraphs(command.help)

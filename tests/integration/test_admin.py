@@ -89,7 +89,9 @@ def admin_pid(server: Maitred) -> int:
             with contextlib.suppress(OSError, ValueError):
                 command = (entry / "cmdline").read_bytes()
                 parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                if b"maitred.admin" in command and int(parent) == server.pid:
+                # As it was started, and as it calls itself.
+                names = any(n in command for n in (b"maitred.admin", b"maitred: admin"))
+                if names and int(parent) == server.pid:
                     return int(entry.name)
         return None
 
@@ -190,16 +192,22 @@ def test_events_are_told(serve):
     assert all(e["text"] for e in events)
 
 
-def test_health_and_readiness(serve, admin):
+def test_health_and_readiness(serve, admin, tmp_path):
     """While a worker lives the service is ready; if not, the answer says why."""
-    server = serve(workers=1)
+    mood = tmp_path / "mood"
+    mood.touch()
+    server = serve("moody:app", workers=1, env={"MOOD": str(mood)})
     here = admin(server)
     assert here.get("/healthz").status_code == 200
     wait_until("it is ready", lambda: here.get("/readyz").text == "ready\n")
     server.expect_log("SIGKILL")
+    mood.write_text("hang")
     server.kill_worker(0)
     why = wait_until("it is not ready", lambda: not_ready(here))
     assert why == "no worker is ready\n"
+    wait_until("a successor hangs", lambda: server.status()["slots"][0].get("pid"))
+    mood.write_text("")
+    server.kill_worker(0)
     wait_until("another one is ready", lambda: here.get("/readyz").status_code == 200)
 
 
@@ -291,7 +299,10 @@ def test_token_of_the_file(serve, admin, tmp_path):
     right = {**proxied, "Authorization": "bearer s3cret-s3cret", "Host": "any.example"}
     assert get(f"{there}/metrics", headers=right).status_code == 200
     for path in ("/healthz", "/readyz"):
-        assert get(there + path, headers=proxied).status_code == 200
+        wait_until(
+            f"{path} is well",
+            lambda path=path: get(there + path, headers=proxied).status_code == 200,
+        )
     for pid in (server.pid, admin_pid(server)):
         for what in ("cmdline", "environ"):
             assert b"s3cret" not in Path(f"/proc/{pid}/{what}").read_bytes()

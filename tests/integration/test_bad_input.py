@@ -111,7 +111,7 @@ USAGES = {
         ["probe:app", "--acceptors", "2", "--drain", "sessions"],
         ["--drain sessions", "--acceptors 2"],
     ),
-    "no target": ([], ["TARGET"]),
+    "no target": ([], ["there is no target", "maitred serve app:app"]),
     "two targets": (["probe:app", "other:app"], ["other:app"]),
     "target without colon": (["probe"], ["probe", "module:attribute"]),
     "target with a file's name": (["probe.py"], ["probe.py", "module:attribute"]),

@@ -51,7 +51,9 @@ class Service:
         for pattern, text in HERE.items():
             units[SERVICE], found = re.subn(pattern, text, units[SERVICE])
             assert found, pattern
-        lines = ["[Service]", f"Environment=PYTHONPATH={os.environ['PYTHONPATH']}"]
+        lines = ["[Service]"]
+        if path := os.environ.get("PYTHONPATH"):
+            lines += [f"Environment=PYTHONPATH={path}"]
         lines += [f"BindReadOnlyPaths={path}" for path in SEES]
         lines += [f"WatchdogSec={watchdog}"]
         lines += [f"StandardError=append:{directory / 'systemd.log'}"]

@@ -50,7 +50,8 @@ class History:
         numbers = array("d", [totals[name] for name in TOTALS])
         for row in rows:
             numbers.extend(row)
-        self._samples.append((snapshot["time"], numbers))
+        # Rounded once, so that who asks for what is younger gets nothing twice.
+        self._samples.append((round(snapshot["time"], 3), numbers))
 
     def since(self, when: float = 0.0) -> dict[str, Any]:
         """Give what is younger than *when*, seconds since 1970; null: not known."""
@@ -60,7 +61,7 @@ class History:
             "worker": list(WORKER),
             "samples": [
                 {
-                    "time": round(time, 3),
+                    "time": time,
                     "totals": _plain(numbers[: len(TOTALS)]),
                     "slots": [
                         _plain(numbers[at : at + len(WORKER)])

@@ -32,7 +32,7 @@ class Chart {
   draw(history, events, end, cursor) {
     const lines = this.series(history);
     const width = Math.max(220, this.drawing.clientWidth);
-    const most = round(Math.max(1e-9, ...lines.flatMap(({ points }) => points.map(([, y]) => y ?? 0))) || 1);
+    const most = round(Math.max(0, ...lines.flatMap(({ points }) => points.map(([, y]) => y ?? 0))) || 1);
     const x = (time) => LEFT + ((time - end + SPAN) / SPAN) * (width - LEFT);
     const y = (number) => HEIGHT - BOTTOM - (number / most) * (HEIGHT - BOTTOM - TOP);
     const parts = [];
