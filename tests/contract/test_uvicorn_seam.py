@@ -1119,12 +1119,13 @@ async def test_no_more_is_read_at_once_than_can_be_returned(http, board):
 # What the application is told, and what the master saw.
 
 
+@pytest.mark.parametrize("prefix", ["", "/shop"])
 @pytest.mark.parametrize("name", GOOD)
 @on_every_loop
-async def test_worker_reads_what_the_router_read(http, board, name):
+async def test_worker_reads_what_the_router_read(http, board, name, prefix):
     """Method, path, query and host of the scope are those of the peeked bytes."""
     app = App()
-    serving = make(app, board, http)
+    serving = make(app, board, http, root_path=prefix)
     async with started(serving):
         with Client() as client:
             await client.adopt(serving)

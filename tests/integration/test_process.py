@@ -150,10 +150,11 @@ def test_root_is_given_up_for_good(serve):
 
 @needs_nobody
 @pytest.mark.parametrize("how", ["reload", "upgrade", "kill"])
-def test_service_without_root_goes_on(serve, how):
+def test_service_without_root_goes_on(serve, tmp_path, how):
     """It needs root for nothing after the start."""
     server = serve(
         *("made:app", "--user", "nobody", "--group", "nogroup"),
+        *("--pid", str(tmp_path / "pid")),  # where nobody may write
         command=SYSTEM,
         env=PACKAGES,
         workers=2,

@@ -32,6 +32,9 @@ THE_MASTERS: Final = (
 )
 "Signals that are for the master, also where they are sent to all of its processes."
 
+POLITENESS: Final = 10
+"How much less of a busy processor we want than the service does (nice(2))."
+
 
 def main() -> None:
     """Run the admin process, and end with the master."""
@@ -40,6 +43,7 @@ def main() -> None:
     if lent := os.environ.pop("MAITRED_STACK", ""):
         os.set_inheritable(int(lent), False)
         faulthandler.enable(file=int(lent))
+    os.nice(POLITENESS)  # the service comes first
     paper: dict[str, Any] = json.loads(sys.argv[1])
     logs.configure(paper["log_level"], access_log=False)
     titles.show(f"admin {titles.served(paper['target'])}")

@@ -27,6 +27,8 @@ from prometheus_client.registry import Collector
 from . import metrics
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+MOST_ACCEPTED: Final = 8
+"Values of Accept for which what was written is kept."
 OF_THE_LIVING: Final = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
 
 
@@ -36,15 +38,27 @@ class Exposition:
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         """Look in *environment* for where workers write their metrics."""
         self._directory = environment.get(VARIABLE, "")
+        # What was written last, of which snapshot and for whom.
+        self._snapshot: Mapping[str, Any] | None = None
+        self._written: dict[str, tuple[bytes, str]] = {}
 
     def write(self, snapshot: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
         """
-        Write everything; give it, and its content type.
+        Give everything as text, and its content type; one snapshot is written once.
 
         Args:
             snapshot: Of the master.
             accept: The header of the request, by which the format is chosen.
         """
+        if snapshot is not self._snapshot:
+            self._snapshot, self._written = snapshot, {}
+        if (found := self._written.get(accept)) is None:
+            found = self._write(snapshot, accept)
+            if len(self._written) < MOST_ACCEPTED:
+                self._written[accept] = found
+        return found
+
+    def _write(self, snapshot: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
         registry = CollectorRegistry()
         registry.register(FromSnapshot(snapshot))
         ProcessCollector(pid=lambda: snapshot["pid"], registry=registry)

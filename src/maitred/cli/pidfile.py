@@ -18,9 +18,10 @@ from maitred.errors import SystemRefused
 class PidFile:
     """The file is there while this is entered; it survives an upgrade, as we do."""
 
-    def __init__(self, path: str) -> None:
-        """Name *path*, and touch nothing yet."""
+    def __init__(self, path: str, *, written: bool) -> None:
+        """Name *path*; *written*: before an upgrade, when we might be root."""
         self.path = path
+        self._written = written
 
     def __enter__(self) -> Self:
         """
@@ -29,6 +30,8 @@ class PidFile:
         Raises:
             SystemRefused: Another process has it, or the system will not have it.
         """
+        if self._written:
+            return self
         try:
             if (other := self._found()) not in (0, os.getpid()) and _lives(other):
                 raise SystemRefused(

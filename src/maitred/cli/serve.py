@@ -68,7 +68,7 @@ def serve(**options: Any) -> ExitCode:
     master = Master(settings, past, read=partial(settings_of, **options))
     with contextlib.ExitStack() as stack:
         if settings.pid and not (past and past.rehearsal):
-            stack.enter_context(PidFile(settings.pid))
+            stack.enter_context(PidFile(settings.pid, written=past is not None))
         if settings.user or settings.group:
             become(settings.user, settings.group, settings.control)
         if settings.reload and not (past and past.rehearsal):

@@ -38,6 +38,8 @@ class ScopeHead:
         """Look at *scope* of type http or websocket."""
         self.method: bytes = scope.get("method", "GET").encode()
         path: bytes = scope.get("raw_path") or scope["path"].encode()
+        # uvicorn puts --root-path before what the client sent.
+        path = path.removeprefix(scope.get("root_path", "").encode())
         # uvicorn with h11 gives a target in absolute form whole.
         absolute = ABSOLUTE.match(path)
         self.path = absolute[2] if absolute else path
