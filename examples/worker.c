@@ -24,7 +24,7 @@
 enum { HANDOFF = 1, READY, TAKEN, REFUSED, DRAIN = 8, QUIT, DRAINED,    /* types of messages */
        CLOSED = 12, REVOKE, RETIRE = 16 };
 enum { NO_DESCRIPTOR = 1, DRAINING, WRONG_DESCRIPTOR };                 /* reasons of REFUSED */
-enum { VERSION = 2, HEADER = 12, HANDOFF_RECORD = 34, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
+enum { VERSION = 3, HEADER = 12, HANDOFF_RECORD = 36, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
 
 static struct { uint64_t id; int taken; size_t have; char head[8192]; } table[1 + MAX_OPEN];
 static struct pollfd polled[1 + MAX_OPEN];  /* 0 is the channel, i belongs to table[i] */

@@ -55,7 +55,10 @@ class Settings:
     root_path: str = ""
     limit_concurrency: int = 0
     access_log: bool = True
+    access_log_format: str = "auto"
     log_level: str = "info"
+    log_format: str = "auto"
+    log_file: str = ""
     control: str = ""
     admin: str = ""
     admin_token_file: str = ""
@@ -301,7 +304,10 @@ class WorkerSettings:
     http: str
     lifespan: str
     access_log: bool
+    access_log_format: str
     log_level: str
+    log_format: str
+    log_file: str
     forwarded_allow_ips: str
     key_ttl: float
     head_timeout: float
@@ -314,6 +320,7 @@ SHARED: Final = frozenset(
     {
         *("workers", "drain", "affinity", "certfile", "keyfile", "drain_timeout"),
         *("key_ttl", "head_timeout", "head_limit"),
+        *("log_format", "log_file", "access_log_format"),
     }
 )
 "What master and workers have to agree on."

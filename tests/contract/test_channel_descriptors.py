@@ -39,6 +39,7 @@ from maitred import (
     PeerMisbehaved,
 )
 from maitred.wire import channel
+from maitred.wire.codec import VERSION
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER, Handoff, Reason, Refused
 
 LIST_DESCRIPTORS = (
@@ -158,7 +159,7 @@ def test_no_descriptor_was_due_and_none_fits(kind, files):
     one, two = socket.socketpair(socket.AF_UNIX, kind)
     [file] = files(1)
     with one, Channel(two, sends=TABLE, receives={3: Bye}) as channel:
-        raw_send(one, bytes([2, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), file.fileno())
+        raw_send(one, bytes([VERSION, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), file.fileno())
         with room_for(0), pytest.raises(PeerMisbehaved, match="0 and more descriptors"):
             channel.receive_nowait()
 

@@ -30,6 +30,7 @@ def main() -> None:
     """Run one deputy, and end."""
     for number in THE_MASTERS:
         signal.signal(number, signal.SIG_IGN)
+    logs.heed_reopen()
     failpoints.arm(os.environ)
     stack = int(os.environ.pop("MAITRED_STACK"))
     os.set_inheritable(stack, False)
@@ -40,7 +41,7 @@ def main() -> None:
     except ChannelClosed:  # the master was gone before it could say what we are
         return
     titles.show(f"acceptor {deputy.number} {titles.served(deputy.settings.target)}")
-    logs.configure(deputy.settings.log_level)
+    logs.begin(deputy.settings, "acceptor", acceptor=deputy.number)
     # An affinity of the user's own is found where the application is.
     sys.path.insert(0, os.path.abspath(deputy.settings.app_dir))
     asyncio.run(deputy.run())

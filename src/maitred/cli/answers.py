@@ -28,7 +28,8 @@ def whereis(answer: dict[str, Any]) -> str:
     until = ""
     if answer["expires_in"] is not None:
         until = f", for {answer['expires_in']:g} s after its last use"
-    return f"{answer['key']}: {_worker(answer)}, {answer['by']}{until}"
+    where = f"{answer['key']}: {_worker(answer)}, {answer['by']}{until}"
+    return f"{where}; key={answer['hash']} in the access log"
 
 
 def move(answer: dict[str, Any]) -> str:

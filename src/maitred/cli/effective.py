@@ -73,6 +73,8 @@ def effective(
     for name in ("pid", "env_file"):
         if values.get(name):
             values[name] = os.path.abspath(values[name])
+    if path := values.get("log_file"):
+        values["log_file"] = "" if path == "-" else os.path.abspath(path)
     decided = {
         name: row.decide()
         for name, row in OPTIONS.items()

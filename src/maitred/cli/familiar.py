@@ -58,6 +58,8 @@ NO_LOG_CONFIG: Final = (
 NO_CLIENT_CERTIFICATES: Final = "let a proxy in front ask clients for certificates"
 NO_WEBSOCKET_LIMITS: Final = "leave it out: the workers use uvicorn's defaults"
 NO_PROXY_HEADERS: Final = "--forwarded-allow-ips says whose; `none` is nobody"
+NO_ACCESS_LOGFILE: Final = "leave it out: requests are logged to --log-file too"
+NO_ACCESS_PATTERN: Final = "--access-log-format chooses one of a few"
 
 FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
     {
@@ -133,6 +135,10 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
         "--statsd-host": Familiar(
             "gunicorn", instead="read /metrics, or `maitred status --json`"
         ),
+        "--error-logfile": Familiar("gunicorn", "log_file"),
+        "--access-logfile": Familiar("gunicorn", instead=NO_ACCESS_LOGFILE),
+        "--access-logformat": Familiar("gunicorn", instead=NO_ACCESS_PATTERN),
+        "--access-log-fmt": Familiar("granian", instead=NO_ACCESS_PATTERN),
         "--log-config": Familiar("uvicorn, gunicorn", instead=NO_LOG_CONFIG),
         "--no-use-colors": Familiar(
             "uvicorn", instead="leave it out: a terminal is noticed"

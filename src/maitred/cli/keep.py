@@ -39,11 +39,11 @@ def run(ctx: click.Context, /, **options: Any) -> int:
 
     Takes what `maitred serve` takes. The keeper opens what --bind says and never lets
     go of it: while there is no master, connections wait instead of being refused. TERM,
-    INT, QUIT, HUP and USR2 are passed on to the master.
+    INT, QUIT, HUP, USR1 and USR2 are passed on to the master.
     """
     settings = settings_of(**options)
     titles.show(f"keeper {titles.served(settings.target)}")
-    logs.configure(settings.log_level)
+    logs.begin(settings, "keeper")
     for bind in settings.bind:
         if bind.startswith("fd://"):
             raise UsageError(

@@ -134,7 +134,22 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             " 0: no limit."
         ),
         "access_log": Option("Log every request."),
+        "access_log_format": Option(
+            "How requests are logged; auto: as --log-format says.",
+            choices=logs.ACCESS_FORMATS,
+        ),
         "log_level": Option("How much to log.", "L", choices=logs.LEVELS),
+        "log_format": Option(
+            "How the log is spelled: pretty for people, plain, logfmt or json; auto:"
+            " pretty on a terminal, plain elsewhere. NO_COLOR is respected.",
+            choices=(logs.AUTO, *logs.FORMATS),
+        ),
+        "log_file": Option(
+            "Append the log to this file, - for standard error; USR1 has it opened"
+            " anew, after it was renamed.",
+            "PATH",
+            default="standard error",
+        ),
         "control": Option(
             "The control socket, on which `maitred status` and `maitred reload` ask.",
             "PATH",

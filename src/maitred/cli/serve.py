@@ -46,8 +46,8 @@ def serve(**options: Any) -> ExitCode:
 
     TARGET is module:attribute, found from the current directory. TERM, INT and QUIT
     drain the workers and stop, a second one stops now; HUP reloads, as `maitred reload`
-    does; USR2 upgrades the master, as `maitred upgrade` does. Settings may stand in
-    maitred.toml and elsewhere: see `maitred config`.
+    does; USR2 upgrades the master, as `maitred upgrade` does; USR1 opens --log-file
+    anew. Settings may stand in maitred.toml and elsewhere: see `maitred config`.
     """
     past = arrive()
     # An upgrade brings another program, a reload brings other settings.
@@ -58,7 +58,7 @@ def serve(**options: Any) -> ExitCode:
         read_environment(settings.env_file)
     role = "rehearsal" if past is not None and past.rehearsal else "master"
     titles.show(f"{role} {titles.served(settings.target)}")
-    logs.configure(settings.log_level)
+    logs.begin(settings, "master")
     for sentence in unknown_variables(os.environ):
         logs.master.warning("%s", sentence)
     if failpoints.arm(os.environ):
@@ -70,7 +70,8 @@ def serve(**options: Any) -> ExitCode:
         if settings.pid and not (past and past.rehearsal):
             stack.enter_context(PidFile(settings.pid, written=past is not None))
         if settings.user or settings.group:
-            become(settings.user, settings.group, settings.control)
+            ours = filter(None, [settings.control, settings.log_file])
+            become(settings.user, settings.group, *ours)
         if settings.reload and not (past and past.rehearsal):
             stack.enter_context(watched(settings.reload_dir or (settings.app_dir,)))
         return asyncio.run(master.run())

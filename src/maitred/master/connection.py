@@ -21,6 +21,8 @@ from .past import Past, Table
 
 MAPPED: Final = "::ffff:"
 "An IPv4 client on a dual-stack listener (RFC 4291 section 2.5.5.2)."
+MOST_HOPS: Final = 0xFFFF
+"More are not counted."
 
 
 class Connection:
@@ -38,6 +40,7 @@ class Connection:
         "deadline",
         "giver",
         "home",
+        "hops",
         "id",
         "idle",
         "key",
@@ -87,6 +90,8 @@ class Connection:
         self.position = 0
         # Bytes that were written to it since then.
         self.written = 0
+        # How many workers have had it.
+        self.hops = 0
         # Its client waits for nothing: it is between two requests.
         self.idle = False
         # The slot it comes from, where its next request may well belong; None: unknown.
@@ -197,4 +202,5 @@ def returned(message: Return) -> Connection:
     connection.learned = bool(message.learned)
     connection.consumed = message.unread
     connection.idle = not message.key and not message.unread
+    connection.hops = min(message.hops + 1, MOST_HOPS)
     return connection

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -137,6 +138,11 @@ class Deputies:
         self._tell(_dismissal(worker, farewell))
         self._dispatcher.dismiss(worker, farewell)
 
+    def reopen_logs(self) -> None:
+        """Have every deputy open its log file anew."""
+        for deputy in self._deputies.values():
+            deputy.process.reopen_log()
+
     def detach(self, worker: Worker) -> None:
         """Part with *worker*, who is dead."""
         self._tell(orders.Detach(worker.id))
@@ -230,6 +236,7 @@ class Deputies:
                 COMMAND,
                 {"MAITRED_CHANNEL": str(theirs.fileno())},
                 (theirs.fileno(),),
+                held=(signal.SIGUSR1,),
             )
         except (SystemRefused, OSError) as exc:
             ours.close()

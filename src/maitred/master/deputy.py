@@ -61,8 +61,8 @@ class Deputy:
         )
         begin = _one(channel)
         self._paper: dict[str, Any] = plain.read(begin.paper)
-        self.settings = settings_on(self._paper["settings"])
         self.number: int = self._paper["number"]
+        self.settings = settings_on(self._paper["settings"])
         self._listeners = [
             listener_of(_one(channel)) for _ in range(self._paper["listeners"])
         ]

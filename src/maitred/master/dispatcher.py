@@ -519,6 +519,7 @@ class Dispatcher:
             self._turn_away(connection, 503, "no_worker")
         else:
             self._counters.redispatched += 1
+            connection.hops += 1
             if connection.idle or connection.consumed:
                 # Whatever it was handed over for was served; what comes is not known.
                 connection.key, connection.learned = None, False
@@ -766,6 +767,13 @@ class Dispatcher:
         if connection.idle:
             connection.home = worker.slot
         self._counters.returned += 1
+        if logs.traces(logs.master):
+            logs.master.debug(
+                "given back by worker %d of slot %d",
+                worker.id,
+                worker.slot,
+                extra=logs.about(conn=connection.id, slot=worker.slot),
+            )
         self._coming_back.append(connection)
 
     def _take_back_copy(self, worker: Worker, message: Return) -> None:
@@ -813,7 +821,9 @@ class Dispatcher:
     def _rest(self, connection: Connection, reason: int) -> None:
         """Give the world a moment before *connection*, refused, is placed again."""
         logs.master.debug(
-            "connection %d was refused for reason %d", connection.id, reason
+            "refused by its worker for reason %d",
+            reason,
+            extra=logs.about(conn=connection.id),
         )
         self._resting.add(connection)
         pause = 0.0 if reason == Reason.DRAINING else PAUSE_AFTER_REFUSAL

@@ -9,7 +9,7 @@ application.
     TERM, INT, QUIT         closes its listeners, tells the master, leaves when that has
                             left, with its exit code
     one of them again       tells the master, and ends it (KILL) if it is slow to go
-    HUP, USR2               tells the master
+    HUP, USR1, USR2         tells the master
 
 Invariants: at most one master. After a stop that was asked for there is never another.
 Signals are blocked all the time and taken one by one: none interrupts anything, and
@@ -35,7 +35,7 @@ from .parent import was_ready
 from .processes import KeptMaster, how_it_ended
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-PASSED_ON: Final = (signal.SIGHUP, signal.SIGUSR2)
+PASSED_ON: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 HEARD: Final = frozenset({*STOPS, *PASSED_ON, signal.SIGCHLD})
 PATIENCE: Final = 10.0
 "Seconds that a master has to leave at once, when it was told to, before it is ended."
@@ -91,6 +91,8 @@ class Keeper:
         if number == signal.SIGCHLD:
             return self._look()
         if number is not None:
+            if number == signal.SIGUSR1:
+                logs.reopen()
             if self._master is not None:
                 self._master.tell(number)
         elif self._start_at is not None:

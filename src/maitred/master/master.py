@@ -220,6 +220,7 @@ class Master:
             self._loop.add_signal_handler(number, self._on_stop_signal)
         self._loop.add_signal_handler(signal.SIGHUP, self._on_hup)
         self._loop.add_signal_handler(signal.SIGUSR2, self._attempts.begin)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         # A keeper and a predecessor block them until now, so that none comes before it
         # is expected.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
@@ -435,6 +436,8 @@ class Master:
                 generation,
                 self._command(),
                 self._keys if sealed else None,
+                # What a worker of another language would do is not known.
+                () if self._settings.exec else (signal.SIGUSR1,),
             )
         except (SystemRefused, OSError) as exc:
             self._loop.call_soon(
@@ -837,6 +840,16 @@ class Master:
         answer = self._drains.undrain(slot)
         self._events.note(What.DRAIN, f"slot {slot} is no longer drained")
         return answer
+
+    def _reopen_logs(self) -> None:
+        """Open the log file anew, in all processes of ours."""
+        if not self._settings.log_file:
+            return
+        logs.reopen()
+        self._deputies.reopen_logs()
+        if not self._settings.exec:
+            for worker in self._workers.values():
+                worker.process.reopen_log()
 
     def _log_level(self, level: str) -> dict[str, Any]:
         """Log as much from now on, here and in workers that are yet to be started."""

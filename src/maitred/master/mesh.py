@@ -67,6 +67,7 @@ class Pass(NamedTuple):
     seen: U32
     attempts: U8
     giver: U32
+    hops: U16
 
 
 class Credit(NamedTuple):
@@ -380,6 +381,7 @@ def said(connection: Connection) -> Pass:
         connection.seen,
         connection.attempts,
         connection.giver,
+        connection.hops,
     )
 
 
@@ -405,4 +407,5 @@ def received(message: Pass) -> Connection:
     connection.seen = message.seen
     connection.attempts = message.attempts
     connection.giver = message.giver
+    connection.hops = message.hops
     return connection

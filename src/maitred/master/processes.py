@@ -44,6 +44,7 @@ class Process:
         *,
         output: int | None = None,
         seconds: int = 0,
+        held: Sequence[signal.Signals] = (),
     ) -> None:
         """
         Start *command*.
@@ -55,12 +56,15 @@ class Process:
             output: Where it prints, if not where we do; likewise.
             seconds: The kernel ends it after as many, also when we are dead by then;
                 0: never.
+            held: Signals that are kept from it until it unblocks them, so that none
+                ends it before it knows what to do then.
 
         Raises:
             SystemRefused: It could not be started.
         """
         # In memory and ours: what is written there is read whole after the end.
         self._stack = os.memfd_create("maitred-stack", os.MFD_CLOEXEC)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
         try:
             # A process group of its own: the terminal's Ctrl-C is for the master,
             # who then drains the workers.
@@ -85,6 +89,8 @@ class Process:
         except OSError as exc:
             os.close(self._stack)
             raise SystemRefused(f"cannot start {command[0]}: {exc.strerror}") from exc
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.pid = popen.pid
         try:
             # Readable when the process has ended (pidfd_open(2)); it cannot have been
@@ -127,6 +133,10 @@ class Process:
     def abort(self) -> None:
         """End it, after it has written where its threads are (ABRT)."""
         self._signal(signal.SIGABRT)
+
+    def reopen_log(self) -> None:
+        """Have it open its log file anew (USR1); it is a program of ours."""
+        self._signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         """End it (KILL)."""

@@ -16,6 +16,7 @@ import contextlib
 import socket
 from typing import Any, Final
 
+from maitred import logs
 from maitred.routing.refusal import alert, answer
 
 from .connection import Connection, restored
@@ -48,6 +49,7 @@ class Refusals:
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._lingering: dict[Connection, asyncio.TimerHandle] = {}
+        self._access = logs.access()
 
     def __len__(self) -> int:
         return len(self._lingering)
@@ -56,12 +58,12 @@ class Refusals:
         """Own *connection*: answer it with *status*, count *cause*, close it soon."""
         self._counters.refused[cause] += 1
         sock = connection.sock
+        if self._tls and cause != "not_tls":
+            status, say = 0, alert(cause)
+        else:
+            say = answer(status, cause)
+        self._log(connection, status, cause, len(say))
         try:
-            say = (
-                alert(cause)
-                if self._tls and cause != "not_tls"
-                else answer(status, cause)
-            )
             sock.send(say, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -80,6 +82,25 @@ class Refusals:
         """Let those linger on who were written down as *state*."""
         for each in state:
             self._linger(restored(each, past))
+
+    def _log(self, connection: Connection, status: int, cause: str, size: int) -> None:
+        """Log an answer as the access log of a worker would."""
+        if logs.traces(logs.master):
+            about = logs.about(conn=connection.id, cause=cause)
+            logs.master.debug("refused: %s", cause, extra=about)
+        if self._access is not None:
+            self._access.write(
+                logs.Entry(
+                    client=connection.peer.decode(),
+                    port=connection.peer_port,
+                    status=status,
+                    size=size,
+                    seconds=0.0,
+                    conn=connection.id,
+                    hops=connection.hops,
+                    key=connection.key or b"",
+                )
+            )
 
     def _linger(self, connection: Connection) -> None:
         self._lingering[connection] = self._loop.call_later(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any, Final
 
+from maitred import logs
 from maitred.config import Settings
 from maitred.control import read_key, spell
 from maitred.errors import CommandFailed, UsageError
@@ -95,7 +96,8 @@ class Steering:
                 return self._entry(each, owned, now) | self._worker(owned.slot)
             if slot is not None and slot < len(self._desk.placement.slots):
                 by = {"by": "named", "expires_in": None}
-                return {"key": spell(each), **by, **self._worker(slot)}
+                said = {"key": spell(each), "hash": logs.hash_of(each)}
+                return {**said, **by, **self._worker(slot)}
         forgets = not self._desk.placement.remembers
         why = ": --policy hash remembers none that a client names" if forgets else ""
         raise CommandFailed(f"no worker has a session {key!r}{why}")
@@ -171,6 +173,7 @@ class Steering:
     def _entry(self, key: bytes, owned: Owned, now: float) -> dict[str, Any]:
         return {
             "key": spell(key),
+            "hash": logs.hash_of(key),
             "slot": self._number(owned.slot),
             "by": "claimed" if owned.claimed else "remembered",
             "expires_in": round(owned.expires - now, 1),

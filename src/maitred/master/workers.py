@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import sys
 import time
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from maitred import logs
 from maitred.errors import ChannelFull, DescriptorsLost, PeerMisbehaved
 from maitred.wire import MAX_PACKET, Channel, Descriptor
 from maitred.wire.messages import (
@@ -134,6 +136,7 @@ class Worker:
         generation: int,
         command: Sequence[str],
         keys: dict[str, bytes] | None = None,
+        held: Sequence[signal.Signals] = (),
     ) -> Worker:
         """
         Start *command* as a worker.
@@ -144,6 +147,7 @@ class Worker:
             generation: The reload it was born in.
             command: Program and arguments.
             keys: Those that seal slots, if any are sealed.
+            held: Signals that it unblocks, when it knows what to do then.
 
         Raises:
             SystemRefused: It could not be started.
@@ -169,6 +173,7 @@ class Worker:
                     **{name: str(fd) for name, fd in inherited.items()},
                 },
                 tuple(inherited.values()),
+                held=held,
             )
             worker = cls(number, slot, generation, ours, board, process)
             on_error.pop_all()
@@ -254,6 +259,8 @@ class Worker:
             except ChannelFull:
                 return False
             now = time.monotonic()
+            if logs.traces(logs.master):
+                self._trace(batch)
             for connection in batch:
                 if connection.since:
                     times.hand_over.note(now - connection.since)
@@ -266,6 +273,17 @@ class Worker:
         except ChannelFull:
             return False
         return self.channel.flush()
+
+    def _trace(self, batch: Sequence[Connection]) -> None:
+        """Log the way of each of *batch*."""
+        for connection in batch:
+            logs.master.debug(
+                "handed to worker %d of slot %d, hop %d",
+                self.id,
+                self.slot,
+                connection.hops,
+                extra=logs.about(conn=connection.id, worker=self.id, slot=self.slot),
+            )
 
     def _say_the_rest(self) -> None:
         """
@@ -495,6 +513,7 @@ def handoff(connection: Connection) -> Handoff:
         connection.consumed,
         connection.mark,
         int(connection.idle),
+        connection.hops,
     )
 
 

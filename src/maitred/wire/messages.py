@@ -14,7 +14,7 @@ import enum
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple, Protocol
 
-VERSION = 2
+VERSION = 3
 "The version of the protocol; a peer that speaks another is refused."
 
 
@@ -76,6 +76,7 @@ class Handoff(NamedTuple):
     true from TAKEN to CLOSED or RETURN; the master keeps its copy that long, so that
     you have to shut the connection down before you close it. 0: it has none. ``idle``
     is 1 if its client waits for nothing: it is taken without having been read from.
+    ``hops`` is how many workers had it before.
     """
 
     connection: Passed
@@ -89,6 +90,7 @@ class Handoff(NamedTuple):
     consumed: Blob
     mark: U32 = 0
     idle: U8 = 0
+    hops: U16 = 0
 
 
 class Ready(NamedTuple):
@@ -125,8 +127,8 @@ class Return(NamedTuple):
 
     Or I am leaving; then there is no key. ``unread`` was read from it and belongs
     before what is still in the kernel, ``key`` is what the request is placed by,
-    ``learned`` is 1 if the server makes keys of this kind. The addresses are those of
-    the HANDOFF.
+    ``learned`` is 1 if the server makes keys of this kind. The addresses and ``hops``
+    are those of the HANDOFF.
     """
 
     connection: Passed
@@ -138,6 +140,7 @@ class Return(NamedTuple):
     key: Blob
     learned: U8
     unread: Blob
+    hops: U16 = 0
 
 
 class Closed(NamedTuple):

@@ -23,7 +23,7 @@ from typing import Final
 
 from maitred import failpoints, logs, titles
 from maitred.config import WorkerSettings
-from maitred.errors import AppFailed, UsageError
+from maitred.errors import AppFailed, SystemRefused, UsageError
 from maitred.wire import Channel
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER
 from maitred.wire.scoreboard import Scoreboard
@@ -39,6 +39,7 @@ def main() -> int:
     """Run one worker; return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gain_no_privileges()
+    logs.heed_reopen()
     failpoints.arm(os.environ)
     if lent := os.environ.pop("MAITRED_STACK", ""):
         # ABRT, and a crash in C, leave the stack of every thread where the master reads
@@ -60,12 +61,17 @@ def main() -> int:
     if lent := os.environ.pop("MAITRED_SECRET", ""):
         with open(int(lent), "rb") as file:
             secret = file.read()
-    logs.configure(settings.log_level, access_log=settings.access_log)
     patience = settings.drain_timeout + LAST_MOMENT
     threading.Thread(
         target=leave_alone, args=(sock.fileno(), patience), daemon=True
     ).start()
     try:
+        logs.begin(
+            settings,
+            "worker",
+            slot=int(os.environ["MAITRED_SLOT"]),
+            generation=int(os.environ.get("MAITRED_GENERATION", "0")),
+        )
         worker = Worker(
             settings,
             channel,
@@ -78,7 +84,7 @@ def main() -> int:
         board.beat = 0  # the loop is over, and not stuck
     except AppFailed as failure:
         return fail(channel, failure)
-    except UsageError as exc:
+    except (UsageError, SystemRefused) as exc:
         return fail(channel, AppFailed(str(exc), ""))
     return 0
 

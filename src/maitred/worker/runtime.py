@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+from maitred import logs
 from maitred.certificates import server_context
 from maitred.config import WorkerSettings
 from maitred.errors import (
@@ -256,6 +257,9 @@ class Worker:
             link.say(*refused)
 
     def _receive(self, handoff: Handoff, link: Link) -> Visit:
+        if logs.traces(logs.worker):
+            text = "received from acceptor %d"
+            logs.worker.debug(text, link.index, extra=logs.about(conn=handoff.id))
         visit = Visit(self, link, handoff)
         if link.index:
             link.visits.add(visit)
@@ -363,6 +367,7 @@ class Visit:
         "ends",
         "head_limit",
         "head_timeout",
+        "hops",
         "id",
         "idle",
         "mark",
@@ -387,6 +392,7 @@ class Visit:
         if handoff.key and not handoff.once and named_slot(handoff.key) is None:
             worker.keys.grant(handoff.key)
         self.id = handoff.id
+        self.hops = handoff.hops
         self.peer = handoff.peer
         # A Unix socket's ends have no addresses.
         self.client: tuple[str, int] | None = None
@@ -410,6 +416,8 @@ class Visit:
 
     def closed(self) -> None:
         """It is over."""
+        if logs.traces(logs.worker):
+            logs.worker.debug("closed", extra=logs.about(conn=self.id))
         self._link.visits.discard(self)
         self._link.say_closed(self.id)
 
@@ -418,6 +426,16 @@ class Visit:
         self._link = link
         self._is_known = True
         self.mark.abandon()
+
+    @property
+    def slot(self) -> int:
+        """The slot it stays in."""
+        return self._worker.slot
+
+    @property
+    def key(self) -> bytes:
+        """What its last request was placed by; empty if by nothing."""
+        return b"" if isinstance(self._found, NoMatch) else self._found.key or b""
 
     def grant(self, key: bytes, *, learned: bool) -> None:
         """Note that a request with *key* may be served, or each of them."""
@@ -486,7 +504,10 @@ class Visit:
             to.key,
             int(to.learned),
             unread,
+            handoff.hops,
         )
+        if logs.traces(logs.worker):
+            logs.worker.debug("given back", extra=logs.about(conn=self.id))
         self._link.give_back(self, said, sent)
 
 

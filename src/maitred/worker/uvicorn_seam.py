@@ -22,12 +22,14 @@ from typing import Any, Final, Protocol
 from uvicorn.config import Config
 from uvicorn.server import Server
 
+from maitred import logs
 from maitred.config import NOWHERE
 from maitred.routing import NoMatch
 from maitred.routing.http1 import RawHead
 from maitred.routing.refusal import answer
 from maitred.wire.scoreboard import Scoreboard
 
+from .access import Access
 from .gate import ANSWERING, ANYWHERE, ASKING, BETWEEN, Asked, Elsewhere, Gate
 from .marks import READ_SIZE, STARTED, Mark, Unmarked
 from .parking import Parking
@@ -267,6 +269,7 @@ class Visit(Protocol):
     """What the runtime knows of one connection, and wants to be told of it."""
 
     id: int
+    hops: int
     peer: bytes
     client: tuple[str, int] | None
     ends: Ends | None
@@ -277,6 +280,14 @@ class Visit(Protocol):
     head_timeout: float
     sni: bytes | None
     told: Callable[[bool], None]
+
+    @property
+    def slot(self) -> int:
+        """Where it is."""
+
+    @property
+    def key(self) -> bytes:
+        """What its last request was placed by; empty if by nothing."""
 
     def taken(self) -> None:
         """It is marked or idle, was read from, or ended before; said once."""
@@ -355,6 +366,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     # For the rest of a head; for what is done before the connection ends here.
     _head_timer: asyncio.TimerHandle | None = None
     _end_timer: asyncio.TimerHandle | None = None
+    # Writes the access log, if there is one.
+    _access: Access | None = None
 
     def adopted(self, visit: Visit, sock: socket.socket, serving: Serving) -> None:
         """Remember whose connection this is; before ``connection_made``."""
@@ -363,6 +376,9 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._application = self.app
         self._gate = Gate(self, peer=visit.peer, limit=visit.head_limit)
         self.intake = Intake(self)
+        if (log := logs.access()) is not None:
+            self._access = self.access_logger = Access(log)
+            self.access_log = True
         if serving.websocket is not None:
             self.ws_protocol_class = self._make_websocket
         self._receive(visit)
@@ -373,6 +389,9 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._mark = mark = visit.mark
         self.intake.write_on(mark)
         self.belongs = visit.belongs
+        if self._access is not None:
+            self._access.visit = visit
+            self.belongs = self._note_arrival
         visit.told = self._told
         self.app = self._application
         if mark.kept:
@@ -416,6 +435,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         """Run the application, and mark that it begins."""
         self._mark.started()
         return self._application(scope, receive, send)
+
+    def _note_arrival(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
+        """Say where a request belongs, and note when it came."""
+        assert self._access is not None
+        self._access.arrived(self._corked.count)
+        return self._visit.belongs(head)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin; what was read already comes before anything the socket gives."""
@@ -464,6 +489,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def on_response_complete(self) -> None:
         """Let the next request through, if the answer leaves the way open."""
         super().on_response_complete()
+        if self._access is not None:
+            self._access.ended(self.cycle.scope, self._corked.count)
         gate = self._gate
         if self.transport.is_closing():
             return
@@ -511,6 +538,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if not self._is_heard:
             self._hear()
         if not self._is_returned:
+            if self._access is not None and self._access.is_open and self.cycle:
+                self._access.ended(self.cycle.scope, self._corked.count)
             shut(self._sock, self._mark)
             self._visit.closed()
         super().connection_lost(exc)
@@ -620,6 +649,9 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._successor = self._serving.websocket(**arguments)
         self._successor.visit = self._visit
         self._successor.sock = self._sock
+        if self._access is not None:
+            self._successor.access = self._access
+            self._successor.app = self._access.watching(self._successor.app)
         return self._successor
 
     def refuse(self, status: int, cause: str) -> None:
@@ -627,6 +659,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._gate.take_all()
         self._unset_keepalive_if_required()
         self._is_leaving = True
+        if self._access is not None:
+            self._access.refused(status, len(answer(status, cause)))
         if self.cycle is not None and not self.cycle.response_complete:
             # The application has begun with this request; it learns that it ends.
             if not self.cycle.response_started:
@@ -700,6 +734,8 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
 
     visit: Visit
     sock: socket.socket
+    access: Access | None = None
+    scope: Any
 
     def connection_made(self, transport: Any) -> None:
         """Begin, knowing the client even if it has left."""
@@ -712,6 +748,8 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and say so."""
+        if self.access is not None:
+            self.access.ended(self.scope, 0)
         shut(self.sock, self.visit.mark)
         self.visit.closed()
         super().connection_lost(exc)

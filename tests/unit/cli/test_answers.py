@@ -33,12 +33,15 @@ def test_keys_are_a_table_and_a_count():
 
 def test_worker_of_a_key_is_named():
     """Or said to be missing."""
-    said = KEY | {"pid": 77}
+    said = KEY | {"pid": 77, "hash": "0f"}
     assert RENDER["whereis"](said) == (
-        "ip=::1: slot 1, pid 77, remembered, for 12.5 s after its last use"
+        "ip=::1: slot 1, pid 77, remembered, for 12.5 s after its last use;"
+        " key=0f in the access log"
     )
-    said = {"key": "slot:1", "slot": 1, "by": "named", "expires_in": None, "pid": None}
-    assert RENDER["whereis"](said) == ("slot:1: slot 1, whose worker is missing, named")
+    said |= {"key": "slot:1", "by": "named", "expires_in": None, "pid": None}
+    assert RENDER["whereis"](said) == (
+        "slot:1: slot 1, whose worker is missing, named; key=0f in the access log"
+    )
 
 
 def test_move_says_what_stays_behind():

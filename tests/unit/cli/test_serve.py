@@ -74,7 +74,7 @@ def test_help_names_all_presets_and_policies():
 @pytest.fixture
 def settings(monkeypatch):
     """Run the command with some arguments until a master would begin."""
-    monkeypatch.setattr(module.logs, "configure", lambda *_: None)
+    monkeypatch.setattr(module.logs, "begin", lambda *_: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def run(*arguments):

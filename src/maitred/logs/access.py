@@ -1,0 +1,228 @@
+"""
+The access log: one line for each request that was answered, or cut short.
+
+    plain      as a line of the log: client, request, status, then what we know
+    combined   as Apache and nginx write it, then what we know, as fields
+    logfmt, json   fields
+
+What we know: the connection's id, the slot, a hash of the session's key, how many
+workers had the connection before, seconds, bytes.
+
+Invariant: no byte of a client can end a line, a field or a quoted text, or is anything
+but 0x20 to 0x7e; what else it sent is escaped. The key itself is never written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from .formats import FORMATS, Clock, Format, quoted, spelled
+from .writer import Writer
+
+UNSAFE: Final = re.compile(r'[^\x20-\x7e]|["\\]')
+MONTHS: Final = [
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+]
+HASH: Final = 6
+"Bytes of a key's hash."
+
+
+class Entry(NamedTuple):
+    """
+    What there is to say of one request.
+
+    ``client`` is an address, as a proxy that is believed tells it; it and ``target``,
+    ``referer`` and ``agent`` may be the client's. An empty text, and a status of 0,
+    say that it is not known. ``size`` is the bytes written for the answer, its head
+    included; ``seconds`` from the request's head to the end of the answer.
+    """
+
+    client: str
+    port: int
+    status: int
+    size: int
+    seconds: float
+    conn: int
+    slot: int | None = None
+    hops: int = 0
+    key: bytes = b""
+    method: str = ""
+    target: str = ""
+    version: str = ""
+    referer: str = ""
+    agent: str = ""
+
+
+@lru_cache(4096)
+def hash_of(key: bytes) -> str:
+    """Give the hash of *key* that stands in the access log; empty if there is none."""
+    return hashlib.blake2b(key, digest_size=HASH).hexdigest() if key else ""
+
+
+def escaped(text: str) -> str:
+    """Escape what is not 0x20 to 0x7e, quotes and backslashes, as nginx does."""
+    if UNSAFE.search(text) is None:
+        return text
+    return UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
+
+
+def _request(entry: Entry) -> str:
+    if not entry.method:
+        return "-"
+    return escaped(f"{entry.method} {entry.target} HTTP/{entry.version}")
+
+
+def _known(entry: Entry) -> str:
+    """Spell what a combined line does not have, as fields of logfmt."""
+    slot = "-" if entry.slot is None else entry.slot
+    return (
+        f"conn={entry.conn} slot={slot} key={hash_of(entry.key) or '-'}"
+        f" hops={entry.hops}"
+    )
+
+
+def plain(entry: Entry) -> str:
+    """Spell *entry* for people."""
+    client = f"{escaped(entry.client)}:{entry.port}" if entry.client else "-"
+    return (
+        f'{client} - "{_request(entry)}" {entry.status or "-"} {entry.size}B'
+        f" {entry.seconds * 1000:.1f}ms {_known(entry)}"
+    )
+
+
+class Combined:
+    """Spells entries for programs that know the format of Apache and nginx."""
+
+    def __init__(self) -> None:
+        """Spell moments in UTC."""
+        self._clock = Clock("%d/{}/%Y:%H:%M:%S +0000", time.gmtime)
+
+    def __call__(self, now: float, entry: Entry) -> str:
+        """Spell *entry*, which ended at *now*."""
+        # Whatever the language of the system is.
+        month = MONTHS[time.gmtime(now).tm_mon - 1]
+        when = self._clock.at(now).format(month)
+        client = escaped(entry.client).replace(" ", "\\x20") or "-"
+        return (
+            f'{client} - - [{when}] "{_request(entry)}" {entry.status or "-"}'
+            f' {entry.size} "{escaped(entry.referer) or "-"}"'
+            f' "{escaped(entry.agent) or "-"}" {_known(entry)} time={entry.seconds:.6f}'
+        )
+
+
+def logfmt(entry: Entry) -> str:
+    """Spell *entry* as fields."""
+    return " ".join(
+        f"{name}={spelled(value)}" for name, value in _fields(entry).items()
+    )
+
+
+def json(entry: Entry) -> str:
+    """Spell *entry* as the inside of an object."""
+    return ", ".join(
+        f'"{name}": {quoted(value) if isinstance(value, str) else value}'
+        for name, value in _fields(entry).items()
+    )
+
+
+def _fields(entry: Entry) -> Mapping[str, str | int | float]:
+    """Name what is known of *entry*."""
+    fields: dict[str, str | int | float] = {
+        "client": entry.client,
+        "port": entry.port or "",
+        "method": entry.method,
+        "target": entry.target,
+        "version": entry.version,
+        "status": entry.status,
+        "bytes": entry.size,
+        "seconds": round(entry.seconds, 6),
+        "conn": entry.conn,
+        "slot": "" if entry.slot is None else entry.slot,
+        "key": hash_of(entry.key),
+        "hops": entry.hops,
+        "referer": entry.referer,
+        "agent": entry.agent,
+    }
+    return {name: value for name, value in fields.items() if value != ""}
+
+
+Spell = Callable[[float, Entry], str]
+
+
+def _within(spell: Callable[[Entry], str], form: Format) -> Spell:
+    return lambda now, entry: form.access(now, spell(entry))
+
+
+TEXTS: Final[Mapping[str, Callable[[Entry], str]]] = {
+    "plain": plain,
+    "logfmt": logfmt,
+    "json": json,
+}
+"What stands in a line of the log; ``combined`` has lines of its own."
+ACCESS_FORMATS: Final = ("auto", "combined", *TEXTS)
+"How requests may be spelled; ``auto``: as the lines of the log are."
+
+
+def spelling(name: str, form: Format) -> tuple[Spell, bool]:
+    """
+    Give what spells entries, and whether referer and agent are a part of that.
+
+    Args:
+        name: One of ACCESS_FORMATS.
+        form: How the log's own lines are spelled.
+    """
+    if name == "combined":
+        return Combined(), True
+    own = next(each for each, kind in FORMATS.items() if type(form) is kind)
+    own = "plain" if own not in TEXTS else own
+    if name not in {"auto", own}:
+        own, form = name, FORMATS[name](form.whose)
+    return _within(TEXTS[own], form), own != "plain"
+
+
+class AccessLog:
+    """Writes entries."""
+
+    def __init__(self, name: str, form: Format, writer: Writer) -> None:
+        """Write them with *writer*, as *name* and *form* say (``spelling``)."""
+        self._spell, self._reads = spelling(name, form)
+        self._writer = writer
+
+    def write(self, entry: Entry) -> None:
+        """Write *entry*, which has just ended."""
+        self._writer.put(self._spell(time.time(), entry) + "\n")
+
+    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
+        """
+        Give the referer and the user agent that *headers* say, if they are written.
+
+        Args:
+            headers: Names in small letters, and values.
+        """
+        if not self._reads:
+            return "", ""
+        found = dict(headers)
+        return (
+            found.get(b"referer", b"").decode("latin-1"),
+            found.get(b"user-agent", b"").decode("latin-1"),
+        )
