@@ -271,23 +271,31 @@ def _make_directory(directory: str) -> None:
 
 
 def _listen(path: str) -> socket.socket:
-    """Bind *path* with mode 0600, replacing a socket on which nobody answers."""
+    """
+    Listen on *path* with mode 0600, replacing a socket on which nobody answers.
+
+    Under another name first: whoever sees the file can connect.
+    """
+    other = os.path.join(os.path.dirname(path), f".{os.getpid()}")
     with contextlib.ExitStack() as undo:
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         old_mask = os.umask(0o177)
         try:
-            try:
-                sock.bind(path)
-            except OSError as exc:
-                if exc.errno != errno.EADDRINUSE or _somebody_answers(path):
-                    raise
-                os.unlink(path)
-                sock.bind(path)
+            sock.bind(other)
         finally:
             os.umask(old_mask)
+        undo.callback(os.unlink, other)
         sock.listen()
         sock.setblocking(False)
+        try:
+            os.link(other, path)
+        except FileExistsError:
+            if _somebody_answers(path):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+            os.unlink(path)
+            os.link(other, path)
         undo.pop_all()
+    os.unlink(other)
     return sock
 
 
