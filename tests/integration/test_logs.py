@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect as connect_websocket
 
-from driver import ACCEPTORS, COMMAND, wait_until
+from driver import ACCEPTORS, COMMAND, descriptors, processes_of, wait_until
 from raw_http import ask, connect, connect_unix, crowd, get
 
 KEYED = ("--affinity", "header:x-session")
@@ -207,6 +207,7 @@ def test_rotation_loses_and_doubles_no_line(serve, tmp_path):
     path = tmp_path / "access.log"
     server = serve(
         "probe:app", "--log-file", str(path), "--acceptors", "2",
+        "--admin", f"unix:{tmp_path}/admin.sock",
         ready=False, workers=2, bind="127.0.0.1:0",
     )  # fmt: skip
     server.wait_until_serving()
@@ -227,8 +228,16 @@ def test_rotation_loses_and_doubles_no_line(serve, tmp_path):
     found = Counter(re.findall(r"GET (/n\d+x) ", text()))
     assert found == Counter(f"/n{number}x" for number in range(count))
     assert server.log == ""
-    # Nobody holds on to a file that was renamed.
+    # Nobody holds on to a file that was renamed: master, acceptor, admin, two workers.
+    wait_until("all write into the newest", lambda: holders(server, path) == 5)
     assert server.stop() == 0
+
+
+def holders(server, path):
+    """Count the processes of *server* that have *path* open, if none has an old one."""
+    pids = processes_of(server.run)
+    held = [fd for pid in pids for fd in descriptors(pid) if fd.startswith(str(path))]
+    return len(held) if set(held) == {str(path)} else 0
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler (cc)")

@@ -57,6 +57,12 @@ PUBLIC = {
         *("COMMANDS", "Argument", "Command", "ControlServer", "Level", "Lines"),
         *("Request", "ask", "default_path", "read_key", "spell"),
     },
+    "maitred.logs": {
+        *("FORMATS", "AUTO", "LEVELS", "ACCESS_FORMATS", "LAST_WORDS", "MOST", "PIECE"),
+        *("begin", "configure", "flush", "say", "dropped", "reopen", "heed_reopen"),
+        *("master", "worker", "keeper", "Seldom", "about", "traces", "hash_of"),
+        *("access", "AccessLog", "Entry", "File", "Writer"),
+    },
     "maitred.master": {"Keeper", "Master", "arrive", "open_admin", "open_listeners"},
 }
 

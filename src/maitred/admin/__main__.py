@@ -28,7 +28,7 @@ from .serving import serve
 
 THE_MASTERS: Final = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT),
-    *(signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGHUP, signal.SIGUSR2),
 )
 "Signals that are for the master, also where they are sent to all of its processes."
 
@@ -40,12 +40,14 @@ def main() -> None:
     """Run the admin process, and end with the master."""
     for number in THE_MASTERS:
         signal.signal(number, signal.SIG_IGN)
+    logs.heed_reopen()
     if lent := os.environ.pop("MAITRED_STACK", ""):
         os.set_inheritable(int(lent), False)
         faulthandler.enable(file=int(lent))
     os.nice(POLITENESS)  # the service comes first
     paper: dict[str, Any] = json.loads(sys.argv[1])
-    logs.configure(paper["log_level"], access_log=False)
+    level, form, path = paper["log"]
+    logs.configure(level, access_log=False, form=form, path=path, role="admin")
     titles.show(f"admin {titles.served(paper['target'])}")
     token = b""
     if paper["token"] is not None:

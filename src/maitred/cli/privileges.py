@@ -11,6 +11,7 @@ import contextlib
 import grp
 import os
 import pwd
+import stat
 
 from maitred.errors import SystemRefused, UsageError
 
@@ -33,7 +34,9 @@ def become(user: str, group: str, *files: str) -> None:
         return
     try:
         for path in files:
-            os.chown(path, uid, gid)
+            # Not what a link names: whoever made the link may not have been root.
+            if _is_ours(os.lstat(path).st_mode):
+                os.chown(path, uid, gid, follow_symlinks=False)
         # In this order: without root, the groups cannot be changed any more.
         if entry is None:
             os.setgroups([gid])
@@ -52,6 +55,10 @@ def become(user: str, group: str, *files: str) -> None:
         with contextlib.suppress(PermissionError):
             os.setuid(0)
             raise SystemRefused(f"could become root again from user {uid}")
+
+
+def _is_ours(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def _user(user: str) -> pwd.struct_passwd | None:

@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -168,11 +169,12 @@ class Attendant:
                 "lifeline": theirs,
                 "token": token,
                 "names": [host] if host else [],
-                "log_level": settings.log_level,
                 "target": settings.target,
+                "log": [settings.log_level, settings.log_format, settings.log_file],
             }
             passed = (*listeners, theirs, *([] if token is None else [token]))
-            process = Process((*COMMAND, json.dumps(paper)), {}, passed)
+            held = (signal.SIGUSR1,)
+            process = Process((*COMMAND, json.dumps(paper)), {}, passed, held=held)
             undo.pop_all()
         return process, ours
 
@@ -194,6 +196,11 @@ class Attendant:
             self._lifeline = past.take(state["lifeline"])
             self._began = state["began"]
             self._watch(self._process)
+
+    def reopen_log(self) -> None:
+        """Have it open its log file anew."""
+        if self._process is not None:
+            self._process.reopen_log()
 
     async def leave(self) -> None:
         """Let it leave, and wait a moment until it has."""

@@ -847,6 +847,7 @@ class Master:
             return
         logs.reopen()
         self._deputies.reopen_logs()
+        self._attendant.reopen_log()
         if not self._settings.exec:
             for worker in self._workers.values():
                 worker.process.reopen_log()
