@@ -54,6 +54,8 @@ class Settings:
     lifespan: str = "auto"
     root_path: str = ""
     limit_concurrency: int = 0
+    max_requests: int = 0
+    max_requests_jitter: int = 0
     access_log: bool = True
     access_log_format: str = "auto"
     log_level: str = "info"
@@ -125,6 +127,7 @@ class Settings:
         self._check_proxy()
         self._check_tls()
         self._check_drain()
+        self._check_wear()
         for name in ("backlog", "window", "max_keys", "head_limit", "max_waiting"):
             if getattr(self, name) < 1:
                 raise UsageError(
@@ -225,6 +228,22 @@ class Settings:
             raise UsageError(
                 "--drain sessions with --policy hash: a hash remembers no session;"
                 " choose --policy least or round-robin"
+            )
+
+    def _check_wear(self) -> None:
+        """Refuse a number of requests that nobody can count, or that ends sessions."""
+        for name in ("max_requests", "max_requests_jitter"):
+            if getattr(self, name) < 0:
+                raise UsageError(
+                    f"{option(name)} {getattr(self, name)}: a number of requests is"
+                    " needed, or 0 for none"
+                )
+        if self.max_requests_jitter and not self.max_requests:
+            raise UsageError("--max-requests-jitter needs --max-requests")
+        if self.max_requests and self.drain == "sessions":
+            raise UsageError(
+                "--max-requests with --drain sessions: a worker that is replaced alone"
+                " does not keep its sessions; leave out one of the two"
             )
 
     def _check_proxy(self) -> None:

@@ -283,3 +283,23 @@ def test_admin_that_anybody_could_ask_is_refused(settings, sentence):
 def test_admin_of_this_machine_needs_no_token(address):
     """Only this machine can ask there."""
     assert Settings(target="app:app", admin=address).admin == address
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"max_requests": -1}, "--max-requests -1: a number of requests is needed"),
+        (
+            {"max_requests": 9, "max_requests_jitter": -2},
+            "--max-requests-jitter -2: a number of requests is needed",
+        ),
+        ({"max_requests_jitter": 9}, "--max-requests-jitter needs --max-requests"),
+        (
+            {"max_requests": 9, "drain": "sessions"},
+            "--max-requests with --drain sessions: a worker that is replaced alone",
+        ),
+    ],
+)
+def test_number_of_requests_makes_sense(said, sentence):
+    """And ends no session that was to be kept."""
+    assert refusal(**said).startswith(sentence)

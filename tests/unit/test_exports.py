@@ -48,7 +48,7 @@ PUBLIC = {
         *("POLICIES", "Policy", "Contents", "KeyTable", "Placement", "Slot")
     },
     "maitred.supervision": {
-        *("Supervisor", "Times", "Failures", "WorkerState", "Pulse"),
+        *("Supervisor", "Times", "Failures", "WorkerState", "Worn", "Pulse"),
         *("SaidReady", "Exited", "Hung", "Tick"),
         *("Action", "Order", "Spawn", "Promote", "Drain", "Stop", "Abort", "Kill"),
         *("Report", "AllReady", "ReloadFailed", "Finish"),

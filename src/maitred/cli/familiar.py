@@ -45,10 +45,6 @@ NO_REUSE_PORT: Final = (
     " slow"
 )
 NO_CHDIR: Final = "start it in that directory, or give --app-dir"
-NO_MAX_REQUESTS: Final = (
-    "a worker holds sessions, which would end with it: ask for `maitred reload` when"
-    " its memory, in `maitred top`, has grown"
-)
 NO_RELOAD_FILTER: Final = "leave it out: --reload looks at Python files, at once"
 NO_HTTP2: Final = "leave it out: HTTP/2 ends in a proxy in front, as in docs/howto"
 NO_DAEMON: Final = "leave it out: run it under systemd, as in docs/howto/systemd.md"
@@ -94,10 +90,8 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
         "--url-path-prefix": Familiar("granian", "root_path"),
         "--chdir": Familiar("gunicorn", instead=NO_CHDIR),
         "--working-dir": Familiar("granian", instead=NO_CHDIR),
-        "--max-requests": Familiar("gunicorn", instead=NO_MAX_REQUESTS),
-        "--max-requests-jitter": Familiar("gunicorn", instead=NO_MAX_REQUESTS),
-        "--limit-max-requests": Familiar("uvicorn", instead=NO_MAX_REQUESTS),
-        "--limit-max-requests-jitter": Familiar("uvicorn", instead=NO_MAX_REQUESTS),
+        "--limit-max-requests": Familiar("uvicorn", "max_requests"),
+        "--limit-max-requests-jitter": Familiar("uvicorn", "max_requests_jitter"),
         "--reload-include": Familiar("uvicorn", instead=NO_RELOAD_FILTER),
         "--reload-exclude": Familiar("uvicorn", instead=NO_RELOAD_FILTER),
         "--reload-delay": Familiar("uvicorn", instead=NO_RELOAD_FILTER),

@@ -133,6 +133,17 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "Connections or requests that a worker has at most; beyond, it answers 503."
             " 0: no limit."
         ),
+        "max_requests": Option(
+            "Replace a worker when it has served about so many requests, one worker at"
+            " a time: its successor is ready before it leaves, and connections go to"
+            " that one, but sessions in its memory end. 0: never.",
+            "N",
+        ),
+        "max_requests_jitter": Option(
+            "Up to so many requests more, drawn anew for each worker, so that not all"
+            " are due at the same time.",
+            "N",
+        ),
         "access_log": Option("Log every request."),
         "access_log_format": Option(
             "How requests are logged; auto: as --log-format says.",

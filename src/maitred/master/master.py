@@ -54,6 +54,7 @@ from maitred.supervision import (
     Tick,
     Times,
     WorkerState,
+    Worn,
 )
 from maitred.wire import messages
 
@@ -81,6 +82,7 @@ from .stopping import watch_end
 from .upgrading import Upgrades
 from .usage import usage
 from .watching import Watch
+from .wear import Wear
 from .workers import PYTHON_WORKER, Worker
 
 LAST_WORDS: Final = 1.0
@@ -298,6 +300,13 @@ class Master:
             settle=self._dispatcher.settle,
             on_hung=self._on_hung,
         )
+        self._wear = Wear(
+            self._workers,
+            most=settings.max_requests,
+            jitter=settings.max_requests_jitter,
+            rng=random.Random(),
+            on_worn=self._on_worn,
+        )
         self._steering = Steering(
             self._desk,
             lambda: self._settings,
@@ -341,6 +350,7 @@ class Master:
         self._deputies.close()
         self._attendant.close()
         self._watch.close()
+        self._wear.close()
         self._desk.close()
         self._control.close()
         self._notifier.close()
@@ -518,6 +528,10 @@ class Master:
 
     def _on_hung(self, worker: Worker, silent: float) -> None:
         self._do(self._supervisor.handle(Hung(worker.id, silent), self._loop.time()))
+
+    def _on_worn(self, worker: Worker) -> None:
+        worn = Worn(worker.id, worker.board.requests)
+        self._do(self._supervisor.handle(worn, self._loop.time()))
 
     def _tell_failure(self, why: str, traceback: str) -> None:
         """Show the application's own traceback, once for all workers that had it."""

@@ -25,6 +25,7 @@ from .vocabulary import (
     Spawn,
     Stop,
     Tick,
+    Worn,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "Tick",
     "Times",
     "WorkerState",
+    "Worn",
 ]

@@ -8,8 +8,9 @@ reports what happens as events; nothing here waits.
 Invariants: at most one current and one coming worker per slot. A worker is spawned
 at once if its predecessor had served, otherwise only after its backoff. A reload of all
 at once replaces every worker or none; one of a few at a time never has more than
-``surge`` workers beyond those that fill the slots. A kill follows a deadline that was
-set, or the order to stop now.
+``surge`` workers beyond those that fill the slots. A worker that is worn leaves when
+its heir, of the same generation, has its slot: one at a time, and never during a
+reload. A kill follows a deadline that was set, or the order to stop now.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from .vocabulary import (
     Spawn,
     Stop,
     Tick,
+    Worn,
 )
 
 if TYPE_CHECKING:
@@ -132,6 +134,8 @@ class Supervisor:
     _announced: int = 0
     _to_renew: deque[int] = field(default_factory=deque)  # slots a reload has yet to do
     _reload_again: bool = False
+    _heirs_died: int = 0  # in a row, before they were ready
+    _no_heir_before: float = 0.0
     _stopping: bool = False
     _finished: bool = False
     _app_failed: bool = False
@@ -176,7 +180,9 @@ class Supervisor:
         for plan in self._plans[slots:before]:
             if plan.current is not None:
                 leaving.append(self._workers[plan.current])
-            plan.current = plan.spawn_at = None
+            if plan.coming is not None:  # an heir
+                leaving.append(self._workers[plan.coming])
+            plan.current = plan.coming = plan.spawn_at = None
         actions = self._retire(leaving, now)
         for slot in range(before, slots):
             # The plan of a slot that was there once, whose worker may still be leaving.
@@ -215,6 +221,8 @@ class Supervisor:
                 return self._exited(event, now)
             case Hung(worker, silent):
                 return self._hung(worker, silent, now)
+            case Worn(worker, requests):
+                return self._worn(worker, requests, now)
             case Tick():
                 return self._tick(now)
             case _:
@@ -223,7 +231,11 @@ class Supervisor:
     @property
     def reloading(self) -> bool:
         """Whether a new generation is on its way, or asked for."""
-        return bool(self._reload_again or self._to_renew or self._coming())
+        return bool(
+            self._reload_again
+            or self._to_renew
+            or any(not self._is_heir(worker) for worker in self._coming())
+        )
 
     def state(self, worker: int) -> WorkerState:
         """Say where *worker* stands; GONE if it is not known any more."""
@@ -257,7 +269,7 @@ class Supervisor:
 
     @property
     def _rolling(self) -> bool:
-        """Whether a reload is under way, or its old workers are still leaving."""
+        """Whether workers are being replaced, or old ones are still leaving."""
         return bool(self._beyond or self._to_renew)
 
     @property
@@ -270,19 +282,20 @@ class Supervisor:
         """Start the next workers of the new generation, as many as may be."""
         room = (self.slots if self.surge is None else self.surge) - self._beyond
         return [
-            self._spawn(self._to_renew.popleft(), now, coming=True)
+            self._spawn(self._to_renew.popleft(), now, coming=self._newest)
             for _ in range(min(room, len(self._to_renew)))
         ]
 
-    def _spawn(self, slot: int, now: float, *, coming: bool = False) -> Spawn:
+    def _spawn(self, slot: int, now: float, *, coming: int | None = None) -> Spawn:
+        """Start who fills *slot*, or who will do so, of the generation *coming*."""
         self._last_id += 1
         plan = self._plans[slot]
-        generation = self._newest if coming else plan.generation
+        generation = plan.generation if coming is None else coming
         worker = _Worker(self._last_id, slot, generation)
         worker.deadline = now + self.times.ready
         worker.overdue = f"not ready after {self.times.ready:g} s"
         self._workers[worker.id] = worker
-        if coming:
+        if coming is not None:
             # The backoff of the current one, if it is running, runs on.
             plan.coming = worker.id
         else:
@@ -297,6 +310,8 @@ class Supervisor:
         worker.deadline = None
         plan = self._plans[worker.slot]
         if plan.coming == worker.id:
+            if self._is_heir(worker):
+                return self._inherit(worker, now)
             together = [worker] if self.surge is not None else self._coming()
             if any(other.state is not WorkerState.READY for other in together):
                 return []
@@ -306,13 +321,18 @@ class Supervisor:
 
     def _announce(self) -> list[Action]:
         """Say once per generation that every slot is filled."""
-        if self._announced == self.generation or not all(
-            plan.current is not None and self.state(plan.current) is WorkerState.READY
-            for plan in self._plans[: self.slots]
-        ):
+        if self._announced == self.generation or not self._is_whole:
             return []
         self._announced = self.generation
         return [AllReady(self.generation)]
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether every slot is filled by a ready worker."""
+        return all(
+            plan.current is not None and self.state(plan.current) is WorkerState.READY
+            for plan in self._plans[: self.slots]
+        )
 
     def _coming(self) -> list[_Worker]:
         return [self._workers[p.coming] for p in self._plans if p.coming is not None]
@@ -375,6 +395,8 @@ class Supervisor:
         why = event.why + (f" ({worker.ended_for})" if worker.ended_for else "")
         if plan.coming == worker.id:
             plan.coming = None
+            if worker.generation == plan.generation:
+                return self._try_heir_later(worker.slot, why, now)
             return self._roll_back(now, f"worker of slot {worker.slot} {why}")
         if plan.current != worker.id:
             # It was leaving; perhaps the rest of a reload waited for that, or the next.
@@ -417,6 +439,56 @@ class Supervisor:
         plan.spawn_at, plan.why = now + wait, why
         text = f"worker of slot {slot} {why}; next try in {wait:.1f} s"
         return [Report(text, problem=True)]
+
+    def _worn(self, number: int, requests: int, now: float) -> list[Action]:
+        """Start an heir for worker *number*, if nobody else comes or leaves."""
+        worker = self._workers.get(number)
+        if (
+            worker is None
+            or self._stopping
+            or self._rolling
+            or not self._is_whole
+            or now < self._no_heir_before
+        ):
+            return []
+        # Whole, and nobody beyond: so this worker fills its slot.
+        slot, generation = worker.slot, worker.generation
+        text = f"worker of slot {slot} has served {requests} requests: replacing it"
+        return [Report(text), self._spawn(slot, now, coming=generation)]
+
+    def _is_heir(self, worker: _Worker) -> bool:
+        """Whether *worker*, who is coming, comes by no reload."""
+        return worker.generation == self._plans[worker.slot].generation
+
+    def _inherit(self, heir: _Worker, now: float) -> list[Action]:
+        """Let *heir*, who is ready, fill the slot; who filled it leaves."""
+        plan = self._plans[heir.slot]
+        leaving = [] if plan.current is None else [self._workers[plan.current]]
+        plan.current, plan.coming, plan.spawn_at = heir.id, None, None
+        self._heirs_died = 0
+        return [
+            Promote(heir.id, heir.slot),
+            Report(f"worker of slot {heir.slot} is replaced"),
+            *self._retire(leaving, now),
+            *self._reload_that_waited(now),
+        ]
+
+    def _try_heir_later(self, slot: int, why: str, now: float) -> list[Action]:
+        """Go on without an heir for a while: what serves, serves on."""
+        self._heirs_died += 1
+        wait = delay(self._heirs_died, self.rng)
+        self._no_heir_before = now + wait
+        text = f"new worker of slot {slot} {why} before it was ready"
+        return [
+            Report(f"{text}; next try in {wait:.1f} s", problem=True),
+            *self._reload_that_waited(now),
+        ]
+
+    def _reload_that_waited(self, now: float) -> list[Action]:
+        """Begin the reload that was asked for, if nobody comes or leaves any more."""
+        if self._reload_again and not self._rolling:
+            return self.reload(now)
+        return []
 
     def _hung(self, number: int, silent: float, now: float) -> list[Action]:
         worker = self._workers.get(number)

@@ -37,11 +37,19 @@ class Hung:
 
 
 @dataclass(frozen=True, slots=True)
+class Worn:
+    """The worker has served as many requests as one is to serve, or more."""
+
+    worker: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; see ``Supervisor.wakeup``."""
 
 
-Event = SaidReady | Exited | Hung | Tick
+Event = SaidReady | Exited | Hung | Worn | Tick
 
 # What to do
 

@@ -36,6 +36,7 @@ from maitred.supervision import (
     Tick,
     Times,
     WorkerState,
+    Worn,
 )
 
 TIMES = Times(ready=10.0, drain=6.0, grace=2.0)
@@ -77,6 +78,7 @@ class World(RuleBasedStateMachine):
         self.may_spawn_at = dict.fromkeys(range(slots), 0.0)
         self.ever_ready = self.stopping = self.stopped_now = self.app_failed = False
         self.finished = 0
+        self.heirs = set()
         self.carry_out(self.supervisor.start(self.now))
 
     # What the supervisor orders
@@ -117,6 +119,9 @@ class World(RuleBasedStateMachine):
         if self.supervisor.current(spawn.slot) == spawn.worker:
             assert self.now >= self.may_spawn_at[spawn.slot]
             assert spawn.generation == self.generations[spawn.slot]
+        elif spawn.generation == self.generations[spawn.slot]:
+            assert self.beyond() == []
+            self.heirs.add(spawn.worker)
         else:
             assert spawn.generation >= self.newest
             self.newest = spawn.generation
@@ -210,6 +215,18 @@ class World(RuleBasedStateMachine):
             said = self.supervisor.handle(Hung(process.id, 30.0), self.now)
             aborts = process.ready_at is not None and not process.killed
             assert bool(said) is aborts or (process.asked and not said)
+            self.carry_out(said)
+
+    @rule(data=st.data())
+    def worker_is_worn(self, data):
+        """A worker has served enough; it is said again and again."""
+        process = self.pick(data, lambda _: True)
+        if process is not None:
+            said = self.supervisor.handle(Worn(process.id, 1000), self.now)
+            if said:
+                assert [type(each) for each in said] == [Report, Spawn]
+                assert all(each.ready_at is not None for each in self.alive.values())
+                assert said[1].slot == process.slot
             self.carry_out(said)
 
     @rule()
@@ -312,19 +329,26 @@ class World(RuleBasedStateMachine):
             current = self.supervisor.current(slot)
             coming = [each for each in living if each.id != current]
             assert len(coming) <= 1
+            if any(each.id in self.heirs for each in coming):
+                assert coming[0].generation == self.generations[slot]
+                assert len(self.beyond()) == 1
+                continue
             assert all(each.generation == self.newest for each in coming)
             assert all(self.newest > self.generations[slot] for each in coming)
+
+    def beyond(self):
+        """Give those who fill no slot: they come, or they leave."""
+        return [
+            each
+            for each in self.alive.values()
+            if self.supervisor.current(each.slot) != each.id
+        ]
 
     @invariant()
     def no_more_are_alive_than_surge_allows(self):
         """Those who come and those who leave are few."""
         most = self.slots if self.surge is None else self.surge
-        beyond = [
-            each
-            for each in self.alive.values()
-            if self.supervisor.current(each.slot) != each.id
-        ]
-        assert len(beyond) <= most
+        assert len(self.beyond()) <= most
 
     @invariant()
     def current_worker_is_the_one_that_fills_its_slot(self):
