@@ -7,6 +7,7 @@ sentence that names the option.
 
 from __future__ import annotations
 
+import os.path
 import re
 from dataclasses import dataclass, fields, replace
 from ipaddress import ip_address, ip_network
@@ -49,6 +50,7 @@ class Settings:
     policy: str = "least"
     app_dir: str = "."
     factory: bool = False
+    chdir: str = ""
     loop: str = "auto"
     http: str = "auto"
     lifespan: str = "auto"
@@ -261,6 +263,11 @@ class Settings:
                     f"--proxy-trust {network} is no network, as in 10.0.0.0/8 or"
                     f" 2001:db8::1 ({exc})"
                 ) from exc
+
+    @property
+    def code(self) -> str:
+        """Where the application's code is, as seen from the master's directory."""
+        return os.path.join(self.chdir, self.app_dir)
 
     @property
     def slots(self) -> int:

@@ -119,6 +119,7 @@ async def answer(scope, receive, send):
                     v.decode() for k, v in scope["headers"] if k == b"x-session"
                 ],
                 "scheme": scope["scheme"],
+                "cwd": os.getcwd(),
             }
     content = json.dumps(said).encode()
     extra += [

@@ -87,3 +87,9 @@ def test_program_that_is_missing_is_a_sentence():
     with pytest.raises(SystemRefused, match="cannot start /no/such: No such file"):
         Process(["/no/such"], {}, ())
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_directory_that_has_gone_is_a_sentence():
+    """It was there when the service was started."""
+    with pytest.raises(SystemRefused, match="cannot start true in /no/such: No such"):
+        Process(["true"], {}, (), directory="/no/such")

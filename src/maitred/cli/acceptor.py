@@ -43,7 +43,7 @@ def main() -> None:
     titles.show(f"acceptor {deputy.number} {titles.served(deputy.settings.target)}")
     logs.begin(deputy.settings, "acceptor", acceptor=deputy.number)
     # An affinity of the user's own is found where the application is.
-    sys.path.insert(0, os.path.abspath(deputy.settings.app_dir))
+    sys.path.insert(0, os.path.abspath(deputy.settings.code))
     asyncio.run(deputy.run())
     # Whatever is still open is closed by the kernel, and nobody waits for it.
     logs.flush()

@@ -75,6 +75,8 @@ def effective(
             values[name] = os.path.abspath(values[name])
     if path := values.get("log_file"):
         values["log_file"] = "" if path == "-" else os.path.abspath(path)
+    if values.get("chdir"):
+        values["chdir"] = os.path.abspath(values["chdir"])
     decided = {
         name: row.decide()
         for name, row in OPTIONS.items()
@@ -84,6 +86,9 @@ def effective(
         settings = Settings(**decided | values)
     except UsageError as exc:
         raise UsageError(f"{exc}{_elsewhere(str(exc), said)}") from exc
+    if settings.chdir and not os.path.isdir(settings.chdir):
+        where = _elsewhere("--chdir", said)
+        raise UsageError(f"--chdir {settings.chdir}: there is no such directory{where}")
     names = (field.name for field in fields(Settings))
     return Effective(
         settings, {n: said[n].origin if n in said else DEFAULT for n in names}

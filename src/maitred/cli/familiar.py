@@ -44,7 +44,6 @@ NO_REUSE_PORT: Final = (
     "leave it out: the master accepts for all workers; --acceptors N where one is too"
     " slow"
 )
-NO_CHDIR: Final = "start it in that directory, or give --app-dir"
 NO_RELOAD_FILTER: Final = "leave it out: --reload looks at Python files, at once"
 NO_HTTP2: Final = "leave it out: HTTP/2 ends in a proxy in front, as in docs/howto"
 NO_DAEMON: Final = "leave it out: run it under systemd, as in docs/howto/systemd.md"
@@ -88,8 +87,7 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
         "-p": Familiar("gunicorn", "pid"),
         "--pidfile": Familiar("granian", "pid"),
         "--url-path-prefix": Familiar("granian", "root_path"),
-        "--chdir": Familiar("gunicorn", instead=NO_CHDIR),
-        "--working-dir": Familiar("granian", instead=NO_CHDIR),
+        "--working-dir": Familiar("granian", "chdir"),
         "--limit-max-requests": Familiar("uvicorn", "max_requests"),
         "--limit-max-requests-jitter": Familiar("uvicorn", "max_requests_jitter"),
         "--reload-include": Familiar("uvicorn", instead=NO_RELOAD_FILTER),

@@ -112,6 +112,12 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
         ),
         "app_dir": Option("Directory in which TARGET's module is looked for.", "DIR"),
         "factory": Option("TARGET is a function that makes the application."),
+        "chdir": Option(
+            "Directory in which the workers run, and from which --app-dir counts. All"
+            " other paths count from where maitred is started.",
+            "DIR",
+            default="where maitred is started",
+        ),
         "exec": Option(
             "TARGET is a command to run as the worker, in any language, instead of"
             " module:attribute (see docs/reference/channel.md)."

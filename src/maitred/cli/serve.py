@@ -64,7 +64,7 @@ def serve(**options: Any) -> ExitCode:
     if failpoints.arm(os.environ):
         logs.master.warning("%s is set: tests make us fail", failpoints.VARIABLE)
     # An affinity of the user's own is found where the application is.
-    sys.path.insert(0, os.path.abspath(settings.app_dir))
+    sys.path.insert(0, os.path.abspath(settings.code))
     master = Master(settings, past, read=partial(settings_of, **options))
     with contextlib.ExitStack() as stack:
         if settings.pid and not (past and past.rehearsal):
@@ -73,7 +73,7 @@ def serve(**options: Any) -> ExitCode:
             ours = filter(None, [settings.control, settings.log_file])
             become(settings.user, settings.group, *ours)
         if settings.reload and not (past and past.rehearsal):
-            stack.enter_context(watched(settings.reload_dir or (settings.app_dir,)))
+            stack.enter_context(watched(settings.reload_dir or (settings.code,)))
         return asyncio.run(master.run())
 
 

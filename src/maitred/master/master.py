@@ -448,6 +448,7 @@ class Master:
                 self._keys if sealed else None,
                 # What a worker of another language would do is not known.
                 () if self._settings.exec else (signal.SIGUSR1,),
+                directory=self._settings.chdir,
             )
         except (SystemRefused, OSError) as exc:
             self._loop.call_soon(

@@ -45,6 +45,7 @@ class Process:
         output: int | None = None,
         seconds: int = 0,
         held: Sequence[signal.Signals] = (),
+        directory: str = "",
     ) -> None:
         """
         Start *command*.
@@ -58,6 +59,7 @@ class Process:
                 0: never.
             held: Signals that are kept from it until it unblocks them, so that none
                 ends it before it knows what to do then.
+            directory: Where it runs; empty: where we do.
 
         Raises:
             SystemRefused: It could not be started.
@@ -80,6 +82,7 @@ class Process:
                 stdout=output,
                 stderr=output,
                 process_group=0,
+                cwd=directory or None,
                 # An alarm survives exec (alarm(2)). This is one system call, which
                 # takes no lock that the thread of the log could have.
                 preexec_fn=(  # noqa: PLW1509
@@ -88,7 +91,10 @@ class Process:
             )
         except OSError as exc:
             os.close(self._stack)
-            raise SystemRefused(f"cannot start {command[0]}: {exc.strerror}") from exc
+            where = f" in {directory}" if directory else ""
+            raise SystemRefused(
+                f"cannot start {command[0]}{where}: {exc.strerror}"
+            ) from exc
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.pid = popen.pid

@@ -137,6 +137,7 @@ class Worker:
         command: Sequence[str],
         keys: dict[str, bytes] | None = None,
         held: Sequence[signal.Signals] = (),
+        directory: str = "",
     ) -> Worker:
         """
         Start *command* as a worker.
@@ -148,6 +149,7 @@ class Worker:
             command: Program and arguments.
             keys: Those that seal slots, if any are sealed.
             held: Signals that it unblocks, when it knows what to do then.
+            directory: Where it runs; empty: where we do.
 
         Raises:
             SystemRefused: It could not be started.
@@ -174,6 +176,7 @@ class Worker:
                 },
                 tuple(inherited.values()),
                 held=held,
+                directory=directory,
             )
             worker = cls(number, slot, generation, ours, board, process)
             on_error.pop_all()

@@ -95,7 +95,7 @@ def test_interrupted_command_ends_quietly(command, capsys):
         (["--nope"], "No such option"),
         (["nope"], "No such command"),
         (["serve", "app:app", "--nope"], "No such option"),
-        (["serve", "app:app", "--worker", "2"], "Did you mean '--workers'?"),
+        (["serve", "app:app", "--worker", "2"], "'--workers'"),
         (["serve", "app:app", "--workers", "many"], "'many' is not a valid integer"),
         (["serve", "app:app", "--policy", "best"], "'best' is not one of"),
         (["serve", "app:app", "more"], "unexpected extra argument"),
