@@ -1116,6 +1116,27 @@ async def test_no_more_is_read_at_once_than_can_be_returned(http, board):
             await asyncio.wait([sending])
 
 
+@on_every_loop
+async def test_websocket_that_is_refused_by_a_response_is_no_error(http, board, caplog):
+    """The server would log that the application has said nothing."""
+    kind = "websocket.http.response"
+
+    async def app(scope, _receive, send):
+        assert scope["type"] == "websocket"
+        await send({"type": f"{kind}.start", "status": 503, "headers": []})
+        await send({"type": f"{kind}.body", "body": b"no room"})
+
+    serving = make(app, board, http, lifespan="off")
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving)
+            await client.send(UPGRADE)
+            answer = await client.receive(b"no room")
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            await until(lambda: not serving.open)
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
 # What the application is told, and what the master saw.
 
 

@@ -86,23 +86,6 @@ def test_root_path_umask_and_variables_reach_the_application(serve, tmp_path):
         assert client.ask(get("/elsewhere")).json["path"] == "/shop/elsewhere"
 
 
-def test_beyond_the_limit_the_worker_says_503(serve, tmp_path):
-    """And takes the next when there is room again."""
-    gate = tmp_path / "gate"
-    server = serve("probe:app", "--limit-concurrency", "2", workers=1)
-    server.expect_log("Exceeded concurrency limit")
-    with connect(server.port) as first:
-        first.send(get(f"/wait?for={gate}"))
-        wait_until("it waits", Path(f"{gate}.begun").exists)
-        with connect(server.port) as second:
-            assert second.ask(get("/")).status == 503
-        gate.touch()
-        assert first.answer().status == 200
-    wait_until("there is room", lambda: server.total("open") == 0)
-    with connect(server.port) as third:
-        assert third.ask(get("/")).status == 200
-
-
 def test_workers_can_get_no_privileges(serve):
     """Not by a program that has the set-user-ID bit either."""
     assert process_of(serve("made:app", workers=1))["no_new_privs"] == "1"

@@ -136,8 +136,9 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             default="none",
         ),
         "limit_concurrency": Option(
-            "Connections or requests that a worker has at most; beyond, it answers 503."
-            " 0: no limit."
+            "Requests and WebSockets that a worker serves at once; those beyond are"
+            " answered 503. 0: no limit.",
+            "N",
         ),
         "max_requests": Option(
             "Replace a worker when it has served about so many requests, one worker at"

@@ -26,6 +26,7 @@ WHY: Final = {
     "misdirected": "This connection cannot be moved to where the request belongs.",
     "too_many_waiting": "Too many connections are waiting.",
     "no_worker": "No worker could take this request in time.",
+    "too_busy": "The worker of this session serves as many requests as it may.",
     "worker_died": "The worker died while it served this request; it was not repeated.",
     "stopping": "This server is stopping.",
 }

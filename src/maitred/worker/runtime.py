@@ -59,6 +59,7 @@ from .claims import Claims
 from .gate import AFRESH, ANYWHERE, MISDIRECTED, Asked, Elsewhere
 from .heartbeat import beat
 from .keys import OwnKeys
+from .limit import Limit
 from .links import SAY_TIMEOUT, Link, Links
 from .marks import Marks
 from .stamps import stamp_ids
@@ -146,7 +147,6 @@ class Worker:
             lifespan=settings.lifespan,
             access_log=settings.access_log,
             root_path=settings.root_path,
-            limit_concurrency=settings.limit_concurrency,
             timeout_keep_alive=settings.timeout_keep_alive,
             forwarded_allow_ips=settings.forwarded_allow_ips,
         )
@@ -166,6 +166,8 @@ class Worker:
         if self.seal.signs:
             for affinity in cookies.values():
                 app = StickyCookie(app, affinity, self.seal, self.slot, twin)
+        if self.settings.limit_concurrency:
+            app = Limit(app, self.settings.limit_concurrency)
         return app
 
     async def run(self) -> None:

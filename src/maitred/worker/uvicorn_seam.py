@@ -109,7 +109,6 @@ class Serving:
         access_log: bool,
         timeout_keep_alive: float,
         root_path: str = "",
-        limit_concurrency: int = 0,
         forwarded_allow_ips: str = "",
     ) -> None:
         """
@@ -125,8 +124,6 @@ class Serving:
             access_log: Whether requests are logged.
             timeout_keep_alive: Seconds an idle connection is kept.
             root_path: What a proxy in front took away from the paths.
-            limit_concurrency: Connections or requests, beyond which a request gets
-                503; 0: no limit.
             forwarded_allow_ips: From where X-Forwarded-For and -Proto are believed;
                 "none": from nowhere; empty: as uvicorn does by itself.
         """
@@ -141,7 +138,6 @@ class Serving:
             access_log=access_log,
             timeout_keep_alive=timeout_keep_alive,  # type: ignore[arg-type]
             root_path=root_path,
-            limit_concurrency=limit_concurrency or None,
             workers=1,
             proxy_headers=forwarded_allow_ips != NOWHERE,
             forwarded_allow_ips=forwarded_allow_ips or None,
@@ -736,6 +732,21 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
     sock: socket.socket
     access: Access | None = None
     scope: Any
+
+    # uvicorn's own.
+    close_sent: bool
+    handshake_complete: bool
+
+    async def send(self, message: Any) -> None:
+        """
+        Send what the application says.
+
+        uvicorn takes an application that has refused a WebSocket by a response for one
+        that has said nothing, and logs an error for each.
+        """
+        await super().send(message)
+        if self.close_sent:
+            self.handshake_complete = True
 
     def connection_made(self, transport: Any) -> None:
         """Begin, knowing the client even if it has left."""
