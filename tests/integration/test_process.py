@@ -59,10 +59,15 @@ def test_function_makes_the_application(serve):
     """What it raises is the application's to explain."""
     server = serve("made:make", "--factory", "--no-access-log", workers=1)
     assert process_of(server)["path"] == "/process"
-    result = run("serve", "made:fail", "--factory", "--bind", "127.0.0.1:0")
-    assert result.returncode == ExitCode.APP
-    assert "RuntimeError: no application today" in result.stderr
-    assert "does not make an application" in result.stderr.splitlines()[-1]
+    for name, said in {
+        "fail": "RuntimeError: no application today",
+        "leave": "SystemExit: nobody has paid",
+    }.items():
+        result = run("serve", f"made:{name}", "--factory", "--port", "0")
+        assert result.returncode == ExitCode.APP
+        assert result.stderr.splitlines()[-1] == (
+            f"maitred: target made:{name} does not make an application: {said}"
+        )
 
 
 def test_root_path_umask_and_variables_reach_the_application(serve, tmp_path):

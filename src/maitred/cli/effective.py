@@ -60,7 +60,8 @@ def effective(
     binds = [*bind, *(f"unix:{path}" for path in uds), *(f"fd://{n}" for n in fd)]
     if host is not None or port is not None:
         name = HOST if host is None else host
-        binds.append(f"{f'[{name}]' if ':' in name else name}:{port or PORT}")
+        number = PORT if port is None else port
+        binds.append(f"{f'[{name}]' if ':' in name else name}:{number}")
     said = gather({"bind": tuple(binds), **options}, os.environ, file=config)
     if TARGET not in said:
         raise UsageError(

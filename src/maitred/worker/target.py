@@ -7,6 +7,7 @@ explain, with its own traceback and without our frames.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -15,9 +16,12 @@ import traceback
 from types import TracebackType
 from typing import Any, Final
 
+from maitred import logs
 from maitred.errors import AppFailed
 
 WSGI_PARAMETERS: Final = 2
+ASGI: Final = ("scope", "receive", "send")
+"What an application is called with."
 
 
 def load(target: str, app_dir: str, *, factory: bool = False) -> Any:
@@ -27,7 +31,8 @@ def load(target: str, app_dir: str, *, factory: bool = False) -> Any:
     Args:
         target: ``module:attribute``; both may have dots.
         app_dir: Where its module is looked for first.
-        factory: The attribute is a function that makes the application.
+        factory: The attribute is a function that makes the application. One that
+            takes no arguments can be nothing else, and is called in any case.
 
     Raises:
         AppFailed: It is not there, or importing or making it failed.
@@ -46,24 +51,64 @@ def load(target: str, app_dir: str, *, factory: bool = False) -> Any:
                 f"target {target}: module {name!r} has no attribute {attribute!r}", ""
             )
         app = getattr(app, part)
-    if factory and callable(app):
-        try:
-            app = app()
-        except Exception as exc:
-            why = f"target {target} does not make an application: {_one_line(exc)}"
-            raise AppFailed(why, _own_traceback(exc)) from exc
+    made = ""
+    if callable(app) and (factory or _takes_nothing(app)):
+        if not factory:
+            text = "target %s makes the application: say --factory"
+            logs.worker.warning(text, target)
+        app, made = _made(app, target), "makes something that "
+    if callable(app) and _takes_nothing(app):
+        raise AppFailed(
+            f"target {target} {made}is no ASGI application: it takes no arguments", ""
+        )
     if not callable(app):
         raise AppFailed(
-            f"target {target} is no ASGI application but of type {type(app).__name__}",
+            f"target {target} {made}is no ASGI application but of type"
+            f" {type(app).__name__}",
             "",
         )
     if _looks_like_wsgi(app):
         raise AppFailed(
-            f"target {target} takes (environ, start_response): it is a WSGI"
+            f"target {target} {made}takes (environ, start_response): it is a WSGI"
             " application; wrap it with a2wsgi.WSGIMiddleware to serve it here",
             "",
         )
     return app
+
+
+def _made(factory: Any, target: str) -> Any:
+    """
+    Have *factory* make the application.
+
+    Raises:
+        AppFailed: It fails, or would leave, or is asynchronous.
+    """
+    try:
+        app = factory()
+    except BaseException as exc:
+        why = f"target {target} does not make an application: {_one_line(exc)}"
+        raise AppFailed(why, _own_traceback(exc)) from exc
+    if inspect.iscoroutine(app):
+        app.close()
+        raise AppFailed(
+            f"target {target} is asynchronous: nobody awaits what makes an"
+            " application; what takes time belongs in its lifespan startup",
+            "",
+        )
+    return app
+
+
+def _takes_nothing(app: Any) -> bool:
+    """Whether *app*, which can be called, can only be called without arguments."""
+    try:
+        signature = inspect.signature(app)
+        signature.bind()
+    except (TypeError, ValueError):
+        return False
+    with contextlib.suppress(TypeError):
+        signature.bind(*ASGI)
+        return False
+    return True
 
 
 def _looks_like_wsgi(app: Any) -> bool:

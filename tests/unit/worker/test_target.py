@@ -186,3 +186,56 @@ def test_cause_of_a_failure_is_shown(app_dir, write):
     text = failure("chained:app", app_dir).traceback
     assert "KeyError: 'secret'" in text
     assert text.endswith("RuntimeError: not configured\n")
+
+
+FACTORIES = f"""\
+{ASGI}
+def makes(): return app
+def nothing(): return None
+def leaves(): raise SystemExit("no licence")
+def stops(): raise KeyboardInterrupt
+def wants(more): return app
+def twice(): return makes
+def wsgi(): return lambda environ, start_response: None
+async def waits(): return app
+class Fails:
+    def __init__(self): raise ValueError("no room")
+"""
+
+
+@pytest.mark.parametrize("factory", [True, False])
+def test_function_makes_the_application(app_dir, write, factory):
+    """What takes no arguments can be nothing else, whether that was said or not."""
+    write("factories.py", FACTORIES)
+    app = target.load("factories:makes", str(app_dir), factory=factory)
+    assert app.__name__ == "app"
+
+
+@pytest.mark.parametrize("factory", [True, False])
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nothing", "makes something that is no ASGI application but of type NoneType"),
+        ("leaves", "does not make an application: SystemExit: no licence"),
+        ("stops", "does not make an application: KeyboardInterrupt"),
+        ("twice", "makes something that is no ASGI application: it takes no arguments"),
+        ("wsgi", "makes something that takes (environ, start_response): it is a WSGI"),
+        ("waits", "is asynchronous: nobody awaits what makes an application"),
+        ("Fails", "does not make an application: ValueError: no room"),
+    ],
+)
+def test_function_that_makes_no_application_is_said(
+    app_dir, write, name, sentence, factory
+):
+    """However it fails: a worker that only left would be started again for ever."""
+    write("factories.py", FACTORIES)
+    with pytest.raises(AppFailed) as failed:
+        target.load(f"factories:{name}", str(app_dir), factory=factory)
+    assert str(failed.value).startswith(f"target factories:{name} {sentence}")
+
+
+def test_function_that_wants_arguments_makes_nothing(app_dir, write):
+    """Nobody would know which."""
+    write("factories.py", FACTORIES)
+    with pytest.raises(AppFailed, match="missing 1 required positional argument"):
+        target.load("factories:wants", str(app_dir), factory=True)
