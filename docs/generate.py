@@ -36,7 +36,7 @@ from maitred.control import COMMANDS
 from maitred.failpoints import PLACES
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
-from maitred.routing.refusal import WHY
+from maitred.routing.refusal import CAUSES
 from maitred.supervision.lifecycle import (
     IGNORED,
     IMPOSSIBLE,
@@ -195,22 +195,9 @@ def policies():
 
 
 def refusals():
-    statuses = statuses_in_source()
     rows = [("status", "cause", "what the client reads")]
-    rows += [(str(statuses[cause]), f"`{cause}`", text) for cause, text in WHY.items()]
+    rows += [(str(c.status), f"`{name}`", c.why) for name, c in CAUSES.items()]
     return table(*rows)
-
-
-def statuses_in_source():
-    """Find ``NoMatch(STATUS, CAUSE)`` and ``refuse(..., STATUS, CAUSE)``."""
-    found = {}
-    for path in Path(inspect.getfile(maitred)).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                values = [a.value for a in node.args if isinstance(a, ast.Constant)]
-                if len(values) == 2 and values[1] in WHY:
-                    found[values[1]] = values[0]
-    return found
 
 
 # What `maitred status --json` answers. tests/test_docs_reference.py asks a running

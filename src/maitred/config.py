@@ -78,6 +78,7 @@ class Settings:
     head_timeout: float = 10.0
     head_limit: int = 16 * 1024
     max_waiting: int = 16_384
+    max_per_source: int = 0
     keep_copies: bool = True
     drain: str = "connections"
     wait_timeout: float = 30.0
@@ -177,11 +178,15 @@ class Settings:
             raise UsageError(
                 f"--umask {self.umask}: octal digits are needed, as in 027"
             )
-        if self.limit_concurrency < 0:
-            raise UsageError(
-                f"--limit-concurrency {self.limit_concurrency}: 0 for no limit, or a"
-                " number of requests"
-            )
+        for name, of in (
+            ("limit_concurrency", "requests"),
+            ("max_per_source", "connections"),
+        ):
+            if getattr(self, name) < 0:
+                raise UsageError(
+                    f"{option(name)} {getattr(self, name)}: 0 for no limit, or a number"
+                    f" of {of}"
+                )
         if not re.fullmatch("(/[!-~]*[^/])?", self.root_path):
             raise UsageError(
                 f"--root-path {self.root_path!r}: a path that begins with / and does"

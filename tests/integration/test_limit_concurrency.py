@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
 from driver import DEADLINE, wait_until
-from maitred.routing.refusal import WHY
+from maitred.routing.refusal import CAUSES
 from raw_http import connect, get
 
 
@@ -34,7 +34,7 @@ def test_worker_serves_no_more_at_once_than_it_may(serve, tmp_path):
         client = held.enter_context(connect(server.port))
         answer = client.ask(get("/more"))
         assert answer.status == 503
-        assert answer.body == f"{WHY['too_busy']}\n".encode()
+        assert answer.body == f"{CAUSES['too_busy'].why}\n".encode()
         with pytest.raises(InvalidStatus) as refusal, websocket(server):
             pass
         assert refusal.value.response.status_code == 503

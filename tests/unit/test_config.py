@@ -81,6 +81,17 @@ def test_nothing_of_something_is_refused(name, spelled):
     assert getattr(Settings(**{"target": "app:app", name: 1}), name) == 1
 
 
+@pytest.mark.parametrize(("most", "fits"), [(-1, False), (0, True), (1, True)])
+def test_limit_for_a_source_may_be_none(most, fits):
+    """0 is no limit; less than that is nothing."""
+    if fits:
+        assert Settings(target="app:app", max_per_source=most).max_per_source == most
+    else:
+        assert refusal(max_per_source=most) == (
+            "--max-per-source -1: 0 for no limit, or a number of connections"
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "spelled"),
     [

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from maitred.routing.refusal import STATUS
+from maitred.routing.refusal import CAUSES
 
 Snapshot = Mapping[str, Any]
 Samples = Iterable[tuple[tuple[str, ...], Any]]
@@ -65,9 +65,10 @@ def _count(name: str) -> Read:
 def _refused(snapshot: Snapshot) -> Samples:
     counts = [snapshot[of]["refused"] for of in ("connections", "departed")]
     # All that there can be from the start: what rises from nothing is not seen.
-    for cause in sorted(STATUS.keys() | set().union(*counts)):
+    for cause in sorted(CAUSES.keys() | set().union(*counts)):
         number = sum(count.get(cause, 0) for count in counts)
-        yield (cause, str(STATUS.get(cause, 0))), number
+        status = CAUSES[cause].status if cause in CAUSES else 0
+        yield (cause, str(status)), number
 
 
 def _slot(name: str) -> Read:

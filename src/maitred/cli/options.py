@@ -220,6 +220,11 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
         "head_timeout": Option("Seconds a client has to send a request's head."),
         "head_limit": Option("Bytes the head of a request may have."),
         "max_waiting": Option("Connections that may wait to be decided or for room."),
+        "max_per_source": Option(
+            "Connections that a client may have open, by its address; of IPv6, by the"
+            " first 64 bits. One more is answered 429. Behind a proxy, give it"
+            " `--proxy-protocol required` too. 0: no limit."
+        ),
         "keep_copies": Option(
             "Keep a descriptor of every connection that a worker serves, so that those"
             " it has not begun to answer outlive it when it is killed."

@@ -154,6 +154,7 @@ def restored(state: list[Any], past: Past) -> Connection:
             setattr(connection, name, value)
     host, port = connection.local
     connection.local = (host, port)
+    past.connections[connection.id] = connection
     return connection
 
 

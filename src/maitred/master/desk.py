@@ -31,6 +31,7 @@ from .listeners import Listener
 from .mesh import Mesh
 from .peeking import Peeker
 from .refusals import Refusals
+from .sources import TOO_MANY, Sources
 from .workers import Worker
 
 RESERVE: Final = 64
@@ -122,10 +123,13 @@ class Desk:
             settle=self.dispatcher.settle,
             counters=counters,
         )
+        self.sources = Sources(settings.max_per_source, self.dispatcher.has_granted)
+        self.dispatcher.on_returned = self.sources.note
+        self.peeker.admit = self.sources.admit
         self._listeners = listeners
         self.acceptor = Acceptor(
             listeners,
-            begin=self.peeker.begin,
+            begin=self._begin if settings.max_per_source else self.peeker.begin,
             settle=self.dispatcher.settle,
             congested=lambda: self.dispatcher.congested,
             make_room=self.dispatcher.spare_copy,
@@ -134,11 +138,25 @@ class Desk:
         if self.mesh is not None:
             self.dispatcher.join(self.mesh, superior)
             self.mesh.connect(
-                dispatch=self.dispatcher.dispatch,
+                dispatch=self._receive,
                 settle=self.dispatcher.settle,
                 congested=lambda: self.dispatcher.congested,
                 make_room=self.dispatcher.spare_copy,
             )
+
+    def _begin(self, connection: Connection) -> None:
+        """Have a new connection peeked at, if its source may have one more."""
+        if connection.proxy or self.sources.admit(connection):
+            self.peeker.begin(connection)
+        else:
+            self.refusals.refuse(connection, *TOO_MANY)
+
+    def _receive(self, connection: Connection) -> None:
+        """Place a connection of another acceptor, if its source may have it here."""
+        if self.sources.admit(connection):
+            self.dispatcher.dispatch(connection)
+        else:
+            self.refusals.refuse(connection, *TOO_MANY)
 
     def _look_again(self, connection: Connection) -> None:
         """Have a connection peeked at whose next head did not come in one piece."""

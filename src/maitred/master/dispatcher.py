@@ -155,6 +155,8 @@ class Dispatcher:
         self._retry: asyncio.Handle | None = None
         # Called at the end of settle; set by the master, who has the other parts.
         self.on_settled: Callable[[], None] = lambda: None
+        # Called with each connection that a worker gave back; set by the desk.
+        self.on_returned: Callable[[Connection], None] = lambda _: None
 
     def join(self, mesh: Mesh, superior: Superior | None) -> None:
         """
@@ -198,6 +200,10 @@ class Dispatcher:
     def filling(self, slot: int) -> Worker | None:
         """Give the worker that fills *slot*."""
         return self._filling[slot]
+
+    def has_granted(self, id_: int) -> bool:
+        """Say whether a worker has connection *id_*, as far as was heard."""
+        return any(id_ in worker.granted for worker in self._workers.values())
 
     def queued(self, slot: int) -> int:
         """Say how many connections wait for *slot* alone."""
@@ -767,6 +773,7 @@ class Dispatcher:
         if connection.idle:
             connection.home = worker.slot
         self._counters.returned += 1
+        self.on_returned(connection)
         if logs.traces(logs.master):
             logs.master.debug(
                 "given back by worker %d of slot %d",

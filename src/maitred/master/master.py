@@ -716,6 +716,7 @@ class Master:
             "dispatcher": self._dispatcher.state(table),
             "peeker": self._desk.peeker.state(table),
             "refusals": self._desk.refusals.state(table),
+            "sources": self._desk.sources.state(),
             "descriptors": table.rows,
         }
 
@@ -745,6 +746,7 @@ class Master:
         self._elders.restore(master["elders"], self._workers)
         self._desk.peeker.restore(state["peeker"], past)
         self._desk.refusals.restore(state["refusals"], past)
+        self._desk.sources.restore(state.get("sources", ()), past)
         self._patient = [
             (past.take(place), command)
             for place, command in state["control"]["patient"]

@@ -77,6 +77,8 @@ class Past:
                 )
         self.state: dict[str, Any] = snapshot
         self.rehearsal = rehearsal
+        # Those that have found their owner, by id.
+        self.connections: dict[int, Any] = {}
         self._rows: list[tuple[int, str]] = [
             (fd, kind) for fd, kind in snapshot["descriptors"]
         ]

@@ -31,6 +31,7 @@ from maitred.routing.proxy_protocol import (
 from .connection import Connection, restored
 from .counters import Counters
 from .past import Past, Table
+from .sources import TOO_MANY
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -80,6 +81,9 @@ class Peeker:
         self._refuse = refuse
         self._settle = settle
         self._counters = counters
+        # Says whether the client that a PROXY header named may have one more
+        # connection; set by the desk.
+        self.admit: Callable[[Connection], bool] = lambda _: True
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
         # By descriptor, in the order of their deadlines.
@@ -178,9 +182,14 @@ class Peeker:
         if isinstance(verdict, ProxyHeader):
             connection.proxy = False
             connection.position = verdict.size
-            if verdict.client is not None:
-                connection.peer, connection.peer_port = verdict.client
-            return None
+            if verdict.client is None:
+                return None
+            connection.peer, connection.peer_port = verdict.client
+            if self.admit(connection):
+                return None
+            self._part(connection)
+            self._refuse(connection, *TOO_MANY)
+            return True
         if isinstance(verdict, NeedMore) and data and not final:
             return False
         self._part(connection)

@@ -1,63 +1,78 @@
 """
 What a client reads when its request is refused instead of served. Pure.
 
-Invariant: every cause for which maitred itself answers a request stands in WHY.
+Invariant: every cause for which maitred itself answers a request stands in CAUSES.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-WHY: Final = {
-    "bad_request": "This is no HTTP request that can be read in one way only.",
-    "bad_body": "The request's body does not end where its head says.",
-    "bad_host": "The request must name one host, and the same one everywhere.",
-    "ambiguous_session": "The request names two sessions.",
-    "bad_version": "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
-    "tls": "This port speaks plain HTTP, not TLS.",
-    "not_tls": "This port speaks TLS: ask for https://, not http://.",
-    "bad_hello": "This is no TLS hello that can be read in one way only.",
-    "hello_too_large": "The TLS hello is too large.",
-    "no_protocol": "Only HTTP/1.1 is spoken here, and the client offers others.",
-    "head_too_large": "The request's head is too large.",
-    "head_timeout": "The request's head did not arrive in time.",
-    "head_cut_short": "The request's head ended before it was complete.",
-    "misdirected": "This connection cannot be moved to where the request belongs.",
-    "too_many_waiting": "Too many connections are waiting.",
-    "no_worker": "No worker could take this request in time.",
-    "too_busy": "The worker of this session serves as many requests as it may.",
-    "worker_died": "The worker died while it served this request; it was not repeated.",
-    "stopping": "This server is stopping.",
-}
-"Every cause for which maitred answers itself, and what the client reads."
+DECODE_ERROR: Final = 50
+INTERNAL_ERROR: Final = 80
+NO_APPLICATION_PROTOCOL: Final = 120
+"Alerts of TLS (RFC 8446 section 6.2, RFC 7301 section 3.2)."
 
-STATUS: Final = {
-    "bad_request": 400,
-    "bad_body": 400,
-    "bad_host": 400,
-    "ambiguous_session": 400,
-    "bad_version": 505,
-    "tls": 400,
-    "not_tls": 400,
-    "bad_hello": 400,
-    "hello_too_large": 431,
-    "no_protocol": 505,
-    "head_too_large": 431,
-    "head_timeout": 408,
-    "head_cut_short": 400,
-    "misdirected": 421,
-    "too_many_waiting": 503,
-    "no_worker": 503,
-    "worker_died": 502,
-    "stopping": 503,
-}
-"With what status each is answered."
+
+class Cause(NamedTuple):
+    """What is answered: a status with a reason, or an alert before TLS is spoken."""
+
+    status: int
+    why: str
+    alert: int = INTERNAL_ERROR
+
+
+CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
+    {
+        "bad_request": Cause(
+            400, "This is no HTTP request that can be read in one way only."
+        ),
+        "bad_body": Cause(400, "The request's body does not end where its head says."),
+        "bad_host": Cause(
+            400, "The request must name one host, and the same one everywhere."
+        ),
+        "ambiguous_session": Cause(400, "The request names two sessions."),
+        "bad_version": Cause(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here."),
+        "tls": Cause(400, "This port speaks plain HTTP, not TLS."),
+        "not_tls": Cause(400, "This port speaks TLS: ask for https://, not http://."),
+        "bad_hello": Cause(
+            400, "This is no TLS hello that can be read in one way only.", DECODE_ERROR
+        ),
+        "hello_too_large": Cause(431, "The TLS hello is too large.", DECODE_ERROR),
+        "no_protocol": Cause(
+            505,
+            "Only HTTP/1.1 is spoken here, and the client offers others.",
+            NO_APPLICATION_PROTOCOL,
+        ),
+        "head_too_large": Cause(431, "The request's head is too large."),
+        "head_timeout": Cause(408, "The request's head did not arrive in time."),
+        "head_cut_short": Cause(
+            400, "The request's head ended before it was complete.", DECODE_ERROR
+        ),
+        "misdirected": Cause(
+            421, "This connection cannot be moved to where the request belongs."
+        ),
+        "too_many_waiting": Cause(503, "Too many connections are waiting."),
+        "no_worker": Cause(503, "No worker could take this request in time."),
+        "too_busy": Cause(
+            503, "The worker of this session serves as many requests as it may."
+        ),
+        "worker_died": Cause(
+            502, "The worker died while it served this request; it was not repeated."
+        ),
+        "stopping": Cause(503, "This server is stopping."),
+        "too_many_from_source": Cause(429, "This address has too many connections."),
+    }
+)
+"Every cause for which maitred answers itself."
 
 
 def answer(status: int, cause: str) -> bytes:
     """Compose the response with *status* that explains *cause*."""
-    text = f"{WHY[cause]}\n".encode()
+    text = f"{CAUSES[cause].why}\n".encode()
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         "content-type: text/plain; charset=utf-8\r\n"
@@ -66,17 +81,7 @@ def answer(status: int, cause: str) -> bytes:
     ).encode() + text
 
 
-ALERTS: Final = {
-    "bad_hello": 50,  # decode_error
-    "hello_too_large": 50,
-    "head_cut_short": 50,
-    "no_protocol": 120,  # no_application_protocol (RFC 7301 section 3.2)
-}
-"What a TLS client is told instead (RFC 8446 section 6.2); by default internal_error."
-INTERNAL_ERROR: Final = 80
-
-
 def alert(cause: str) -> bytes:
     """Compose the TLS alert that explains *cause* to a client that said its hello."""
     # Record type, version TLS 1.2, length; level fatal, description.
-    return bytes((21, 3, 3, 0, 2, 2, ALERTS.get(cause, INTERNAL_ERROR)))
+    return bytes((21, 3, 3, 0, 2, 2, CAUSES[cause].alert))

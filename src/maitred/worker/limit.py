@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from maitred.routing.refusal import WHY
+from maitred.routing.refusal import CAUSES
 
 from .claims import App, Message, Receive, Scope, Send
 
@@ -57,7 +57,7 @@ def refuse(scope: Scope, status: int, cause: str) -> list[Message]:
         kind = REFUSABLE
         if kind not in scope.get("extensions", {}):
             return [{"type": "websocket.close"}]
-    text = f"{WHY[cause]}\n".encode()
+    text = f"{CAUSES[cause].why}\n".encode()
     headers = [(b"content-type", TEXT), (b"content-length", b"%d" % len(text))]
     return [
         {"type": f"{kind}.start", "status": status, "headers": headers},

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from maitred.admin.metrics import METRICS, Kind
-from maitred.routing.refusal import STATUS, WHY
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda m: m.name)
@@ -21,8 +20,3 @@ def test_names_follow_practice(metric):
 def test_names_are_unique():
     """No metric is listed twice."""
     assert len({metric.name for metric in METRICS}) == len(METRICS)
-
-
-def test_every_cause_has_its_status():
-    """Whatever is answered has a text and a status."""
-    assert set(STATUS) == set(WHY)

@@ -4,10 +4,10 @@ import ssl
 
 import pytest
 
-from maitred.routing.refusal import WHY, alert
+from maitred.routing.refusal import CAUSES, alert
 
 
-@pytest.mark.parametrize("cause", WHY)
+@pytest.mark.parametrize("cause", CAUSES)
 def test_alert_is_understood(cause):
     """A client's TLS library takes it for a fatal alert, whatever the cause."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

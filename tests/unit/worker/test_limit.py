@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from maitred.routing.refusal import WHY
+from maitred.routing.refusal import CAUSES
 from maitred.worker.limit import REFUSABLE, Limit, refuse
 
 HTTP = {"type": "http"}
@@ -98,7 +98,7 @@ def test_client_reads_why(scope, kind):
     """In a sentence."""
     start, body = refuse(scope, 503, "too_busy")
     assert (start["type"], body["type"]) == (f"{kind}.start", f"{kind}.body")
-    assert body["body"].decode().rstrip() == WHY["too_busy"]
+    assert body["body"].decode().rstrip() == CAUSES["too_busy"].why
     assert dict(start["headers"])[b"content-length"] == b"%d" % len(body["body"])
 
 
