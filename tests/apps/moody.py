@@ -7,8 +7,10 @@ The probe in a mood, which is written in the file that the environment's MOOD na
     deaf    likewise, and do not listen to TERM
     refuse  say in the lifespan's startup that it failed, as Starlette does
     stumble raise in the lifespan's startup
+    dawdle  be in the lifespan's startup until there is MOOD.go
 """
 
+import asyncio
 import os
 import signal
 import time
@@ -42,4 +44,7 @@ async def app(scope, receive, send):
             failed = {"type": "lifespan.startup.failed"}
             await send(failed | {"message": traceback.format_exc()})
             return
+    if scope["type"] == "lifespan" and MOOD == "dawdle":
+        while not Path(os.environ["MOOD"] + ".go").exists():  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(0.02)
     await probe.app(scope, receive, send)

@@ -234,6 +234,28 @@ def test_reload_of_an_application_that_fails_changes_nothing(
     assert ask(server.port).json["pid"] not in old
 
 
+def test_worker_that_is_told_to_leave_while_it_starts(serve, mood):
+    """It is gone when its startup is over, and has said nothing that it may not."""
+    server = serve("moody:app", workers=1, env={"MOOD": str(mood)})
+    server.expect_log(r"reload failed: worker of slot 0 exited with code 0;")
+    [old] = server.worker_pids()
+    mood.write_text("dawdle")
+    server.tell(signal.SIGHUP)
+    new = wait_until("another starts", lambda: set(workers_of(server)) - {old}).pop()
+    wait_until("it heeds TERM", lambda: heeds(new, signal.SIGTERM))
+    os.kill(new, signal.SIGTERM)
+    Path(f"{mood}.go").touch()
+    server.wait_for_log("reload failed: worker of slot 0 exited with code 0;")
+    assert server.worker_pids() == [old]
+
+
+def heeds(pid: int, number: int) -> bool:
+    """Say whether process *pid* has a handler of its own for signal *number*."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.M)[1], 16)
+    return bool(caught & 1 << (number - 1))
+
+
 def test_many_reloads_at_once_become_few(serve):
     """Fifty reloads in a row become one or two, and no two start at the same time."""
     server = serve("probe:app", "--no-access-log", workers=2)

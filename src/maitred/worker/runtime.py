@@ -187,12 +187,13 @@ class Worker:
         if running.done():
             started.cancel()
             self._explain(running)
-        self.links.open(self._loop)
-        beat(self._board, self._loop)
-        self._is_ready = True
-        # The master last: what it does about it comes after the others know.
-        for link in reversed(list(self.links)):
-            self._say_ready(link)
+        if not self._draining:  # else we were told to leave before we were ready
+            self.links.open(self._loop)
+            beat(self._board, self._loop)
+            self._is_ready = True
+            # The master last: what it does about it comes after the others know.
+            for link in reversed(list(self.links)):
+                self._say_ready(link)
         await running
         await self._leaving
 
@@ -349,9 +350,10 @@ class Worker:
         except TimeoutError:
             self.serving.finish(0)
             cut = self.serving.cut()
-        for link in self.links:
-            link.answer()
-        self.links.master.say(Drained(cut))
+        if self._is_ready:
+            for link in self.links:
+                link.answer()
+            self.links.master.say(Drained(cut))
 
 
 class Visit:
