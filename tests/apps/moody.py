@@ -45,6 +45,6 @@ async def app(scope, receive, send):
             await send(failed | {"message": traceback.format_exc()})
             return
     if scope["type"] == "lifespan" and MOOD == "dawdle":
-        while not Path(os.environ["MOOD"] + ".go").exists():  # noqa: ASYNC110, ASYNC240
+        while not Path(os.environ["MOOD"] + ".go").exists():
             await asyncio.sleep(0.02)
     await probe.app(scope, receive, send)

@@ -89,7 +89,7 @@ def test_hung_worker_is_aborted_and_shows_where_it_is_stuck(serve, gate):
     assert server.worker_pids()[1] == other
     assert not is_alive(hung)
     stack = server.log[re.search(STACK, server.log).end() :].splitlines()[1:]
-    assert stack[0] == "Fatal Python error: Aborted"
+    assert stack[0].strip() == "Fatal Python error: Aborted"
     end = next(n for n, line in enumerate(stack) if " WARNING " in line)
     assert any("in wait_without_awaiting" in line for line in stack[:end])
     assert all(

@@ -196,7 +196,8 @@ async def load(server, rounds, between):
     for round_ in range(rounds):
         paths = [f"/n{number + each}x" for each in range(50)]
         number += 50
-        answers = await crowd(server.port, [get(path) for path in paths], 20)
+        requests = [get(path, "connection: close") for path in paths]
+        answers = await crowd(server.port, requests, 20)
         assert all(answer.status == 200 for answer in answers)
         between(round_)
     return number
@@ -211,7 +212,10 @@ def test_rotation_loses_and_doubles_no_line(serve, tmp_path):
         ready=False, workers=2, bind="127.0.0.1:0",
     )  # fmt: skip
     server.wait_until_serving()
-    server.port = int(re.search(r"127\.0\.0\.1:(\d+)", path.read_text())[1])
+    said = wait_until(
+        "it says where", lambda: re.search(r"127\.0\.0\.1:(\d+)", path.read_text())
+    )
+    server.port = int(said[1])
 
     def rotate(number):
         os.rename(path, tmp_path / f"access.log.{number}")

@@ -252,7 +252,7 @@ def test_worker_that_is_told_to_leave_while_it_starts(serve, mood):
 def heeds(pid: int, number: int) -> bool:
     """Say whether process *pid* has a handler of its own for signal *number*."""
     status = Path(f"/proc/{pid}/status").read_text()
-    caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.M)[1], 16)
+    caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)[1], 16)
     return bool(caught & 1 << (number - 1))
 
 
