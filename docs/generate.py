@@ -204,6 +204,7 @@ def refusals():
 # master whether these are the fields it has.
 STATUS = {
     "version": "of maitred",
+    "name": "what the service is called, empty if it has no name",
     "pid": "of the master",
     "state": "`starting`, `ready`, `reloading` or `stopping`",
     "uptime": "seconds since the master started, upgrades or not",

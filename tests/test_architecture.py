@@ -32,6 +32,7 @@ MAY_IMPORT = {
     # Finds the places by name, in what is loaded.
     "failpoints": set(),
     "titles": set(),
+    "accounts": {"errors"},
     # What the master checks and the workers use.
     "certificates": {"routing", "errors"},
     "wire": {"errors"},
@@ -41,7 +42,7 @@ MAY_IMPORT = {
     "control": {"config", "logs", "errors"},
     "master": {
         *("wire", "routing", "placement", "supervision", "control", "certificates"),
-        *("config", "logs", "errors"),
+        *("config", "accounts", "logs", "errors"),
     },
     "worker": {
         *("wire", "routing", "certificates"),
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "admin": {"control", "routing", "titles", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
-        *("config", "failpoints", "titles", "logs", "errors"),
+        *("config", "accounts", "failpoints", "titles", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},
     "__main__": {"cli"},

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from maitred.errors import UsageError
 
 TARGET: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+NAME: Final = re.compile("[a-z0-9][a-z0-9_-]{0,31}")
 ADMIN: Final = re.compile(
     r"unix:(?P<path>/.+)"
     r"|(?:\[(?P<v6>[0-9a-fA-F:.%]+)\]|(?P<host>[^\[\]:/]*)):(?P<port>[0-9]{1,5})"
@@ -63,7 +64,9 @@ class Settings:
     log_level: str = "info"
     log_format: str = "auto"
     log_file: str = ""
+    name: str = ""
     control: str = ""
+    control_group: str = ""
     admin: str = ""
     admin_token_file: str = ""
     uds_permissions: str = "666"
@@ -108,6 +111,7 @@ class Settings:
             raise UsageError(
                 f"--workers {self.workers}: between 1 and {MOST_WORKERS} are possible"
             )
+        check_name(self.name)
         self._check_acceptors()
         if not re.fullmatch("[0-7]{3,4}", self.uds_permissions):
             raise UsageError(
@@ -322,6 +326,7 @@ class WorkerSettings:
     """What a worker has to know; travels to it as JSON. Fields as in ``Settings``."""
 
     target: str
+    name: str
     workers: int
     drain: str
     affinity: tuple[str, ...]
@@ -349,8 +354,8 @@ class WorkerSettings:
 
 SHARED: Final = frozenset(
     {
-        *("workers", "drain", "affinity", "certfile", "keyfile", "drain_timeout"),
-        *("key_ttl", "head_timeout", "head_limit"),
+        *("name", "workers", "drain", "affinity", "certfile", "keyfile"),
+        *("drain_timeout", "key_ttl", "head_timeout", "head_limit"),
         *("log_format", "log_file", "access_log_format"),
     }
 )
@@ -374,6 +379,20 @@ def reread(before: Settings, now: Settings) -> Reread:
         before, **{name: getattr(now, name) for name in changed if name in RELOADED}
     )
     return Reread(settings, tuple(n for n in changed if n not in RELOADED))
+
+
+def check_name(name: str) -> None:
+    """
+    Refuse what a service cannot be called; it may have no name.
+
+    Raises:
+        UsageError: It is that.
+    """
+    if name and not NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name}: up to 32 lower-case letters, digits, - and _ are possible,"
+            " the first of them a letter or digit"
+        )
 
 
 def option(name: str) -> str:

@@ -55,7 +55,7 @@ PUBLIC = {
     },
     "maitred.control": {
         *("COMMANDS", "Argument", "Command", "ControlServer", "Level", "Lines"),
-        *("Request", "ask", "default_path", "read_key", "spell"),
+        *("Request", "ask", "find", "path_of", "read_key", "services", "spell"),
     },
     "maitred.logs": {
         *("FORMATS", "AUTO", "LEVELS", "ACCESS_FORMATS", "LAST_WORDS", "MOST", "PIECE"),

@@ -47,8 +47,11 @@ def main() -> None:
     os.nice(POLITENESS)  # the service comes first
     paper: dict[str, Any] = json.loads(sys.argv[1])
     level, form, path = paper["log"]
-    logs.configure(level, access_log=False, form=form, path=path, role="admin")
-    titles.show(f"admin {titles.served(paper['target'])}")
+    name = paper["name"]
+    logs.configure(
+        level, access_log=False, form=form, path=path, service=name, role="admin"
+    )
+    titles.show(f"admin {titles.served(paper['target'])}", name)
     token = b""
     if paper["token"] is not None:
         with open(paper["token"], "rb") as file:

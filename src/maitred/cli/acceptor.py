@@ -40,8 +40,10 @@ def main() -> None:
         deputy = Deputy(sock)
     except ChannelClosed:  # the master was gone before it could say what we are
         return
-    titles.show(f"acceptor {deputy.number} {titles.served(deputy.settings.target)}")
-    logs.begin(deputy.settings, "acceptor", acceptor=deputy.number)
+    settings = deputy.settings
+    what = f"acceptor {deputy.number} {titles.served(settings.target)}"
+    titles.show(what, settings.name)
+    logs.begin(settings, "acceptor", acceptor=deputy.number)
     # An affinity of the user's own is found where the application is.
     sys.path.insert(0, os.path.abspath(deputy.settings.code))
     asyncio.run(deputy.run())

@@ -20,7 +20,7 @@ def keys(answer: dict[str, Any]) -> str:
     ]
     counts = ", ".join(f"slot {slot}: {n}" for slot, n in answer["by_slot"].items())
     shown = "" if total == len(listed) else f", of which {len(listed)} are shown"
-    return "\n".join([*_table(names, rows), "", f"{total} keys{shown}; {counts}"])
+    return "\n".join([*table(names, rows), "", f"{total} keys{shown}; {counts}"])
 
 
 def whereis(answer: dict[str, Any]) -> str:
@@ -121,6 +121,7 @@ def _worker(answer: dict[str, Any]) -> str:
     return f"{slot}, pid {answer['pid']}"
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay out *rows* below their columns' *names*, a line each."""
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [names, *rows]]

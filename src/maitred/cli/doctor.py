@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from maitred.config import Settings
-from maitred.control import default_path
+from maitred.control import path_of
 from maitred.errors import ExitCode
 from maitred.master.processes import try_pidfd
 from maitred.master.rescue import traffic
@@ -127,7 +127,7 @@ def backlog() -> Finding:
 
 def control() -> Finding:
     """Look whether the control socket can be made where it belongs."""
-    path = Path(default_path())
+    path = Path(path_of())
     place = next(parent for parent in path.parents if parent.exists())
     if not os.access(place, os.W_OK | os.X_OK):
         return Finding("bad", f"{place} cannot be written to", "give --control PATH")

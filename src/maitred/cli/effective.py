@@ -78,12 +78,12 @@ def effective(
         values["log_file"] = "" if path == "-" else os.path.abspath(path)
     if values.get("chdir"):
         values["chdir"] = os.path.abspath(values["chdir"])
-    decided = {
-        name: row.decide()
-        for name, row in OPTIONS.items()
-        if row.decide is not None and name not in said
-    }
     try:
+        decided = {
+            name: row.decide(values)
+            for name, row in OPTIONS.items()
+            if row.decide is not None and name not in said
+        }
         settings = Settings(**decided | values)
     except UsageError as exc:
         raise UsageError(f"{exc}{_elsewhere(str(exc), said)}") from exc

@@ -42,7 +42,7 @@ def run(ctx: click.Context, /, **options: Any) -> int:
     INT, QUIT, HUP, USR1 and USR2 are passed on to the master.
     """
     settings = settings_of(**options)
-    titles.show(f"keeper {titles.served(settings.target)}")
+    titles.show(f"keeper {titles.served(settings.target)}", settings.name)
     logs.begin(settings, "keeper")
     for bind in settings.bind:
         if bind.startswith("fd://"):

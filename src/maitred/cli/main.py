@@ -21,6 +21,7 @@ from .config import config
 from .doctor import doctor
 from .familiar import FAMILIAR
 from .keep import keep
+from .listing import listing
 from .presets import presets
 from .serve import serve
 from .steer import command
@@ -44,6 +45,7 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(keep)
 cli.add_command(config)
+cli.add_command(listing)
 cli.add_command(presets)
 cli.add_command(doctor)
 cli.add_command(top)

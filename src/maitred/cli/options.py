@@ -19,7 +19,7 @@ import click
 
 from maitred import logs
 from maitred.config import Settings, option
-from maitred.control import default_path
+from maitred.control import path_of
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
 
@@ -51,14 +51,15 @@ class Option(NamedTuple):
         metavar: What stands for the value in the help.
         choices: The values there are, if they are few.
         default: What is so if nobody says otherwise, where a value does not say it.
-        decide: Gives the value then, where that depends on the machine.
+        decide: Gives the value then, of all that was said, where that depends on the
+            machine.
     """
 
     about: str
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     default: str = ""
-    decide: Callable[[], Any] | None = None
+    decide: Callable[[Mapping[str, Any]], Any] | None = None
 
 
 OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
@@ -75,7 +76,7 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "How many worker processes.",
             "N",
             default="one per core",
-            decide=lambda: len(os.sched_getaffinity(0)),
+            decide=lambda _: len(os.sched_getaffinity(0)),
         ),
         "acceptors": Option(
             "How many processes accept connections and find their workers. The first is"
@@ -168,12 +169,24 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "PATH",
             default="standard error",
         ),
+        "name": Option(
+            "What the service is called, where several run on one machine: `maitred"
+            " list` shows them, and every command takes the same --name.",
+            "NAME",
+            default="none",
+        ),
         "control": Option(
             "The control socket, on which `maitred status` and `maitred reload` ask.",
             "PATH",
-            default="control.sock in $XDG_RUNTIME_DIR/maitred, for root in"
-            " /run/maitred",
-            decide=default_path,
+            default="control.sock, or control-NAME.sock, in $XDG_RUNTIME_DIR/maitred,"
+            " for root in /run/maitred",
+            decide=lambda said: path_of(said.get("name", "")),
+        ),
+        "control_group": Option(
+            "Members of this group may ask on the control socket what is read-only;"
+            " otherwise only the master's own user and root may ask at all.",
+            "GROUP",
+            default="none",
         ),
         "admin": Option(
             "Where metrics, health and what a page needs are served, by a process of"

@@ -8,12 +8,11 @@ good: what was given up is tried, and must be refused.
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
-import pwd
 import stat
 
-from maitred.errors import SystemRefused, UsageError
+from maitred.accounts import group_of, user_of
+from maitred.errors import SystemRefused
 
 
 def become(user: str, group: str, *files: str) -> None:
@@ -27,16 +26,21 @@ def become(user: str, group: str, *files: str) -> None:
         UsageError: There is no such user or group.
         SystemRefused: We may not, or could still go back.
     """
-    entry = _user(user)
+    entry = user_of("--user", user) if user else None
     uid = os.getuid() if entry is None else entry.pw_uid
-    gid = _group(group) if group else os.getgid() if entry is None else entry.pw_gid
+    gid = os.getgid() if entry is None else entry.pw_gid
+    if group:
+        gid = group_of("--group", group)
     if (os.getresuid(), os.getresgid()) == ((uid,) * 3, (gid,) * 3):
         return
     try:
         for path in files:
             # Not what a link names: whoever made the link may not have been root.
-            if _is_ours(os.lstat(path).st_mode):
-                os.chown(path, uid, gid, follow_symlinks=False)
+            status = os.lstat(path)
+            if _is_ours(status.st_mode):
+                # A group of its own is what somebody asked for.
+                other = status.st_gid != os.getgid()
+                os.chown(path, uid, -1 if other else gid, follow_symlinks=False)
         # In this order: without root, the groups cannot be changed any more.
         if entry is None:
             os.setgroups([gid])
@@ -59,19 +63,3 @@ def become(user: str, group: str, *files: str) -> None:
 
 def _is_ours(mode: int) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
-
-
-def _user(user: str) -> pwd.struct_passwd | None:
-    if not user:
-        return None
-    try:
-        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except KeyError as exc:
-        raise UsageError(f"--user {user}: there is no such user") from exc
-
-
-def _group(group: str) -> int:
-    try:
-        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    except KeyError as exc:
-        raise UsageError(f"--group {group}: there is no such group") from exc

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from .status import service
+
 HISTORY: Final = 300
 "Looks that are remembered."
 UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -178,7 +180,7 @@ def header(rates: Rates) -> tuple[str, str]:
     assert status is not None
     per_second = DASH if rates.accepted is None else short(rates.accepted)
     first = (
-        f"{status['target']}: {status['state']}, generation {status['generation']},"
+        f"{service(status)}: {status['state']}, generation {status['generation']},"
         f" up {age(status['uptime'])}, {per_second} accepted/s"
     )
     listeners = ", ".join(

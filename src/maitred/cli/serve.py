@@ -57,7 +57,7 @@ def serve(**options: Any) -> ExitCode:
     if settings.env_file:
         read_environment(settings.env_file)
     role = "rehearsal" if past is not None and past.rehearsal else "master"
-    titles.show(f"{role} {titles.served(settings.target)}")
+    titles.show(f"{role} {titles.served(settings.target)}", settings.name)
     logs.begin(settings, "master")
     for sentence in unknown_variables(os.environ):
         logs.master.warning("%s", sentence)

@@ -35,7 +35,7 @@ def render(answer: dict[str, Any]) -> str:
     past = f"{counts['accepted']} accepted, {counts['taken']} taken, {refused} refused"
     now = f"{answer['peeking']} being peeked at, {answer['waiting']} waiting"
     lines = [
-        f"{answer['target']} on {', '.join(answer['listening'])}",
+        f"{service(answer)} on {', '.join(answer['listening'])}",
         f"master {answer['pid']}, {age}, {rules}",
         f"connections: {past}, {counts['redispatched']} dispatched again; {now}",
     ]
@@ -52,6 +52,12 @@ def render(answer: dict[str, Any]) -> str:
     if notes := [note for slot in answer["slots"] for note in _notes(slot)]:
         lines += ["", *notes]
     return "\n".join(lines)
+
+
+def service(answer: dict[str, Any]) -> str:
+    """Say what is served, and under which name if it has one."""
+    name = answer["name"] and f"{answer['name']}: "
+    return f"{name}{answer['target']}"
 
 
 def _notes(slot: dict[str, Any]) -> Iterator[str]:

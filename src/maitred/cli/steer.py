@@ -14,15 +14,16 @@ from typing import Any, Final
 
 import click
 
-from maitred.control import COMMANDS, Argument, ask, default_path
+from maitred.control import COMMANDS, Argument, ask, find
 from maitred.errors import CommandFailed, ExitCode
 
 from .answers import RENDER
 from .progress import telling
+from .whose import WHOSE
 
 OPTIONS: Final = (
     click.Option(["--json", "as_json"], is_flag=True, help="For programs: one object."),
-    click.Option(["--control"], metavar="PATH", help="The master's control socket."),
+    *WHOSE,
 )
 
 
@@ -60,16 +61,16 @@ def _told(arguments: tuple[Argument, ...]) -> str:
 
 
 def _ask(
-    name: str, *, as_json: bool, control: str | None, **arguments: Any
+    command: str, *, as_json: bool, control: str, name: str, **arguments: Any
 ) -> ExitCode:
     told = {key: value for key, value in arguments.items() if value is not None}
-
+    path = control or find(name)
     try:
-        with telling(lasting=COMMANDS[name].lasting, as_json=as_json) as progress:
-            answer = ask(control or default_path(), name, progress, **told)
+        with telling(lasting=COMMANDS[command].lasting, as_json=as_json) as progress:
+            answer = ask(path, command, progress, **told)
     except CommandFailed as exc:
         if exc.traceback:
             click.echo(exc.traceback.rstrip("\n"), err=True)
         raise
-    click.echo(json.dumps(answer, indent=2) if as_json else RENDER[name](answer))
+    click.echo(json.dumps(answer, indent=2) if as_json else RENDER[command](answer))
     return ExitCode.CUT if answer.get("cut") else ExitCode.OK

@@ -12,15 +12,16 @@ import time
 
 import click
 
-from maitred.control import ask, default_path
+from maitred.control import ask, find
 from maitred.errors import ExitCode, UsageError
 
 from .rates import Rates, page
+from .whose import WHOSE
 
 SHORTEST = 0.1
 
 
-@click.command()
+@click.command(params=list(WHOSE))
 @click.option(
     "--interval",
     type=float,
@@ -34,8 +35,7 @@ SHORTEST = 0.1
     is_flag=True,
     help="Look twice, print a table, and end; so it does where there is no terminal.",
 )
-@click.option("--control", metavar="PATH", help="The master's control socket.")
-def top(interval: float, *, once: bool, control: str | None) -> ExitCode:
+def top(interval: float, *, once: bool, control: str, name: str) -> ExitCode:
     """
     Watch the service, and steer it.
 
@@ -46,7 +46,7 @@ def top(interval: float, *, once: bool, control: str | None) -> ExitCode:
         raise UsageError(
             f"--interval {interval:g}: at least {SHORTEST:g} seconds are needed"
         )
-    path = control or default_path()
+    path = control or find(name)
     rates = Rates()
     rates.look(ask(path, "status"), time.monotonic())
     if once or not (sys.stdin.isatty() and sys.stdout.isatty()):

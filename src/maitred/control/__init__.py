@@ -2,7 +2,8 @@
 
 from .client import ask
 from .commands import COMMANDS, Argument, Command, Level, Request
-from .server import ControlServer, Lines, default_path
+from .places import find, path_of, services
+from .server import ControlServer, Lines
 from .spelling import read_key, spell
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "Lines",
     "Request",
     "ask",
-    "default_path",
+    "find",
+    "path_of",
     "read_key",
+    "services",
     "spell",
 ]

@@ -22,6 +22,7 @@ from typing import Any, Final
 from maitred.errors import CommandFailed, SystemRefused, UsageError
 
 from .commands import COMMANDS, Level, Request, encode, read_request
+from .places import answers, directories, is_safe
 
 LONGEST_REQUEST: Final = 64 * 1024
 DEADLINE: Final = 5.0
@@ -34,29 +35,26 @@ Answer = Callable[[Request], Mapping[str, Any] | Lines]
 "Gives the fields of an answer, or, for one that takes time, its lines one by one."
 
 
-def default_path() -> str:
-    """Say where the control socket is when nobody says otherwise."""
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return f"{runtime}/maitred/control.sock"
-    if os.geteuid() == 0:
-        return "/run/maitred/control.sock"
-    # Anybody may make that directory: whose it is is checked before it is used.
-    return f"/tmp/maitred-{os.geteuid()}/control.sock"  # noqa: S108
-
-
 class ControlServer:
     """Listens on the control socket and answers commands."""
 
     def __init__(
-        self, path: str, answer: Answer, ours: tuple[int, int] | None = None
+        self,
+        path: str,
+        answer: Answer,
+        ours: tuple[int, int] | None = None,
+        *,
+        group: int | None = None,
     ) -> None:
         """
         Listen on *path*; ``serve`` then answers.
 
         Args:
-            path: The socket's file; its directory is made, 0700, if it is missing.
+            path: The socket's file, 0600; its directory is made, 0700, if it is
+                missing.
             answer: Answers one command; the values must be JSON.
             ours: The listening descriptor and the file's inode, if we have them.
+            group: Whose members may connect, too, and ask what is read-only.
 
         Raises:
             SystemRefused: Another master has it, or the system will not have it.
@@ -74,14 +72,14 @@ class ControlServer:
             self._sock.setblocking(False)
             return
         try:
-            _make_directory(os.path.dirname(path) or ".")
-            self._sock = _listen(path)
+            _make_directory(os.path.dirname(path) or ".", group)
+            self._sock = _listen(path, group)
             self._inode = os.lstat(path).st_ino
         except OSError as exc:
             if exc.errno == errno.EADDRINUSE:
                 raise SystemRefused(
                     f"another master answers on control socket {path}; stop it, or give"
-                    " this one its own with --control PATH"
+                    " this one a name of its own with --name NAME"
                 ) from exc
             raise SystemRefused(
                 f"cannot use control socket {path}: {exc.strerror or exc}; choose"
@@ -258,21 +256,23 @@ def _demand_operator(sock: socket.socket, command: str) -> None:
         )
 
 
-def _make_directory(directory: str) -> None:
+def _make_directory(directory: str, group: int | None) -> None:
     if not os.path.isdir(directory):
         os.makedirs(directory, mode=0o700, exist_ok=True)
-    status = os.stat(directory)
-    if status.st_uid not in {0, os.geteuid()} or (
-        status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-    ):
+    if not is_safe(directory):
         raise PermissionError(
             errno.EACCES, f"its directory {directory} is open to others"
         )
+    ours = os.stat(directory).st_uid == os.geteuid() and directory in directories()
+    if group is not None and ours:
+        # Each file in it says whom it lets in. Of a directory that somebody chose,
+        # they decide.
+        os.chmod(directory, 0o755)  # noqa: S103
 
 
-def _listen(path: str) -> socket.socket:
+def _listen(path: str, group: int | None) -> socket.socket:
     """
-    Listen on *path* with mode 0600, replacing a socket on which nobody answers.
+    Listen on *path*, replacing a socket on which nobody answers.
 
     Under another name first: whoever sees the file can connect.
     """
@@ -285,6 +285,9 @@ def _listen(path: str) -> socket.socket:
         finally:
             os.umask(old_mask)
         undo.callback(os.unlink, other)
+        if group is not None:
+            os.chown(other, -1, group)
+            os.chmod(other, 0o660)
         sock.listen()
         sock.setblocking(False)
         try:
@@ -303,10 +306,4 @@ def _somebody_answers(path: str) -> bool:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         # Whatever it is, it is not ours to remove.
         raise FileExistsError(errno.EEXIST, "it exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return False
-    return True
+    return answers(path)

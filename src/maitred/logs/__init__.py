@@ -64,6 +64,11 @@ class Wanted(Protocol):
     """What an operator can want of a log; fields as in ``config.Settings``."""
 
     @property
+    def name(self) -> str:
+        """What the service is called, if anything."""
+        ...
+
+    @property
     def log_level(self) -> str:
         """How much: one of LEVELS."""
         ...
@@ -177,6 +182,7 @@ def begin(wanted: Wanted, role: str, **whose: str | int) -> None:
         form=wanted.log_format,
         access_form=wanted.access_log_format,
         path=wanted.log_file,
+        service=wanted.name,
         role=role,
         **whose,
     )
@@ -200,7 +206,7 @@ def configure(
         form: One of FORMATS, or AUTO.
         access_form: One of ACCESS_FORMATS.
         path: The file to append to; empty: standard error.
-        whose: What is known of this process.
+        whose: What is known of this process; an empty text says nothing.
 
     Raises:
         SystemRefused: The file cannot be opened.
@@ -212,7 +218,8 @@ def configure(
     writer = Writer() if file is None else Writer(file.write, file.reopen)
     if form == AUTO:
         form = "pretty" if file is None and os.isatty(2) else "plain"
-    formatter = FORMATS[form](whose)
+    known = {name: value for name, value in whose.items() if value != ""}
+    formatter = FORMATS[form](known)
     writer.setFormatter(formatter)
     _access = AccessLog(access_form, formatter, writer) if access_log else None
     said = {

@@ -169,6 +169,7 @@ class Attendant:
                 "lifeline": theirs,
                 "token": token,
                 "names": [host] if host else [],
+                "name": settings.name,
                 "target": settings.target,
                 "log": [settings.log_level, settings.log_format, settings.log_file],
             }

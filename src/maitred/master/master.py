@@ -21,6 +21,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from maitred import logs
+from maitred.accounts import group_of
 from maitred.certificates import server_context
 from maitred.config import RELOADED, Settings, WorkerSettings, reread
 from maitred.control import COMMANDS, ControlServer, Lines, Request
@@ -181,7 +182,9 @@ class Master:
             token = load_token(settings.admin_token_file)
             self._admin = open_admin(settings, inherited), token
             self._unwanted = list(inherited.close_rest())
-            self._control = ControlServer(settings.control, self._answer)
+            wanted = settings.control_group
+            group = group_of("--control-group", wanted) if wanted else None
+            self._control = ControlServer(settings.control, self._answer, group=group)
         except BaseException:
             for listener in (*self._listeners, *self._admin[0]):
                 listener.close()
@@ -923,6 +926,7 @@ class Master:
         return self._overview.status(
             {
                 "version": self._version,
+                "name": self._settings.name,
                 "pid": os.getpid(),
                 "state": self._state,
                 "uptime": round(time.monotonic() - self._started, 1),

@@ -48,7 +48,7 @@ def main() -> int:
         faulthandler.enable(file=int(lent))
     settings = WorkerSettings(**json.loads(sys.argv[1]))
     slot = int(os.environ["MAITRED_SLOT"])
-    titles.show(f"worker {slot} gen {os.environ['MAITRED_GENERATION']}")
+    titles.show(f"worker {slot} gen {os.environ['MAITRED_GENERATION']}", settings.name)
     # Close-on-exec before anything of the application runs: a grandchild that kept our
     # end would keep its connections in limbo after our death.
     sock = socket.socket(fileno=int(os.environ.pop("MAITRED_CHANNEL")))

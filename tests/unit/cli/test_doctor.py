@@ -89,7 +89,7 @@ def test_descriptors(monkeypatch, hard, state):
 
 def test_control_socket_needs_a_place(monkeypatch):
     """The nearest directory that exists has to let us in."""
-    monkeypatch.setattr(module, "default_path", lambda: "/proc/none/maitred/socket")
+    monkeypatch.setattr(module, "path_of", lambda: "/proc/none/maitred/socket")
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     finding = CHECKS["control socket"]()
     assert finding.state == "bad"

@@ -30,6 +30,7 @@ def status(*slots, others=(), accepted=10, pid=7):
     """Make what the master says."""
     return {
         "target": "app:app",
+        "name": "",
         "pid": pid,
         "state": "ready",
         "generation": 1,

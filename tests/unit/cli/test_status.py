@@ -34,6 +34,7 @@ EMPTY = {
 }
 ANSWER = {
     "target": "app:app",
+    "name": "",
     "listening": ["http://127.0.0.1:8000", "unix:/run/app.sock"],
     "pid": 1230,
     "uptime": 12.5,
@@ -127,7 +128,7 @@ def test_command_asks_the_control_socket(monkeypatch):
 
 def test_command_prints_json_for_programs(monkeypatch):
     """The answer is passed on whole, from the default socket."""
-    monkeypatch.setattr(module, "default_path", lambda: "/run/default.sock")
+    monkeypatch.setattr(module, "find", lambda _name: "/run/default.sock")
     monkeypatch.setattr(module, "ask", lambda path, *_: ANSWER | {"path": path})
     result = CliRunner().invoke(cli, ["status", "--json"])
     assert json.loads(result.output) == ANSWER | {"path": "/run/default.sock"}

@@ -1,0 +1,121 @@
+"""
+Where control sockets are: a file for each service, in a directory of its user's.
+
+Invariant: nothing is asked in a directory that somebody else, other than root, could
+have filled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from maitred.config import NAME, check_name
+from maitred.errors import UsageError
+
+FILE: Final = re.compile(rf"control(?:-({NAME.pattern}))?\.sock")
+"What the socket of a service is called, with its name or without."
+SYSTEM: Final = "/run/maitred"
+PATIENCE: Final = 1.0
+"Seconds for a master to have us in its backlog."
+
+
+def path_of(name: str = "") -> str:
+    """
+    Say where the control socket of a new service called *name* is made.
+
+    Raises:
+        UsageError: This is no name.
+    """
+    check_name(name)
+    file = f"control-{name}.sock" if name else "control.sock"
+    return os.path.join(directories()[0], file)
+
+
+def directories() -> tuple[str, ...]:
+    """List where services are that we may ask; ours are made in the first."""
+    # Anybody may make that directory: whose it is is checked before it is used.
+    own = f"/tmp/maitred-{os.geteuid()}"  # noqa: S108
+    found = (SYSTEM,) if os.geteuid() == 0 else (own, SYSTEM)
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        found = (f"{runtime}/maitred", *found)
+    return found
+
+
+def is_safe(directory: str) -> bool:
+    """
+    Say whether nobody but root and we could have put into *directory* what is there.
+
+    Raises:
+        OSError: There is none, or it may not be looked at.
+    """
+    status = os.stat(directory)
+    others = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+    return status.st_uid in {0, os.geteuid()} and not others
+
+
+def services() -> dict[str, str]:
+    """Give the control sockets on which somebody answers us, by the services' names."""
+    found: dict[str, str] = {}
+    for name, path in _sockets():
+        with contextlib.suppress(OSError):
+            if name not in found and answers(path):
+                found[name] = path
+    return found
+
+
+def find(name: str = "") -> str:
+    """
+    Give the control socket of the service called *name*.
+
+    Without a name: that of the service which has none, or else of the only one.
+
+    Raises:
+        UsageError: There are several, or this is no name.
+    """
+    check_name(name)
+    running = services()
+    if name in running:
+        return running[name]
+    if running and not name:
+        if len(running) == 1:
+            return next(iter(running.values()))
+        raise UsageError(
+            "several services are running, say which with --name:"
+            f" {', '.join(sorted(running))}"
+        )
+    # Nobody answers; whoever asks there is told why.
+    return dict(_sockets()).get(name) or path_of(name)
+
+
+def answers(path: str) -> bool:
+    """
+    Say whether somebody listens on *path*.
+
+    Raises:
+        OSError: That cannot be known: we may not ask, or it is busy.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PATIENCE)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+def _sockets() -> Iterator[tuple[str, str]]:
+    """Give name and path of each file that may be a control socket."""
+    for directory in directories():
+        try:
+            entries = sorted(os.listdir(directory)) if is_safe(directory) else []
+        except OSError:
+            continue
+        for entry in entries:
+            if match := FILE.fullmatch(entry):
+                yield match[1] or "", os.path.join(directory, entry)
