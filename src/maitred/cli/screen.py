@@ -195,6 +195,8 @@ class Top(App[None]):
 
     def on_looked(self, message: Looked) -> None:
         """Show what the master said."""
+        if self._is_closing:
+            return
         if self._gone:
             self._gone = False
             self.query_one("#head").remove_class("gone")
@@ -205,6 +207,8 @@ class Top(App[None]):
 
     def on_gone(self, message: Gone) -> None:
         """Say that nobody answers, once; the last that was known stays there."""
+        if self._is_closing:
+            return
         if not self._gone:
             self._note(message.sentence)
         self._gone = True
@@ -214,7 +218,13 @@ class Top(App[None]):
 
     def on_said(self, message: Said) -> None:
         """Note what became of something that was asked for."""
-        self._note(message.text)
+        if not self._is_closing:
+            self._note(message.text)
+
+    @property
+    def _is_closing(self) -> bool:
+        """Whether the screen is taken down already; a thread may not know it yet."""
+        return not self.query("#head")
 
     def _note(self, text: str) -> None:
         self.query_one(RichLog).write(Text(f"{time.strftime('%H:%M:%S')} {text}"))
