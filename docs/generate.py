@@ -245,6 +245,7 @@ CONNECTIONS = {
     "handed_over": "sent to a worker, a second time included",
     "taken": "a worker has read from it, after a return too; then it is the worker's",
     "returned": "given back by a worker, because the next request belongs to another",
+    "drained": "of those that were given back, how many by workers that were leaving",
     "redispatched": "placed again, because the first worker died or refused",
     "orphaned": "had been taken by a worker that died; each ends once more",
     "no_descriptor": "refused by a worker that was at its limit of open files",

@@ -12,7 +12,9 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,17 @@ from typing import Any
 
 import pytest
 
-from driver import Maitred, descriptors, is_alive, processes_of, wait_until
+from driver import (
+    COMMAND,
+    DEADLINE,
+    Maitred,
+    descriptors,
+    is_alive,
+    processes_of,
+    wait_until,
+)
+from maitred.control import COMMANDS
+from maitred.control import ask as ask_master
 from maitred.errors import CommandFailed
 from raw_http import Connection, ask, connect, fetch, get
 from scenes import waiting_request, workers_of
@@ -364,3 +376,84 @@ def test_upgrade_is_refused(serve):
     with pytest.raises(CommandFailed, match=r"--acceptors 2: .* restart the service"):
         server.upgrade()
     assert ask(server.port).status == 200
+
+
+ARGUMENTS = {
+    "status": (),
+    "whereis": ("ann",),
+    "keys": (),
+    "move": ("ann", "1"),
+    "scale": ("3",),
+    "drain": ("2",),
+    "undrain": ("2",),
+    "log-level": ("debug",),
+    "reload": (),
+    "upgrade": (),
+    "stop": (),
+}
+"How each command is given; what is refused has a test of its own."
+
+
+def test_every_command_is_for_all_acceptors(serve):
+    """Whatever can be asked of one master can be asked of several acceptors."""
+    assert list(ARGUMENTS) == list(COMMANDS)
+    server = serve(
+        "probe:app", "--affinity", "header:x-session", "--acceptors", "3", workers=2
+    )
+    ask(server.port, "/", "x-session: ann")
+    for command, arguments in ARGUMENTS.items():
+        if command not in {"upgrade", "stop"}:
+            run(server, command, *arguments)
+    others = [each["pid"] for each in server.status()["acceptors"][1:]]
+    for _ in range(30):
+        ask(server.port)
+    for pid in others:
+        wait_until("it logs more", lambda pid=pid: re.search(TRACE % pid, server.log))
+    run(server, "stop")
+    assert server.wait() == 0
+
+
+TRACE = r"(?m) DEBUG +\[%d\]"
+
+
+def run(server: Maitred, *arguments: str) -> str:
+    """Run ``maitred`` with *arguments* against *server*; give what it says."""
+    done = subprocess.run(
+        [COMMAND, *arguments, "--control", server.control],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, (arguments, done)
+    return done.stdout
+
+
+def test_many_keys_are_listed_in_the_order_of_their_use(several):
+    """Longer than a packet, from every acceptor, and none twice."""
+    server = several("--affinity", "header:x-session")
+    length = 100  # so that a part does not fit into a packet
+    names = [f"{number:0{length}}" for number in range(2000)]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server.port)) for _ in range(8)]
+        for number, name in enumerate(names):
+            clients[number % 8].ask(get("/", f"x-session: {name}"))
+    answer = ask_master(server.control, "keys")
+    assert answer["total"] == len(names)
+    listed = [key["key"].removeprefix("header:x-session=") for key in answer["keys"]]
+    assert listed == names[:-1001:-1]
+
+
+def test_acceptor_that_does_not_answer_is_named(serve):
+    """What it knows is not guessed."""
+    server = serve(
+        "probe:app", "--affinity", "header:x-session", "--acceptors", "2", workers=2
+    )
+    other = server.status()["acceptors"][1]["pid"]
+    os.kill(other, signal.SIGSTOP)
+    try:
+        with pytest.raises(CommandFailed, match=r"acceptor 1, .* does not answer"):
+            ask_master(server.control, "whereis", key="nobody")
+    finally:
+        os.kill(other, signal.SIGCONT)
+    assert ask_master(server.control, "keys")["total"] == 0

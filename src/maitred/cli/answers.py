@@ -77,8 +77,9 @@ def reload(answer: dict[str, Any]) -> str:
     text = f"generation {answer['generation']} serves"
     if "lost" not in answer:  # the master was upgraded meanwhile
         return text
-    moved = "" if answer["moved"] is None else f"{answer['moved']} connections moved, "
-    return f"{text}: {moved}{answer['kept']} kept by old workers, {answer['lost']} lost"
+    moved, kept = answer["moved"], answer["kept"]
+    lost = f"{answer['lost']} lost"
+    return f"{text}: {moved} connections moved, {kept} kept by old workers, {lost}"
 
 
 def upgrade(answer: dict[str, Any]) -> str:

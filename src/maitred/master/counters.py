@@ -26,6 +26,7 @@ class Counters:
     handed_over: int = 0
     taken: int = 0
     returned: int = 0
+    drained: int = 0
     redispatched: int = 0
     no_descriptor: int = 0
     client_left: int = 0

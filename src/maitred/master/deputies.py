@@ -18,9 +18,9 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from maitred import logs
 from maitred.config import Settings
@@ -32,6 +32,7 @@ from maitred.wire.messages import Drain, Link, Phase, Quit
 from . import mesh, orders, plain
 from .departed import Departed
 from .desk import Desk
+from .errands import Came, Errands
 from .line import RETRY, Line
 from .listeners import Listener
 from .processes import Process, how_it_ended
@@ -42,6 +43,14 @@ SETTLED: Final = 1.0
 "Seconds after which a deputy has served; one that dies sooner waits for its next try."
 PATIENCE: Final = 5.0
 "Seconds that a deputy has to leave when the service ends, or to say how it stands."
+
+
+class Question(NamedTuple):
+    """An errand that a deputy was sent on, and the parts of the answer so far."""
+
+    what: str
+    answer: asyncio.Future[Came]
+    parts: list[bytes]
 
 
 class Deputy:
@@ -64,9 +73,9 @@ class Deputy:
         self.is_up = False
         self.is_resting = False
         # What it was asked and has not answered.
-        self.questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        # What it said the last time.
-        self.report: dict[str, Any] = {}
+        self.questions: dict[int, Question] = {}
+        # How it stood the last time.
+        self.report: Came = {}
 
 
 class Deputies:
@@ -74,7 +83,7 @@ class Deputies:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Callable[[], Settings],
         desk: Desk,
         listeners: Sequence[Listener],
         workers: Mapping[int, Worker],
@@ -87,7 +96,7 @@ class Deputies:
         Begin without any; ``start`` starts them.
 
         Args:
-            settings: What the operator wants.
+            settings: Gives what the operator wants.
             desk: The master's own.
             listeners: From which all accept; they stay the caller's.
             workers: All that are alive; the caller keeps it up to date.
@@ -105,9 +114,12 @@ class Deputies:
         self._on_news = on_news
         self._loop = asyncio.get_running_loop()
         self._deputies: dict[int, Deputy] = {}
-        self._failures = dict.fromkeys(range(1, settings.acceptors), 0)
+        self._failures = dict.fromkeys(range(1, desk.acceptors), 0)
         self._timers: set[asyncio.TimerHandle] = set()
         self._questions = 0
+        self._errands = Errands(desk)
+        # Those who wait for what comes of errands.
+        self._asking: set[asyncio.Task[dict[int, Came | None]]] = set()
         self._stopping = False
         # What those counted that are dead.
         self.departed = Departed()
@@ -163,6 +175,54 @@ class Deputies:
         self._tell(orders.Close())
         self._desk.turn_away()
 
+    def ask(self, what: str, **arguments: Any) -> asyncio.Task[dict[int, Came | None]]:
+        """
+        Have every acceptor do an errand, in the order of all else it is told.
+
+        Args:
+            what: One of ``ERRANDS``.
+            arguments: Plain data.
+
+        Returns:
+            What came of it, by the acceptor's number; None: it did not say so in time.
+            Nobody needs to wait for that.
+        """
+        asked = {
+            number: self._ask(deputy, what, arguments)
+            for number, deputy in self._deputies.items()
+        }
+        came = self._errands.do(what, arguments)
+        task = self._loop.create_task(self._gather(came, asked))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        return task
+
+    async def ask_one(self, number: int, what: str, **arguments: Any) -> Came | None:
+        """Have acceptor *number* do an errand that takes no time, as ``ask``."""
+        deputy = self._deputies.get(number)
+        if number and deputy is None:
+            return None
+        if deputy is None:
+            came = self._errands.do(what, arguments)
+            return (await self._gather(came, {}))[0]
+        asked = {number: self._ask(deputy, what, arguments)}
+        return (await self._gather({}, asked))[number]
+
+    async def _gather(
+        self,
+        came: Came | Coroutine[Any, Any, Came],
+        asked: Mapping[int, asyncio.Future[Came]],
+    ) -> dict[int, Came | None]:
+        own = came if isinstance(came, dict) else await came
+        if asked:
+            await asyncio.wait(asked.values(), timeout=PATIENCE)
+        return {0: own} | {
+            number: answer.result()
+            if answer.done() and not answer.cancelled()
+            else None
+            for number, answer in asked.items()
+        }
+
     # How they are
 
     @property
@@ -176,15 +236,14 @@ class Deputies:
         """Whether no deputy accepts, and nobody waits in any."""
         return all(deputy.is_resting for deputy in self._deputies.values())
 
-    async def reports(self) -> list[dict[str, Any]]:
+    async def reports(self) -> list[Came]:
         """Ask every deputy how it stands; who does not say so in time is silent."""
-        asked = {deputy: self._ask(deputy) for deputy in self._deputies.values()}
-        if asked:
-            await asyncio.wait(asked.values(), timeout=PATIENCE)
+        asked = list(self._deputies.values())
+        came = await self.ask("report")
         reports = []
-        for deputy, answer in asked.items():
+        for deputy in asked:
             state = "ready" if deputy.is_up else "starting"
-            if not answer.done() or answer.cancelled():
+            if came[deputy.number] is None:
                 state = "silent"
             # Without its counts of before, those of all would go down.
             if deputy.report and deputy in self._deputies.values():
@@ -192,11 +251,14 @@ class Deputies:
                 reports.append(deputy.report | known | {"state": state})
         return reports
 
-    def _ask(self, deputy: Deputy) -> asyncio.Future[dict[str, Any]]:
+    def _ask(
+        self, deputy: Deputy, what: str, arguments: Mapping[str, Any]
+    ) -> asyncio.Future[Came]:
         self._questions = question = (self._questions + 1) % 2**32
-        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        deputy.questions[question] = answer
-        deputy.line.say(orders.Ask(question))
+        answer: asyncio.Future[Came] = self._loop.create_future()
+        deputy.questions[question] = Question(what, answer, [])
+        paper = {"what": what, "arguments": arguments}
+        deputy.line.say(orders.Ask(question, plain.write(paper)))
         return answer
 
     # How they end
@@ -255,7 +317,7 @@ class Deputies:
     def _brief(self, deputy: Deputy) -> None:
         """Tell *deputy* all there is to know."""
         paper = {
-            "settings": asdict(self._settings),
+            "settings": asdict(self._settings()),
             "number": deputy.number,
             "hash_key": self._hash_key,
             "keys": self._keys(),
@@ -273,6 +335,9 @@ class Deputies:
         for worker in self._workers.values():
             if worker.phase is not Phase.DRAINING:
                 self._link(worker, deputy, deputy.number)
+        for slot in self._desk.placement.slots:
+            if slot.drained:
+                self._ask(deputy, "relieve", {"slot": slot.index, "relieved": True})
         deputy.line.say(orders.Serve())
 
     def _link(self, worker: Worker, deputy: Deputy | None, number: int) -> None:
@@ -290,7 +355,7 @@ class Deputies:
             deputy.line.say(order, ours)
             if serves:
                 deputy.line.say(orders.Promote(worker.id))
-        link = Link(theirs, number, self._settings.acceptors, self._hash_key)
+        link = Link(theirs, number, self._desk.acceptors, self._hash_key)
         self._say(worker, link)
 
     def _say(self, worker: Worker, link: Link) -> None:
@@ -327,14 +392,22 @@ class Deputies:
             case orders.Rest():
                 deputy.is_resting = True
                 self._on_news()
-            case orders.Told(question, paper):
-                answer = deputy.questions.pop(question)
-                deputy.report = plain.read(paper)
-                if not answer.done():
-                    answer.set_result(deputy.report)
+            case orders.Told(question, last, part):
+                asked = deputy.questions[question]
+                asked.parts.append(part)
+                if last:
+                    del deputy.questions[question]
+                    self._on_told(deputy, asked)
             case orders.Condemn(number):
                 if number in self._workers:
                     self._workers[number].process.kill()
+
+    def _on_told(self, deputy: Deputy, asked: Question) -> None:
+        came = plain.read(b"".join(asked.parts))
+        if asked.what == "report":
+            deputy.report = came
+        if not asked.answer.done():
+            asked.answer.set_result(came)
 
     def _on_up(self, deputy: Deputy) -> None:
         """Let *deputy* meet all others: it knows the keys whose home it is."""
@@ -378,8 +451,8 @@ class Deputies:
         self._loop.remove_reader(deputy.process.pidfd)
         code = deputy.process.reap()
         deputy.line.close()
-        for answer in deputy.questions.values():
-            answer.cancel()
+        for asked in deputy.questions.values():
+            asked.answer.cancel()
         self.departed.add(deputy.report)
         del self._deputies[deputy.number]
         return code

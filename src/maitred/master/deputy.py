@@ -15,7 +15,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from maitred import logs
 from maitred.config import Settings
@@ -27,11 +27,15 @@ from maitred.wire import messages as wire
 from . import mesh, orders, plain
 from .desk import Desk, router_of
 from .dispatcher import GRACE
+from .errands import Errands
 from .line import Line
 from .listeners import Listener
 from .processes import Process
 from .watching import Watch
 from .workers import Worker
+
+PART: Final = 64 * 1024
+"Bytes of an answer in one packet."
 
 
 class Remote(Process):
@@ -103,6 +107,8 @@ class Deputy:
         # Workers that have yet to tell what keys they have.
         self._awaited: set[int] = set()
         self._todo: deque[Any] = deque()
+        self._errands = Errands(self._desk)
+        self._lasting: set[asyncio.Task[dict[str, Any]]] = set()
         self._is_briefed = self._is_up = self._is_shut = self._is_resting = False
         self._line.listen(self._on_line)
         await self._gone
@@ -187,9 +193,8 @@ class Deputy:
                 self._desk.acceptor.close()
             case orders.Close():
                 self._desk.turn_away()
-            case orders.Ask(question):
-                report = self._desk.report() | {"dropped_log_lines": logs.dropped()}
-                self._line.say(orders.Told(question, plain.write(report)))
+            case orders.Ask(question, paper):
+                self._do_errand(question, **plain.read(paper))
             case _:
                 # A worker that was leaving when we came was never told of us.
                 if (worker := self._workers.get(order.worker)) is not None:
@@ -213,7 +218,25 @@ class Deputy:
                 self._dispatcher.detach(worker)
                 self._told(worker)
 
+    def _do_errand(self, question: int, what: str, arguments: dict[str, Any]) -> None:
+        came = self._errands.do(what, arguments)
+        if isinstance(came, dict):
+            self._tell(question, came)
+            return
+        task = self._loop.create_task(came)
+        self._lasting.add(task)
+        task.add_done_callback(self._lasting.discard)
+        task.add_done_callback(lambda done: self._tell(question, done.result()))
+
     # What the master is told
+
+    def _tell(self, question: int, came: dict[str, Any]) -> None:
+        """Say what came of an errand, in parts that a packet can hold."""
+        paper = plain.write(came)
+        for start in range(0, len(paper), PART):
+            part = paper[start : start + PART]
+            last = start + PART >= len(paper)
+            self._line.say(orders.Told(question, int(last), part))
 
     def _on_ready(self, worker: Worker) -> None:
         self._told(worker)

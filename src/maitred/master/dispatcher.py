@@ -211,6 +211,8 @@ class Dispatcher:
 
     def attach(self, worker: Worker) -> None:
         """Listen to *worker*, who was just started."""
+        # A deputy may hear of it before it hears how many slots there are now.
+        self._grow(worker.slot + 1)
         self._workers[worker.id] = worker
         self._by_channel[worker.channel.fileno()] = worker
         self._channels.register(worker.channel.fileno(), select.EPOLLIN)
@@ -773,6 +775,7 @@ class Dispatcher:
         if connection.idle:
             connection.home = worker.slot
         self._counters.returned += 1
+        self._counters.drained += worker.phase is Phase.DRAINING
         self.on_returned(connection)
         if logs.traces(logs.master):
             logs.master.debug(

@@ -10,32 +10,40 @@ Invariant: one slot at least takes what is new.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
 from maitred.config import Settings
 from maitred.errors import CommandFailed, UsageError
 
+from .deputies import Deputies
 from .desk import Desk
+from .errands import Came
 
 LOOK: Final = 0.2
 "Seconds between two looks at what is left."
 PULSE: Final = 3.0
 "Seconds after which an asker is told, with an empty line, that we are still there."
 
+Coming = asyncio.Task[dict[int, Came | None]]
+
 
 class Drains:
-    """Drains slots and undrains them; needs a running loop."""
+    """Drains slots and undrains them, in all acceptors; needs a running loop."""
 
-    def __init__(self, desk: Desk, settings: Callable[[], Settings]) -> None:
+    def __init__(
+        self, desk: Desk, deputies: Deputies, settings: Callable[[], Settings]
+    ) -> None:
         """
         Begin with none.
 
         Args:
-            desk: Whose slots these are.
+            desk: The master's own.
+            deputies: All acceptors.
             settings: Gives what the operator wants.
         """
         self._desk = desk
+        self._deputies = deputies
         self._settings = settings
         self._loop = asyncio.get_running_loop()
 
@@ -52,11 +60,9 @@ class Drains:
             raise UsageError(
                 f"slot {slot} cannot be drained: no other slot takes what is new"
             )
-        before = self._desk.counters.lost
-        worker = self._desk.dispatcher.filling(slot)
-        returned = 0 if worker is None else worker.returned
-        self._desk.dispatcher.relieve(slot, relieved=True)
-        return self._watch(slot, before, returned)
+        return self._watch(
+            slot, self._deputies.ask("relieve", slot=slot, relieved=True)
+        )
 
     def undrain(self, slot: int) -> dict[str, Any]:
         """
@@ -67,17 +73,12 @@ class Drains:
         """
         self._demand("undrain", slot)
         was = self._desk.placement.slots[slot].drained
-        self._desk.dispatcher.relieve(slot, relieved=False)
+        self._deputies.ask("relieve", slot=slot, relieved=False)
         return {"slot": slot, "was_drained": was}
 
     def _demand(self, command: str, slot: int) -> None:
         """Refuse what cannot be right."""
         settings = self._settings()
-        if settings.acceptors > 1:
-            raise UsageError(
-                f"{command} with --acceptors {settings.acceptors}: the other acceptors"
-                " cannot be told yet"
-            )
         if settings.drain == "sessions":
             raise UsageError(
                 f"{command} with --drain sessions: each generation has slots of its"
@@ -92,43 +93,63 @@ class Drains:
             last = settings.workers - 1
             raise UsageError(f"there is no slot {slot}; slots 0 to {last} exist")
 
-    async def _watch(
-        self, slot: int, lost: int, returned: int
-    ) -> AsyncGenerator[dict[str, Any]]:
+    async def _watch(self, slot: int, asked: Coming) -> AsyncGenerator[dict[str, Any]]:
         """Give lines until *slot* is empty, or the drain timeout is over."""
-        first = self._desk.dispatcher.filling(slot)
         began = said = self._loop.time()
-        shown = -1
+        before = after = await asked
+        shown: int | None = None
         while True:
             if not self._desk.placement.slots[slot].drained:
                 raise CommandFailed(f"slot {slot} was undrained meanwhile")
             now = self._loop.time()
-            kept = self._held(slot)
+            after = await self._deputies.ask("left", slot=slot)
+            kept = _sum(after, "held")
             if kept != shown:
                 shown, said = kept, now
                 yield {"progress": f"slot {slot}: {kept} connections are left"}
             elif now - said >= PULSE:
                 said = now
                 yield {}
-            if not kept or now - began >= self._settings().drain_timeout:
+            # Who does not answer may have some.
+            if (
+                not (kept or None in after.values())
+                or now - began >= self._settings().drain_timeout
+            ):
                 break
             await asyncio.sleep(LOOK)
-        worker = self._desk.dispatcher.filling(slot)
-        same = worker is not None and worker is first
         yield {
             "ok": True,
             "slot": slot,
-            "moved": worker.returned - returned if same and worker else None,
-            "kept": self._held(slot),
-            "sessions": self._desk.keys.count(slot, self._loop.time()),
-            "lost": self._desk.counters.lost - lost,
+            "moved": _moved(before, after),
+            "kept": _sum(after, "held"),
+            "sessions": _sum(after, "sessions"),
+            "lost": max(_sum(after, "lost") - _sum(before, "lost"), 0),
             "seconds": round(self._loop.time() - began, 1),
         }
 
-    def _held(self, slot: int) -> int:
-        """Say how many connections the worker of *slot* has, or is to get."""
-        worker = self._desk.dispatcher.filling(slot)
-        return 0 if worker is None else len(worker.granted) + worker.unanswered
+
+def _sum(came: Mapping[int, Came | None], name: str) -> int:
+    numbers: list[int] = [each[name] for each in came.values() if each is not None]
+    return sum(numbers)
+
+
+def _moved(
+    before: Mapping[int, Came | None], after: Mapping[int, Came | None]
+) -> int | None:
+    """Say how many connections the worker gave back, if it was one and the same."""
+    pairs = [
+        (first, last)
+        for number, last in after.items()
+        if last is not None and (first := before.get(number)) is not None
+    ]
+    if any(
+        last["worker"] is None or last["worker"] != first["worker"]
+        for first, last in pairs
+    ):
+        return None
+    # An acceptor that was replaced meanwhile counts from none.
+    counts: list[int] = [last["returned"] - first["returned"] for first, last in pairs]
+    return sum(max(count, 0) for count in counts)
 
 
 async def interrupted() -> AsyncGenerator[dict[str, Any]]:

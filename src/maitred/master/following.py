@@ -18,6 +18,7 @@ from typing import Any, Final
 from maitred.placement import Slot
 from maitred.supervision import Supervisor
 
+from .counters import Counters
 from .workers import Worker
 
 LOOK: Final = 0.2
@@ -53,7 +54,6 @@ class Roll:
         self._alive = workers
         self._known: dict[int, tuple[Worker, Line]] = {}
         self._before = dict(workers)
-        self._returned = {number: w.returned for number, w in workers.items()}
         self.open = sum(map(held, workers.values()))
         "Connections that the workers had at the beginning."
 
@@ -86,11 +86,6 @@ class Roll:
     def are_gone(self) -> bool:
         """Whether none is left of those that were there at the beginning."""
         return not self._before.keys() & self._alive.keys()
-
-    @property
-    def moved(self) -> int:
-        """How many connections were given back by those that were there."""
-        return sum(w.returned - self._returned[n] for n, w in self._before.items())
 
     @property
     def kept(self) -> int:
@@ -134,10 +129,9 @@ async def followed(
 async def watch_reload(
     lines: AsyncGenerator[Line],
     roll: Roll,
-    lost: Callable[[], Awaitable[int]],
+    counted: Callable[[], Awaitable[Counters]],
     *,
     patience: float,
-    alone: bool,
 ) -> AsyncGenerator[Line]:
     """
     Give the *lines* of a reload, of which the last says what became of connections.
@@ -145,11 +139,10 @@ async def watch_reload(
     Args:
         lines: Of who waits until the new generation serves.
         roll: Those who were there before.
-        lost: Says how many connections were lost so far, in the whole service.
+        counted: Gives what all acceptors have counted so far.
         patience: Seconds to wait for what is idle, when the new generation serves.
-        alone: There is no other acceptor: what was given back is known.
     """
-    before = await lost()
+    before = await counted()
     async with contextlib.aclosing(lines):
         async for line in lines:
             if "ok" not in line:
@@ -158,8 +151,10 @@ async def watch_reload(
             for _ in range(round(patience / LOOK)):
                 if not roll.are_gone:
                     await asyncio.sleep(LOOK)
+            after = await counted()
             yield line | {
-                "moved": roll.moved if alone else None,
+                # What an acceptor that died meanwhile counted last, nobody knows.
+                "moved": max(after.drained - before.drained, 0),
                 "kept": roll.kept,
-                "lost": max(await lost() - before, 0),
+                "lost": max(after.lost - before.lost, 0),
             }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import random
 import shlex
@@ -61,6 +60,7 @@ from maitred.wire import messages
 
 from .attendant import Attendant, inherited_from, load_token, open_admin
 from .connection import FIELDS
+from .counters import Counters
 from .deputies import Deputies
 from .desk import Desk, router_of
 from .draining import Drains, interrupted
@@ -274,7 +274,7 @@ class Master:
         self._dispatcher = self._desk.dispatcher
         self._dispatcher.on_settled = self._on_settled
         self._deputies = Deputies(
-            settings,
+            lambda: self._settings,
             self._desk,
             self._listeners,
             self._workers,
@@ -312,9 +312,11 @@ class Master:
         )
         self._steering = Steering(
             self._desk,
+            self._deputies,
             lambda: self._settings,
             affinities=lambda: self._router.affinities,
             place=self._elders.current,
+            now=self._loop.time,
         )
         self._overview = Overview(
             lambda: self._settings,
@@ -323,7 +325,7 @@ class Master:
             self._workers,
             self._elders,
         )
-        self._drains = Drains(self._desk, lambda: self._settings)
+        self._drains = Drains(self._desk, self._deputies, lambda: self._settings)
         self._attempts = Upgrades(
             self._snapshot,
             seconds=settings.upgrade_timeout,
@@ -335,7 +337,7 @@ class Master:
             "status": self._answer_status,
             "whereis": self._steering.whereis,
             "keys": self._steering.keys,
-            "move": self._move,
+            "move": self._steering.move,
             "scale": self._scale,
             "drain": self._drain,
             "undrain": self._undrain,
@@ -607,7 +609,7 @@ class Master:
         }
         self._settings = replace(self._settings, **new)
         if "log_level" in new:
-            logging.getLogger("maitred").setLevel(self._said.log_level.upper())
+            self._deputies.ask("log_level", level=self._said.log_level)
         if others:
             names = ", ".join(name.replace("_", "-") for name in others)
             logs.master.warning("a reload does not change %s: restart for that", names)
@@ -760,7 +762,7 @@ class Master:
 
     def _go_on(self, past: Past) -> None:
         """Begin to serve, after ``_restore``."""
-        self._steering.log_level(self._settings.log_level)
+        self._deputies.ask("log_level", level=self._settings.log_level)
         held = len(self._desk.peeker) + self._dispatcher.owned
         away = self._loop.time() - past.state["left"]
         logs.master.info(
@@ -822,12 +824,6 @@ class Master:
     def _roll(self) -> Roll:
         return Roll(self._supervisor, self._workers, self._desk.placement.slots)
 
-    def _move(self, key: str, slot: int) -> dict[str, Any]:
-        """Give a key to another slot, and tell whoever had it."""
-        answer = self._steering.move(key, slot)
-        self._dispatcher.settle()
-        return answer
-
     def _scale(self, workers: int) -> Lines:
         """Have so many workers; give the lines for who waits until it is so."""
         sealed = any(a.slot is not None for a in self._router.affinities)
@@ -836,18 +832,17 @@ class Master:
             why = "stopping" if self._stopping else "starting or reloading"
             raise CommandFailed(f"not scaled to {workers}: the service is {why}")
         before, self._settings = self._settings.workers, settings
-        moved, ended = self._desk.keys.counts(workers)
         logs.master.info("scaling from %d to %d workers", before, workers)
         self._events.note(What.SCALE, f"scaling from {before} to {workers} workers")
-        self._dispatcher.resize(workers)
+        keys = self._deputies.ask("resize", workers=workers)
         self._do(self._supervisor.resize(workers, self._loop.time()))
         self._dispatcher.settle()
         return watch_scale(
             before,
-            {"moved": moved, "ended": ended},
+            keys,
             supervisor=self._supervisor,
             workers=self._workers,
-            counters=self._counters,
+            counted=self._counted,
             now=self._loop.time,
         )
 
@@ -875,8 +870,8 @@ class Master:
     def _log_level(self, level: str) -> dict[str, Any]:
         """Log as much from now on, here and in workers that are yet to be started."""
         before = self._settings.log_level
-        self._steering.log_level(level)
         self._settings = replace(self._settings, log_level=level)
+        self._deputies.ask("log_level", level=level)
         return {"level": level, "before": before}
 
     def _stop_and_tell(self) -> Lines:
@@ -884,7 +879,7 @@ class Master:
         roll = self._roll()
         if not self._stopping:
             self._on_stop_signal()
-        return watch_end(self._finished, self._workers, roll, self._counters)
+        return watch_end(self._finished, self._workers, roll, self._counted)
 
     def _answer_status(self) -> Mapping[str, Any] | Lines:
         if self._settings.acceptors > 1:
@@ -906,16 +901,18 @@ class Master:
         return watch_reload(
             self._reloads.watch(self._supervisor.next_reload, *reports),
             roll,
-            self._lost,
+            self._counted,
             # Who keeps its sessions stays for longer than anybody wants to wait.
             patience=PATIENCE if self._settings.drain == "connections" else 0.0,
-            alone=self._settings.acceptors == 1,
         )
 
-    async def _lost(self) -> int:
-        """Say how many connections were lost so far, by all acceptors."""
-        reports = [self._desk.report(), *await self._deputies.reports()]
-        return sum(report["connections"]["lost"] for report in reports)
+    async def _counted(self) -> Counters:
+        """Add up what all acceptors have counted, those that are dead as well."""
+        counters = Counters()
+        counters.add(self._deputies.departed.counters.statistics())
+        for report in (self._desk.report(), *await self._deputies.reports()):
+            counters.add(report["connections"])
+        return counters
 
     async def _status_of_all(self) -> Lines:
         """Give the status in one line, when all acceptors have said how it stands."""

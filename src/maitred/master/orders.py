@@ -15,7 +15,7 @@ an order; so each runs the same dispatcher with the same steps in the same order
     KEYS                 sealing keys anew
     SHUT                 accept no more           REST     nobody waits here any more
     CLOSE                answer those who wait
-    ASK                                           TOLD     how it stands here
+    ASK                  do an errand             TOLD     what came of it
                                                   CONDEMN  a worker broke the protocol
 
 EXPECT goes to all before PROMOTE goes to anybody. So whoever is told something by a
@@ -119,9 +119,10 @@ class Close(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """How does it stand?"""
+    """Do the errand on ``paper`` (errands.py), and say what came of it."""
 
     question: U32
+    paper: Blob
 
 
 class Up(NamedTuple):
@@ -133,10 +134,11 @@ class Rest(NamedTuple):
 
 
 class Told(NamedTuple):
-    """The answer to ASK, on ``paper``."""
+    """The answer to ASK, or a part of it; ``last`` is 1 in the last part."""
 
     question: U32
-    paper: Blob
+    last: U8
+    part: Blob
 
 
 class Condemn(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from maitred import logs
@@ -148,7 +148,7 @@ class Overview:
         status: dict[str, Any] = {
             "slot": slot,
             "state": "empty",
-            "queued": sum(report["slots"][place]["queued"] for report in reports),
+            "queued": sum(share["queued"] for share in _shares(reports, place)),
             **self._early_deaths(slot),
         }
         if worker is None:
@@ -159,7 +159,7 @@ class Overview:
             "drained": self._desk.placement.slots[index].drained,
             "late": self._desk.placement.slots[index].late,
             "claimed_keys": sum(
-                report["slots"][index]["claimed_keys"] for report in reports
+                share["claimed_keys"] for share in _shares(reports, index)
             ),
         }
 
@@ -186,6 +186,15 @@ class Overview:
         deaths, why, at = self._supervisor.failures(slot, now)
         wait = None if at is None else round(max(0.0, at - now), 1)
         return {"early_deaths": deaths, "why": why, "next_try": wait}
+
+
+def _shares(
+    reports: Sequence[Mapping[str, Any]], index: int
+) -> Iterator[dict[str, Any]]:
+    """Give what each acceptor says of a slot; the silent may not know it yet."""
+    for report in reports:
+        if index < len(report["slots"]):
+            yield report["slots"][index]
 
 
 def _acceptor(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ Invariant: what clients carry says nothing about slots; else they could not be c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from maitred.errors import CommandFailed, UsageError
 from maitred.supervision import Supervisor, WorkerState
 
 from .counters import Counters
+from .errands import Came
 from .workers import Worker
 
 LOOK: Final = 0.2
@@ -48,9 +50,6 @@ def scaled(settings: Settings, workers: int, *, sealed: bool) -> Settings:
         "a hash would move sessions that nobody remembers": settings.policy == "hash",
         "with --drain sessions two generations have slots": settings.drain
         == "sessions",
-        f"with --acceptors {settings.acceptors} the others cannot be told yet": (
-            settings.acceptors > 1
-        ),
     }
     for why, applies in reasons.items():
         if applies:
@@ -62,11 +61,11 @@ def scaled(settings: Settings, workers: int, *, sealed: bool) -> Settings:
 
 async def watch_scale(
     before: int,
-    keys: Mapping[str, int],
+    keys: Awaitable[Mapping[int, Came | None]],
     *,
     supervisor: Supervisor,
     workers: Mapping[int, Worker],
-    counters: Counters,
+    counted: Callable[[], Awaitable[Counters]],
     now: Callable[[], float],
 ) -> AsyncGenerator[dict[str, Any]]:
     """
@@ -74,19 +73,24 @@ async def watch_scale(
 
     Args:
         before: How many there were.
-        keys: How many keys are placed anew (``moved``) or gone (``ended``).
+        keys: How many keys are placed anew (``moved``) or gone (``ended``), in each
+            acceptor.
         supervisor: Knows how many there are to be.
         workers: Those that are alive; the caller keeps it up to date.
-        counters: What is lost meanwhile.
+        counted: Gives what all acceptors have counted so far.
         now: The time in seconds.
 
     Raises:
         CommandFailed: A new worker does not come up; it is tried again.
     """
-    count, lost = supervisor.slots, counters.lost
+    count = supervisor.slots
     began = said = now()
     leaving = {n: w for n, w in workers.items() if w.slot >= count}
     coming = set(range(before, count))
+    counters = await counted()
+    sessions: Counter[str] = Counter(moved=0, ended=0)
+    for each in (await keys).values():
+        sessions.update(each or {})
     while leaving or coming:
         for number in leaving.keys() - workers.keys():
             slot, said = leaving.pop(number).slot, now()
@@ -109,8 +113,8 @@ async def watch_scale(
         "ok": True,
         "workers": count,
         "before": before,
-        "sessions": dict(keys),
-        "lost": counters.lost - lost,
+        "sessions": dict(sessions),
+        "lost": max((await counted()).lost - counters.lost, 0),
         "seconds": round(now() - began, 1),
     }
 

@@ -1,151 +1,173 @@
 """
 What an operator looks up and changes while the service runs: keys and the log.
 
-Invariant: nothing here reads or sends. What is changed takes effect at the dispatcher's
-next ``settle``, which whoever changes it brings about.
+Invariant: a key is in the table of one acceptor. What an operator means by a name is
+looked for in all; one that does not answer in time is named, and nothing is guessed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from maitred import logs
 from maitred.config import Settings
 from maitred.control import read_key, spell
 from maitred.errors import CommandFailed, UsageError
-from maitred.placement.keys import Owned
 from maitred.routing.affinity import Affinity, named_slot
 
+from .deputies import Deputies
 from .desk import Desk
+from .errands import MOST_LISTED, Came
 
-MOST_LISTED: Final = 1000
-PIECE: Final = 2000
-"Keys that are looked at before others have their turn: about a millisecond."
+Lines = AsyncGenerator[dict[str, Any]]
+
+
+class Found(NamedTuple):
+    """A key, and the acceptor in whose table it is, with what stands there."""
+
+    key: bytes
+    acceptor: int
+    entry: Came
 
 
 class Steering:
-    """Looks up keys and moves them; needs a running loop."""
+    """Looks up keys and moves them, in all acceptors."""
 
     def __init__(
         self,
         desk: Desk,
+        deputies: Deputies,
         settings: Callable[[], Settings],
         *,
         affinities: Callable[[], Sequence[Affinity]],
         place: Callable[[int], int],
+        now: Callable[[], float],
     ) -> None:
         """
         Begin with nothing to do.
 
         Args:
-            desk: Whose keys these are.
+            desk: The master's own.
+            deputies: All acceptors.
             settings: Gives what the operator wants.
             affinities: Gives those that are tried.
             place: Says which slot, of all, is number N of the generation that serves.
+            now: The time in seconds.
         """
         self._desk = desk
+        self._deputies = deputies
         self._settings = settings
         self._affinities = affinities
         self._place = place
-        self._loop = asyncio.get_running_loop()
+        self._now = now
 
-    async def keys(self, prefix: str = "") -> AsyncGenerator[dict[str, Any]]:
+    async def keys(self, prefix: str = "") -> Lines:
         """
         List the keys that begin with *prefix*, some of them; count all, in one line.
 
-        Clients have their turn between two pieces of the table.
-
         Raises:
-            UsageError: That is impossible.
+            CommandFailed: A part of them is not known.
         """
-        self._demand_one_table("keys")
-        now, start = self._loop.time(), read_key(prefix)
-        listed: list[dict[str, Any]] = []
+        came = await self._deputies.ask("keys", prefix=read_key(prefix))
+        parts = _all_of(came, "whose keys are not known")
         slots: Counter[int] = Counter()
-        for count, (key, owned) in enumerate(self._desk.keys.alive(now), start=1):
-            if not count % PIECE:
-                await asyncio.sleep(0)
-            if key.startswith(start):
-                slots[self._number(owned.slot)] += 1
-                if len(listed) < MOST_LISTED:
-                    listed.append(self._entry(key, owned, now))
+        for part in parts:
+            for index, count in part["by_slot"]:
+                slots[self._number(index)] += count
+        entries = [entry for part in parts for entry in part["keys"]]
+        # The last used first: each lives so long after its last use.
+        entries.sort(key=lambda entry: entry["ttl"] - entry["expires"])
         yield {
             "ok": True,
             "total": slots.total(),
             "by_slot": {str(slot): slots[slot] for slot in sorted(slots)},
-            "keys": listed,
+            "keys": [self._entry(entry) for entry in entries[:MOST_LISTED]],
         }
 
-    def whereis(self, key: str) -> dict[str, Any]:
+    async def whereis(self, key: str) -> Lines:
         """
-        Say where *key* lives.
+        Say where *key* lives, in one line.
 
         Raises:
-            CommandFailed: Nowhere.
+            CommandFailed: Nowhere, or that is not known.
         """
-        self._demand_one_table("whereis")
-        now = self._loop.time()
-        for each in self._candidates(key):
-            owned = self._desk.keys.find(each, now)
-            slot = named_slot(each)
-            if owned is not None:
-                return self._entry(each, owned, now) | self._worker(owned.slot)
-            if slot is not None and slot < len(self._desk.placement.slots):
+        said: dict[str, Any]
+        match await self._find(key):
+            case Found(_, _, entry):
+                said = self._entry(entry) | self._worker(entry["slot"])
+            case bytes(named):
                 by = {"by": "named", "expires_in": None}
-                said = {"key": spell(each), "hash": logs.hash_of(each)}
-                return {**said, **by, **self._worker(slot)}
-        forgets = not self._desk.placement.remembers
-        why = ": --policy hash remembers none that a client names" if forgets else ""
-        raise CommandFailed(f"no worker has a session {key!r}{why}")
+                slot = named_slot(named)
+                assert slot is not None
+                spelled = {"key": spell(named), "hash": logs.hash_of(named)}
+                said = {**spelled, **by, **self._worker(slot)}
+            case None:
+                forgets = not self._desk.placement.remembers
+                why = (
+                    ": --policy hash remembers none that a client names"
+                    if forgets
+                    else ""
+                )
+                raise CommandFailed(f"no worker has a session {key!r}{why}")
+        yield {"ok": True, **said}
 
-    def move(self, key: str, slot: int) -> dict[str, Any]:
+    async def move(self, key: str, slot: int) -> Lines:
         """
-        Give *key* to *slot*; its worker so far is told at the next ``settle``.
+        Give *key* to *slot*, in one line; its worker so far is told.
 
         Raises:
             UsageError: That is impossible.
-            CommandFailed: Nobody has it.
+            CommandFailed: Nobody has it, or that is not known.
         """
-        self._demand_one_table("move")
         index = self._existing(slot)
-        now, table = self._loop.time(), self._desk.keys
-        for each in self._candidates(key):
-            if named_slot(each) is not None:
+        match await self._find(key):
+            case Found(found, acceptor, entry):
+                came = await self._deputies.ask_one(
+                    acceptor, "own", key=found, slot=index, ttl=entry["ttl"]
+                )
+                _all_of({acceptor: came}, f"which knows {key!r}")
+                yield {
+                    "ok": True,
+                    "key": spell(found),
+                    "from": self._number(entry["slot"]),
+                    "left_behind": entry["claimed"] and entry["slot"] != index,
+                    **self._worker(index),
+                }
+            case bytes():
                 raise UsageError(
                     f"{key!r} cannot be moved: its client carries the slot in a cookie"
                     " or a stamp of ours"
                 )
-            owned = table.find(each, now)
-            if owned is not None:
-                before = self._number(owned.slot)
-                table.own(each, index, now, owned.ttl)
-                return {
-                    "key": spell(each),
-                    "from": before,
-                    "left_behind": owned.claimed and owned.slot != index,
-                    **self._worker(index),
-                }
-        raise CommandFailed(f"no worker has a session {key!r}")
+            case None:
+                raise CommandFailed(f"no worker has a session {key!r}")
 
-    def log_level(self, level: str) -> None:
-        """Log as much as *level* says from now on."""
-        if (acceptors := self._settings().acceptors) > 1:
-            raise UsageError(
-                f"log-level with --acceptors {acceptors}: the other acceptors cannot be"
-                " told; restart the service with --log-level instead"
-            )
-        logging.getLogger("maitred").setLevel(level.upper())
+    async def _find(self, text: str) -> Found | bytes | None:
+        """
+        Find the key that an operator means by *text*, if there is one.
 
-    def _demand_one_table(self, command: str) -> None:
-        if (acceptors := self._settings().acceptors) > 1:
-            raise UsageError(
-                f"{command} with --acceptors {acceptors}: each acceptor has keys of its"
-                " own, and they cannot be asked for them yet"
-            )
+        Returns:
+            Where it is; the key itself if it names its slot.
+
+        Raises:
+            CommandFailed: That is not known.
+        """
+        candidates = list(self._candidates(text))
+        came = await self._deputies.ask("find", keys=candidates)
+        rows = {
+            entry["key"]: Found(entry["key"], number, entry)
+            for number, each in came.items()
+            for entry in ([each["found"]] if each and each["found"] else [])
+        }
+        for key in candidates:
+            if key in rows:
+                return rows[key]
+            slot = named_slot(key)
+            if slot is not None and slot < len(self._desk.placement.slots):
+                return key
+        _all_of(came, f"which may know {text!r}")
+        return None
 
     def _existing(self, slot: int) -> int:
         """
@@ -170,13 +192,13 @@ class Steering:
         settings = self._settings()
         return index % settings.workers if settings.drain == "sessions" else index
 
-    def _entry(self, key: bytes, owned: Owned, now: float) -> dict[str, Any]:
+    def _entry(self, entry: Came) -> dict[str, Any]:
         return {
-            "key": spell(key),
-            "hash": logs.hash_of(key),
-            "slot": self._number(owned.slot),
-            "by": "claimed" if owned.claimed else "remembered",
-            "expires_in": round(owned.expires - now, 1),
+            "key": spell(entry["key"]),
+            "hash": logs.hash_of(entry["key"]),
+            "slot": self._number(entry["slot"]),
+            "by": "claimed" if entry["claimed"] else "remembered",
+            "expires_in": round(entry["expires"] - self._now(), 1),
         }
 
     def _worker(self, index: int) -> dict[str, Any]:
@@ -186,3 +208,16 @@ class Steering:
             "pid": None if worker is None else worker.process.pid,
             "generation": None if worker is None else worker.generation,
         }
+
+
+def _all_of(came: Mapping[int, Came | None], why: str) -> list[Came]:
+    """
+    Give what *came* of an errand, in the order of the acceptors.
+
+    Raises:
+        CommandFailed: One did not say so in time; that matters, and *why*.
+    """
+    for number, each in came.items():
+        if each is None:
+            raise CommandFailed(f"acceptor {number}, {why}, does not answer; try again")
+    return [each for each in came.values() if each is not None]

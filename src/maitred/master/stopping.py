@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from maitred.supervision import Finish
@@ -27,7 +27,7 @@ async def watch_end(
     finished: asyncio.Future[Finish],
     workers: Mapping[int, Worker],
     roll: Roll,
-    counters: Counters,
+    counted: Callable[[], Awaitable[Counters]],
 ) -> AsyncGenerator[dict[str, Any]]:
     """
     Give the lines for somebody who waits for our end.
@@ -36,9 +36,9 @@ async def watch_end(
         finished: Done when no worker is left.
         workers: Those that are left; the caller keeps it up to date.
         roll: Those that there were.
-        counters: What is lost meanwhile.
+        counted: Gives what all acceptors have counted so far.
     """
-    lost = counters.lost
+    before = await counted()
     began = said = time.monotonic()
     left = dict(workers)
     yield {"progress": f"draining {len(left)} workers"}
@@ -56,6 +56,6 @@ async def watch_end(
         "ok": True,
         "cut": finished.result().cut,
         "open": roll.open,
-        "lost": counters.lost - lost,
+        "lost": max((await counted()).lost - before.lost, 0),
         "seconds": seconds,
     }
