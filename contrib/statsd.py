@@ -14,9 +14,10 @@ import urllib.request
 def numbers(snapshot):
     """Give name, number and kind: c is a count since the start, g a state."""
     for name, count in snapshot["connections"].items():
-        if name != "refused":
+        if not isinstance(count, dict):
             yield f"maitred.connections.{name}", count, "c"
-    refused = sum(snapshot["connections"]["refused"].values())
+    causes = [snapshot["connections"][n] for n in ("refused", "refused_by_workers")]
+    refused = sum(sum(counts.values()) for counts in causes)
     yield "maitred.connections.refused", refused, "c"
     yield "maitred.keys", snapshot["keys"], "g"
     for slot in snapshot["slots"]:

@@ -257,6 +257,7 @@ CONNECTIONS = {
     "received": "by an acceptor, from another one",
     "accept_pauses": "pauses in accepting, because descriptors or memory ran out",
     "refused": "answered by the master, by cause",
+    "refused_by_workers": "requests that a worker answered so, by cause",
 }
 SLOT = {
     "slot": "number of the slot",

@@ -166,7 +166,13 @@ def test_http_2_without_asking_is_answered_505(one_loop, pki):
 
 
 def test_another_host_on_the_connection_is_421(by_sni, pki):
-    """A request for a name that is not the connection's is never served."""
+    """A request for a name that is not the connection's is not served, but counted."""
+
+    def counted() -> int:
+        counts = by_sni.status()["connections"]["refused_by_workers"]
+        return counts.get("misdirected", 0)
+
+    before = counted()
     with secure(by_sni, pki, "a.example") as connection:
         assert connection.ask(of("a.example")).status == 200
         answer = connection.ask(of("b.example"))
@@ -175,6 +181,7 @@ def test_another_host_on_the_connection_is_421(by_sni, pki):
     with secure(by_sni, pki, None) as connection:
         assert connection.ask(of("127.0.0.1")).status == 200
         assert connection.ask(of("a.example")).status == 421
+    assert counted() == before + 2
 
 
 def test_bodies_pass_in_both_directions(by_sni, pki):

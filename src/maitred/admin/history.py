@@ -40,10 +40,12 @@ class History:
     def add(self, snapshot: Mapping[str, Any]) -> None:
         """Remember what is of interest in *snapshot*."""
         counts, slots = snapshot["connections"], snapshot["slots"]
+        # An old master knows no refusals by workers.
+        refused = (counts["refused"], counts.get("refused_by_workers", {}))
         rows = [_worker(slot) for slot in slots]
         totals = {
             **counts,
-            "refused": sum(counts["refused"].values()),
+            "refused": sum(sum(causes.values()) for causes in refused),
             "requests": sum(row[0] for row in rows),
             "connections": sum(row[1] for row in rows if not math.isnan(row[1])),
         }

@@ -63,7 +63,11 @@ def _count(name: str) -> Read:
 
 
 def _refused(snapshot: Snapshot) -> Samples:
-    counts = [snapshot[of]["refused"] for of in ("connections", "departed")]
+    counts = [
+        snapshot[of].get(by, {})  # an old master knows no refusals by workers
+        for of in ("connections", "departed")
+        for by in ("refused", "refused_by_workers")
+    ]
     # All that there can be from the start: what rises from nothing is not seen.
     for cause in sorted(CAUSES.keys() | set().union(*counts)):
         number = sum(count.get(cause, 0) for count in counts)
@@ -204,8 +208,8 @@ METRICS: Final = (
     Metric(
         "maitred_connections_refused_total",
         C,
-        "Connections that the master answered itself, by cause and status; 0: closed"
-        " without an answer.",
+        "Connections and requests that maitred answered itself, in the master or in a"
+        " worker, by cause and status; 0: closed without an answer.",
         _refused,
         ("cause", "code"),
     ),

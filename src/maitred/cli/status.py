@@ -29,7 +29,9 @@ def render(answer: dict[str, Any]) -> str:
     """Lay out *answer*, what the master says of itself, for people."""
     counts = answer["connections"]
     affinity = " ".join(answer["affinity"]) or "none"
-    refused = sum(counts["refused"].values())
+    refused = sum(
+        sum(counts.get(by, {}).values()) for by in ("refused", "refused_by_workers")
+    )
     rules = f"affinity {affinity}, policy {answer['policy']}, {answer['keys']} keys"
     age = f"up {answer['uptime']:g} s, generation {answer['generation']}"
     past = f"{counts['accepted']} accepted, {counts['taken']} taken, {refused} refused"

@@ -38,6 +38,8 @@ class Counters:
     passed: int = 0
     received: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    # Requests, by workers that are dead: what the living count is on their scoreboards.
+    refused_by_workers: Counter[str] = field(default_factory=Counter)
     times: Times = field(default_factory=Times)
 
     def add(self, others: Mapping[str, Any]) -> None:

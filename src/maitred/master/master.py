@@ -509,6 +509,7 @@ class Master:
         code = worker.process.reap()
         del self._workers[worker.id]
         self._elders.forget(worker)
+        self._counters.refused_by_workers.update(worker.board.refused)
         did = {"requests": worker.board.requests, "deaths": 1}
         cpu = 0.0 if costs is None else costs.cpu
         self._dispatcher.done.note(worker.slot, {**did, "cpu": cpu})

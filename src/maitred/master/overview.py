@@ -91,6 +91,8 @@ class Overview:
         for report in reports:
             counters.add(report["connections"])
             counters.times.add(report["times"])
+        for worker in self._workers.values():
+            counters.refused_by_workers.update(worker.board.refused)
         slots = [self._slot(slot, reports) for slot in range(settings.workers)]
         filling = {slot.get("pid") for slot in slots}
         rest = [

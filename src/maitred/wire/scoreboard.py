@@ -6,6 +6,7 @@ The scoreboard: shared memory that a worker writes and the master reads.
     offset 16     u64: when its event loop was last heard of, CLOCK_MONOTONIC in ns;
                   0: it does not say, and is never judged by it
     offset 24     u64: by how many ns that was later than planned
+    offset 64     a u64 for each cause of REFUSALS: requests the worker refused for it
     MARKS         ENTRIES marks of 64 bytes: one for each connection that is kept
     JOURNAL       REGIONS regions of REGION bytes: what was read and not begun
 
@@ -33,6 +34,36 @@ import os
 import struct
 from typing import Final, NamedTuple
 
+REFUSALS: Final = (
+    "bad_request",
+    "bad_body",
+    "bad_host",
+    "ambiguous_session",
+    "bad_version",
+    "tls",
+    "not_tls",
+    "bad_hello",
+    "hello_too_large",
+    "no_protocol",
+    "head_too_large",
+    "head_timeout",
+    "head_cut_short",
+    "misdirected",
+    "too_many_waiting",
+    "no_worker",
+    "too_busy",
+    "worker_died",
+    "stopping",
+    "too_many_from_source",
+)
+"""
+The causes of refusals, in the order of their counts.
+
+What is new is added at the end, and nothing is taken out: a worker may be older than
+its master, or younger.
+"""
+FIRST_REFUSAL: Final = 8
+"The number of the first of them, counted in u64."
 BEAT: Final = 0.5
 "Seconds between two beats of a worker that has a heartbeat."
 PAGE: Final = 4096
@@ -133,6 +164,16 @@ class Scoreboard:
     @lag.setter
     def lag(self, value: int) -> None:
         self._numbers[3] = value
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Requests the worker answered in its application's place, by cause."""
+        counts = self._numbers[FIRST_REFUSAL : FIRST_REFUSAL + len(REFUSALS)]
+        return {cause: n for cause, n in zip(REFUSALS, counts, strict=True) if n}
+
+    def count_refusal(self, cause: str) -> None:
+        """Count one more request refused for *cause*."""
+        self._numbers[FIRST_REFUSAL + REFUSALS.index(cause)] += 1
 
     def mark(self, number: int) -> Mark:
         """Read mark *number*."""

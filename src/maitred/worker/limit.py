@@ -9,6 +9,7 @@ Invariant: what is refused has not reached the application, and is not counted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from maitred.routing.refusal import CAUSES
@@ -23,16 +24,18 @@ REFUSABLE: Final = "websocket.http.response"
 class Limit:
     """Wraps an application, and refuses what would be too much for it."""
 
-    def __init__(self, app: App, most: int) -> None:
+    def __init__(self, app: App, most: int, count: Callable[[str], None]) -> None:
         """
         Wrap *app*.
 
         Args:
             app: The application.
             most: How many requests and WebSockets it serves at once.
+            count: Told the cause of each refusal.
         """
         self._app = app
         self._most = most
+        self._count = count
         self._serving = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,6 +43,7 @@ class Limit:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif self._serving >= self._most:
+            self._count("too_busy")
             for message in refuse(scope, 503, "too_busy"):
                 await send(message)
         else:

@@ -166,8 +166,8 @@ class Worker:
         if self.seal.signs:
             for affinity in cookies.values():
                 app = StickyCookie(app, affinity, self.seal, self.slot, twin)
-        if self.settings.limit_concurrency:
-            app = Limit(app, self.settings.limit_concurrency)
+        if most := self.settings.limit_concurrency:
+            app = Limit(app, most, self._board.count_refusal)
         return app
 
     async def run(self) -> None:

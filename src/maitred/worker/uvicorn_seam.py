@@ -145,6 +145,7 @@ class Serving:
         self.config.load()
         self.config.loaded_app = wrap(self.config.loaded_app)
         self._server = AnnouncingServer(self.config, board)
+        self.count_refusal = board.count_refusal
         inner: Any = self.config.http_protocol_class
         self._connection: Any = type(
             "AdoptedConnection",
@@ -655,6 +656,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._gate.take_all()
         self._unset_keepalive_if_required()
         self._is_leaving = True
+        self._serving.count_refusal(cause)
         if self._access is not None:
             self._access.refused(status, len(answer(status, cause)))
         if self.cycle is not None and not self.cycle.response_complete:

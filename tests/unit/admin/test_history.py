@@ -9,7 +9,11 @@ def snapshot(time, *, slots=1):
     """Give what the history reads, all numbers being *time*."""
     return {
         "time": float(time),
-        "connections": {**dict.fromkeys(COUNTS, time), "refused": {"a": 1, "b": 2}},
+        "connections": {
+            **dict.fromkeys(COUNTS, time),
+            "refused": {"a": 1, "b": 2},
+            "refused_by_workers": {"a": 1},
+        },
         "slots": [
             {
                 "open": 2,
@@ -30,7 +34,7 @@ def test_samples_are_told_by_column():
     (sample,) = told["samples"]
     totals = dict(zip(told["totals"], sample["totals"], strict=True))
     assert totals == dict.fromkeys(COUNTS, 5) | {
-        "refused": 3, "requests": 14, "connections": 4,
+        "refused": 4, "requests": 14, "connections": 4,
     }  # fmt: skip
     row = dict(zip(told["worker"], sample["slots"][1], strict=True))
     assert row == {

@@ -50,7 +50,7 @@ def test_what_is_served_counts_until_it_ends(scope):
 
     async def run():
         app = App()
-        limit = Limit(app, 1)
+        limit = Limit(app, 1, [].append)
         first = await begin(limit, scope | {"fails": True})
         assert (await answers(limit, HTTP))[0]["status"] == 503
         assert len(app.begun) == 1
@@ -66,7 +66,7 @@ def test_cancelled_request_counts_no_more():
     """A client that has left is not served."""
 
     async def run():
-        limit = Limit(App(), 1)
+        limit = Limit(App(), 1, [].append)
         task = await begin(limit, HTTP)
         task.cancel()
         await asyncio.wait([task])
@@ -82,7 +82,7 @@ def test_lifespan_is_no_request():
 
     async def run():
         app = App()
-        limit = Limit(app, 1)
+        limit = Limit(app, 1, [].append)
         tasks = [await begin(limit, {"type": t}) for t in ("lifespan", "http")]
         assert app.begun == ["lifespan", "http"]
         app.end.set()
