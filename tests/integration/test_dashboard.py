@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def serve(serve):
     """Start a server whose keys the client makes, with a page."""
-    return lambda *options, **details: serve(
-        *("probe:app", "--affinity", "header:x-session", "--admin", "127.0.0.1:0"),
+    return lambda *options, target="probe:app", **details: serve(
+        *(target, "--affinity", "header:x-session", "--admin", "127.0.0.1:0"),
         *options,
         **{"workers": 3} | details,
     )
@@ -107,6 +107,27 @@ def test_page_moves_with_the_service(serve):
             lambda: not set(texts(page, "#workers td:nth-child(3)")) & set(before),
         )
         page.wait_for_selector("#charts line.event.good", state="attached")
+
+
+def test_hang_is_on_the_time_axis(serve, tmp_path):
+    """A worker whose event loop stands still is a line in the charts, and told."""
+    server = serve("--hang-timeout", "2", target="stuck:app", workers=2)
+    server.expect_log("is aborted|when it ended|SIGABRT")
+    with chromium.opened() as page:
+        page.goto(page_of(server))
+        page.wait_for_selector("#state:text('serving')")
+        assert page.locator("#charts line.event.bad").count() == 0
+        with connect(server.port) as client:
+            client.send(get(f"/stuck?for={tmp_path / 'never'}", "x-session: one"))
+            assert client.answer().status == 502
+        page.wait_for_selector("#events li:has-text('event loop has been silent')")
+        marks = page.locator("#charts line.event.bad title")
+        wait_until(
+            "it is on the time axis",
+            lambda: any("is aborted" in t for t in marks.all_text_contents()),
+        )
+        assert "hang" in texts(page, "#events b.bad")
+        assert "crash" in texts(page, "#events b.bad")
 
 
 def test_page_says_which_worker_owns_a_session(serve):

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from driver import Maitred, is_alive, wait_until
@@ -98,6 +99,54 @@ def test_hung_worker_is_aborted_and_shows_where_it_is_stuck(serve, gate):
     ), stack[:end]
     assert len(re.findall("is aborted", server.log)) == 1
     assert "is killed" not in server.log
+
+
+def test_hang_is_an_event_and_counts_as_a_crash(serve, gate):
+    """Both are in the metrics, and what is lost with it is no less so."""
+    server = serve(
+        *("stuck:app", *KEYED, QUIET, "--hang-timeout", "2"),
+        *("--admin", "127.0.0.1:0"),
+        workers=2,
+    )
+    server.expect_log(ABORTED)
+    server.expect_log(STACK)
+    server.expect_log(r"was ended by SIGABRT \(its event loop .*\); replaced")
+    url = server.status()["admin"][0] + "/metrics"
+
+    def count(name: str) -> float:
+        text = httpx.get(url, trust_env=False).text
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        assert found is not None, text
+        return float(found[1])
+
+    counts = ['maitred_events_total{kind="hang"}', 'maitred_events_total{kind="crash"}']
+    counts.append('maitred_worker_deaths_total{slot="0"}')
+    assert [count(name) for name in counts] == [0, 0, 0]
+    with stuck(server, gate, name_of_slot_0(server)) as client:
+        assert client.answer().status == 502
+    wait_until(
+        "it is counted", lambda: [count(name) for name in counts] == [1.0, 1.0, 1.0]
+    )
+    kinds = [event["kind"] for event in server.status()["events"]]
+    assert kinds == ["start", "hang", "crash"]
+
+
+def test_hang_while_leaving_is_told_as_well(serve, gate):
+    """A worker of the old generation that hangs has nobody to be replaced by."""
+    server = serve(
+        *("stuck:app", *KEYED, QUIET, "--hang-timeout", "2"),
+        workers=1,
+    )
+    server.expect_log(r"worker 1 of slot 0 is aborted: its event loop")
+    server.expect_log(STACK)
+    server.expect_log(r"SIGABRT \(its event loop .*\) while it was leaving")
+    with connect(server.port) as client:
+        client.send(get(f"/stuck?for={gate}", "x-session: one"))
+        server.reload()
+        assert client.answer().status == 502
+    server.wait_for_log("while it was leaving")
+    assert server.status()["event_counts"]["hang"] == 1
+    assert server.status()["event_counts"]["crash"] == 1
 
 
 def test_stopped_worker_is_killed_after_its_grace(serve):

@@ -62,6 +62,7 @@ class _Worker:
     deadline: float | None = None
     overdue: str = ""
     ended_for: str = ""  # why we ended it, if we did
+    hung: bool = False
     ready_at: float | None = None
 
     @property
@@ -399,10 +400,12 @@ class Supervisor:
                 return self._try_heir_later(worker.slot, why, now)
             return self._roll_back(now, f"worker of slot {worker.slot} {why}")
         if plan.current != worker.id:
+            text = f"worker of slot {worker.slot} {why} while it was leaving"
+            crash = [Report(text, problem=True)] if worker.hung else []
             # It was leaving; perhaps the rest of a reload waited for that, or the next.
             if self._to_renew:
-                return self._renew(now)
-            return self.reload(now) if self._reload_again else []
+                return [*crash, *self._renew(now)]
+            return [*crash, *(self.reload(now) if self._reload_again else [])]
         plan.current = None
         if worker.ready_at is not None:
             return self._replace(worker, why, now - worker.ready_at, now)
@@ -497,6 +500,7 @@ class Supervisor:
         was, worker.state = worker.state, next_state(worker.state, WorkerEvent.HUNG)
         if worker.state is was:
             return []
+        worker.hung = True
         why = f"its event loop has been silent for {silent:.1f} s"
         return [self._abort(worker, why, now)]
 

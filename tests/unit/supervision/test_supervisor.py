@@ -325,7 +325,13 @@ def test_worker_that_hangs_while_it_drains_is_not_waited_for():
     supervisor = reloaded()
     assert [type(a) for a in supervisor.handle(Hung(1, 30.0), 41.0)] == [Abort]
     assert supervisor.wakeup() == 46.0
-    assert supervisor.handle(exited(1), 41.1) == []
+    assert supervisor.handle(exited(1), 41.1) == [
+        Report(
+            "worker of slot 0 exited with code 1 (its event loop has been silent for"
+            " 30.0 s) while it was leaving",
+            problem=True,
+        )
+    ]
 
 
 def test_worker_that_hangs_while_the_others_come_rolls_back():
