@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -371,20 +372,108 @@ def alive(server: Maitred) -> bool:
     return bool(processes_of(server.run))
 
 
-def test_upgrade_keeps_it(serve, admin):
-    """The new program has the same admin process, and sees when that dies."""
+@contextlib.contextmanager
+def scraped(url: str, *, kept: bool) -> Iterator[None]:
+    """Read *url* over and over, in a thread; all answers must be good."""
+    answers: list[int | Exception] = []
+    done = threading.Event()
+
+    def scrape() -> None:
+        with httpx.Client(timeout=DEADLINE, trust_env=False) as client:
+            while not done.is_set():
+                headers = {} if kept else {"Connection": "close"}
+                try:
+                    answers.append(client.get(url, headers=headers).status_code)
+                except httpx.HTTPError as exc:
+                    answers.append(exc)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+        before = len(answers)
+        wait_until("it is asked afterwards, too", lambda: len(answers) > before + 5)
+    finally:
+        done.set()
+        thread.join()
+    assert set(answers) == {200}, answers
+
+
+def successor_of(server: Maitred, pid: int) -> int:
+    """Wait until another admin process than *pid* is there, and that one is gone."""
+    wait_until("the old one has left", lambda: not is_alive(pid))
+    found = admin_pid(server)
+    assert found != pid
+    return found
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "new"])
+def test_upgrade_renews_it(serve, admin, kept):
+    """The new program has an admin process of its own, and no scrape ever fails."""
     server = serve()
-    here, pid = admin(server), admin_pid(server)
-    server.upgrade()
-    assert admin_pid(server) == pid
-    assert here.get("/api/snapshot").status_code == 200
-    wait_until(
-        "the new program answers",
-        lambda: here.get("/api/snapshot").json()["upgrades"] == 1,
-    )
+    here = admin(server)
+    sampled = "/api/history?since=0"
+    wait_until("it has samples", lambda: here.get(sampled).json()["samples"])
+    first = here.get(sampled).json()["samples"][0]
+    for upgrades in (1, 2):
+        pid = admin_pid(server)
+        with scraped(here.url + "/metrics", kept=kept):
+            server.upgrade()
+            pid = successor_of(server, pid)
+        wait_until(
+            "the new program answers",
+            lambda n=upgrades: here.get("/api/snapshot").json()["upgrades"] == n,
+        )
+        wait_until(
+            "it has the history",
+            lambda: here.get(sampled).json()["samples"][:1] == [first],
+        )
     server.expect_log("admin process")
     os.kill(pid, signal.SIGKILL)
     server.wait_for_log("the admin process .*(replaced|next try)")
+    assert here.get("/healthz").status_code == 200
+
+
+def test_reload_reads_the_token_again(serve, admin, tmp_path):
+    """The new one holds, the old one does not; without news nothing is replaced."""
+    token = tmp_path / "token"
+    token.write_text("first-s3cret\n")
+    token.chmod(0o600)
+    server = serve("probe:app", "--admin-token-file", str(token))
+    here, pid = admin(server), admin_pid(server)
+
+    def status(said: str) -> int:
+        proxied = {"X-Forwarded-For": "192.0.2.7", "Authorization": f"Bearer {said}"}
+        return here.get("/metrics", **proxied).status_code
+
+    assert (status("first-s3cret"), status("second-s3cret")) == (200, 401)
+    server.reload()
+    assert admin_pid(server) == pid
+    token.write_text("second-s3cret\n")
+    with scraped(here.url + "/metrics", kept=False):
+        server.reload()
+        pid = successor_of(server, pid)
+    assert (status("first-s3cret"), status("second-s3cret")) == (401, 200)
+
+    token.chmod(0o644)
+    token.write_text("third-s3cret\n")
+    server.expect_log("the admin token stays as it was: .* chmod 600")
+    server.reload()
+    server.wait_for_log("the admin token stays as it was")
+    assert admin_pid(server) == pid
+    assert (status("second-s3cret"), status("third-s3cret")) == (200, 401)
+    assert "s3cret" not in server.log
+
+
+def test_former_that_does_not_leave_is_ended(serve, admin):
+    """One that hangs is no obstacle, neither to its successor nor to the end."""
+    server = serve()
+    here, pid = admin(server), admin_pid(server)
+    os.kill(pid, signal.SIGSTOP)
+    server.upgrade()
+    assert here.get("/healthz").status_code == 200
+    server.upgrade()
+    successor_of(server, pid)
     assert here.get("/healthz").status_code == 200
 
 

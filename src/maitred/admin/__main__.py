@@ -2,7 +2,8 @@
 The entry of the admin process: ``python -P -m maitred.admin PAPER``, by a master.
 
 The paper says in JSON where the control socket is, and which descriptors are the
-listeners, the lifeline and the token.
+listeners, the lifeline and the token, and through which one a predecessor leaves what
+it remembers.
 """
 
 from __future__ import annotations
@@ -65,13 +66,28 @@ def main() -> None:
 async def run(paper: dict[str, Any], token: bytes) -> None:
     """Serve, and sample, until the master is gone."""
     listeners = [socket.socket(fileno=number) for number in paper["listeners"]]
-    for listener in listeners:
-        listener.setblocking(False)
+    lifeline = socket.socket(fileno=paper["lifeline"])
+    for sock in (*listeners, lifeline):
+        sock.setblocking(False)
     asker, history, exposition = Asker(paper["control"]), History(), Exposition()
     app = App(asker, history, exposition, token=token, names=frozenset(paper["names"]))
     sampling = asyncio.create_task(sample(asker, history, exposition))
-    await serve(app, listeners, paper["lifeline"])
+    inheriting = asyncio.create_task(inherit(history, paper["past"]))
+    await serve(app, listeners, lifeline, lambda: json.dumps(history.leave()).encode())
     sampling.cancel()
+    inheriting.cancel()
+
+
+async def inherit(history: History, past: int | None) -> None:
+    """Take over what a predecessor remembers, who says it at the end of *past*."""
+    if past is None:
+        return
+    # It may be dead, or of a version that leaves nothing.
+    with contextlib.suppress(OSError, ValueError):
+        sock = socket.socket(fileno=past)
+        reader, writer = await asyncio.open_connection(sock=sock)
+        history.inherit(json.loads(await reader.read()))
+        writer.close()
 
 
 async def sample(asker: Asker, history: History, exposition: Exposition) -> None:

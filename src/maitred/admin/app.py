@@ -81,6 +81,8 @@ class App:
         self._exposition = exposition
         self._token = token
         self._names = names
+        self.leaving = False
+        "Whether others answer from now on: each connection is closed by its answer."
         self._files = {path: Answer(200, *file) for path, file in files().items()}
         self.routes: dict[str, Handler] = {
             "/metrics": self._metrics,
@@ -107,6 +109,8 @@ class App:
             (b"referrer-policy", b"no-referrer"),
             (b"x-content-type-options", b"nosniff"),
         ]
+        if self.leaving:
+            headers.append((b"connection", b"close"))
         if answer.status == 401:  # noqa: PLR2004 - Unauthorized
             headers.append((b"www-authenticate", b"Bearer"))
         start = {"type": "http.response.start", "status": answer.status}

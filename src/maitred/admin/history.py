@@ -55,6 +55,21 @@ class History:
         # Rounded once, so that who asks for what is younger gets nothing twice.
         self._samples.append((round(snapshot["time"], 3), numbers))
 
+    def leave(self) -> dict[str, Any]:
+        """Give all, for a successor."""
+        samples = [[time, list(numbers)] for time, numbers in self._samples]
+        return {"columns": [*TOTALS, *WORKER], "samples": samples}
+
+    def inherit(self, left: Mapping[str, Any]) -> None:
+        """Remember what a predecessor has left, unless it knew other numbers."""
+        if left["columns"] != [*TOTALS, *WORKER]:
+            return
+        ours = list(self._samples)
+        first = ours[0][0] if ours else math.inf
+        theirs = [(t, array("d", row)) for t, row in left["samples"] if t < first]
+        self._samples.clear()
+        self._samples.extend([*theirs, *ours])
+
     def since(self, when: float = 0.0) -> dict[str, Any]:
         """Give what is younger than *when*, seconds since 1970; null: not known."""
         return {

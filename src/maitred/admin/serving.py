@@ -1,6 +1,9 @@
 """
 Serving the application on listeners that were inherited, for as long as the master is.
 
+Or until it says that there is a successor, to whom the history is left. Then whoever is
+connected has a last answer, and new connections are the successor's.
+
 The server is uvicorn's. What is asked for of it here: no signals (the master is told,
 and we see that it is gone), no word of proxies about who a client is, few connections.
 """
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 import uvicorn
@@ -20,23 +23,58 @@ LAST_MOMENT: Final = 1
 "Seconds that answers have to get out when the master is gone."
 
 
+GOODBYE: Final = 2.0
+"Seconds in which whoever is connected may ask once more when there is a successor."
+
+
 class Server(uvicorn.Server):
-    """A server that leaves signals alone."""
+    """A server that leaves signals alone, and the field to a successor."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        """Not listen yet."""
+        super().__init__(config)
+        self.listens = asyncio.Event()
+        # When it leaves, whoever is connected by then; None: it has no successor.
+        self._until: float | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Capture none."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets=sockets)
+        self.listens.set()
 
-async def serve(app: Any, listeners: Sequence[socket.socket], lifeline: int) -> None:
+    def say_goodbye(self) -> None:
+        """Accept nobody any more; leave when nobody is connected, or soon."""
+        for each in self.servers:
+            each.close()
+        self._until = asyncio.get_running_loop().time() + GOODBYE
+
+    async def on_tick(self, counter: int) -> bool:
+        """Say, ten times a second, whether it is time to leave."""
+        if self._until is None:
+            return await super().on_tick(counter)
+        is_over = asyncio.get_running_loop().time() >= self._until
+        return is_over or not self.server_state.connections
+
+
+async def serve(
+    app: Any,
+    listeners: Sequence[socket.socket],
+    lifeline: socket.socket,
+    legacy: Callable[[], bytes],
+) -> None:
     """
-    Serve *app* until *lifeline* ends.
+    Serve *app* until *lifeline* ends, or says that there is a successor.
 
     Args:
-        app: The ASGI application.
+        app: The ASGI application; told of a successor by its ``leaving``.
         listeners: Owned from now on.
-        lifeline: A pipe that nobody writes to; its other end is the master's.
+        lifeline: Its other end is the master's; owned from now on.
+        legacy: Gives what is left to a successor.
     """
     server = Server(
         uvicorn.Config(
@@ -52,12 +90,23 @@ async def serve(app: Any, listeners: Sequence[socket.socket], lifeline: int) -> 
             timeout_graceful_shutdown=LAST_MOMENT,
         )
     )
-    loop = asyncio.get_running_loop()
 
-    def leave() -> None:
-        """Stop serving: nobody is there to be asked any more."""
-        loop.remove_reader(lifeline)
-        server.should_exit = True
+    async def heed() -> None:
+        """Wait for the end, and stop serving."""
+        loop = asyncio.get_running_loop()
+        with lifeline:
+            has_successor = b""
+            with contextlib.suppress(OSError):
+                has_successor = await loop.sock_recv(lifeline, 1)
+            if not has_successor:
+                server.should_exit = True
+                return
+            app.leaving = True
+            await server.listens.wait()
+            server.say_goodbye()
+            with contextlib.suppress(OSError):  # it is dead
+                await loop.sock_sendall(lifeline, legacy())
 
-    loop.add_reader(lifeline, leave)
+    heeding = asyncio.create_task(heed())
     await server.serve(list(listeners))
+    heeding.cancel()

@@ -2,8 +2,12 @@
 The admin process as the master sees it: started, watched, started again.
 
     listeners   ours; it inherits them, so that none is lost when it dies
-    lifeline    a pipe that nobody writes to: when our end is closed, it leaves
+    lifeline    a socket pair: when our end is closed, it leaves. A byte says that there
+                is a successor, who has our end then, and is left the history through it
     token       read here, before anybody gives up the right to; lent in memory
+
+A new token and new code come with a new process, in the place of the old one: who asks
+meanwhile waits in the backlog of the listeners.
 
 Invariants: the master waits for it nowhere but at its own end, and there not for long.
 It asks over the control socket, as anybody could, and has no other way to us.
@@ -17,6 +21,7 @@ import json
 import os
 import random
 import signal
+import socket
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +46,8 @@ SETTLED: Final = 5.0
 "Seconds after which it has served; if it dies sooner, it waits for its next try."
 PATIENCE: Final = 3.0
 "Seconds it has to leave when the service ends."
+LONGEST_GOODBYE: Final = 10.0
+"Seconds it has to leave when it has a successor, before it is ended."
 LONGEST_TOKEN: Final = 4096
 
 
@@ -116,6 +123,10 @@ class Attendant:
         self._may_start = may_start
         self._loop = asyncio.get_running_loop()
         self._process: Process | None = None
+        # Whether what runs has code or a token of before.
+        self._is_outdated = False
+        # Those that have a successor.
+        self._former: list[Process] = []
         self._lifeline = -1
         self._began = 0.0
         self._failures = 0
@@ -129,25 +140,62 @@ class Attendant:
         return self._listeners
 
     def start(self) -> None:
-        """Start it, if there is to be one and it does not run."""
+        """Start it, if there is to be one and it does not run or is outdated."""
         self._timer = None
-        if not self._listeners or self._leaving or self._process is not None:
+        runs = self._process is not None and not self._is_outdated
+        if not self._listeners or self._leaving or runs:
             return
         if not self._may_start():
             self._timer = self._loop.call_later(SETTLED, self.start)
             return
+        former, lifeline = self._process, self._lifeline
         try:
             self._process, self._lifeline = self._spawn()
         except (SystemRefused, OSError) as exc:
             self._try_later(f"could not be started ({exc})")
             return
+        self._is_outdated = False
         self._began = self._loop.time()
         self._watch(self._process)
         logs.master.debug("the admin process is %d", self._process.pid)
+        if former is not None:
+            with contextlib.suppress(OSError):  # it is dead
+                os.write(lifeline, b"\n")
+            os.close(lifeline)
+            self._loop.remove_reader(former.pidfd)
+            self._see_off(former)
+
+    def renew_token(self) -> None:
+        """Read the file of the token again; whoever runs with another is replaced."""
+        try:
+            token = load_token(self._settings.admin_token_file)
+        except UsageError as exc:
+            logs.master.warning("the admin token stays as it was: %s", exc)
+            return
+        if token == self._token:
+            return
+        self._token = token
+        logs.master.info("the admin token is another")
+        if self._process is not None:
+            self._is_outdated = True
+            self.start()
+
+    def _see_off(self, former: Process) -> None:
+        """Wait for the end of one that has a successor, and end it if that is long."""
+        self._former.append(former)
+
+        def bury() -> None:
+            timer.cancel()
+            self._loop.remove_reader(former.pidfd)
+            former.reap()
+            self._former.remove(former)
+
+        timer = self._loop.call_later(LONGEST_GOODBYE, former.kill)
+        self._loop.add_reader(former.pidfd, bury)
 
     def _spawn(self) -> tuple[Process, int]:
         """
-        Start it; give our end of its lifeline, too.
+        Start it; give our end of its lifeline, too. Its past is at ours, as it is now.
 
         Raises:
             SystemRefused: It could not be started.
@@ -155,9 +203,10 @@ class Attendant:
         """
         settings, host = self._settings, self._settings.admin_host
         with contextlib.ExitStack() as lent, contextlib.ExitStack() as undo:
-            theirs, ours = os.pipe2(os.O_CLOEXEC)
+            theirs, ours = (end.detach() for end in socket.socketpair())
             lent.callback(os.close, theirs)
             undo.callback(os.close, ours)
+            past = None if self._process is None else self._lifeline
             token = None
             if self._token:
                 token = _lend(self._token)
@@ -167,13 +216,15 @@ class Attendant:
                 "control": os.path.abspath(settings.control),
                 "listeners": listeners,
                 "lifeline": theirs,
+                "past": past,
                 "token": token,
                 "names": [host] if host else [],
                 "name": settings.name,
                 "target": settings.target,
                 "log": [settings.log_level, settings.log_format, settings.log_file],
             }
-            passed = (*listeners, theirs, *([] if token is None else [token]))
+            perhaps = [fd for fd in (past, token) if fd is not None]
+            passed = (*listeners, theirs, *perhaps)
             held = (signal.SIGUSR1,)
             process = Process((*COMMAND, json.dumps(paper)), {}, passed, held=held)
             undo.pop_all()
@@ -188,14 +239,22 @@ class Attendant:
             "process": process and process.state(table),
             "lifeline": None if process is None else table.own(self._lifeline),
             "began": self._began,
+            "former": [each.state(table) for each in self._former],
         }
 
     def restore(self, state: dict[str, Any], past: Past) -> None:
-        """Own the process that was written down as *state*, if there was one."""
+        """
+        Own the process that was written down as *state*, if there was one.
+
+        Its code is of before: ``start`` replaces it.
+        """
+        for former in state.get("former", ()):
+            self._see_off(Process.restored(former, past))
         if state["process"] is not None:
             self._process = Process.restored(state["process"], past)
             self._lifeline = past.take(state["lifeline"])
             self._began = state["began"]
+            self._is_outdated = True
             self._watch(self._process)
 
     def reopen_log(self) -> None:
@@ -219,6 +278,11 @@ class Attendant:
         if self._process is not None:
             self._process.kill()
             self._bury(self._process)
+        for former in self._former:
+            self._loop.remove_reader(former.pidfd)
+            former.kill()
+            former.reap()
+        self._former.clear()
         for listener in self._listeners:
             listener.close()
 

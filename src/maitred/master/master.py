@@ -589,6 +589,7 @@ class Master:
         self._read_again()
         self._failure = None
         self._renew_keys()
+        self._attendant.renew_token()
         again = self._supervisor.reloading
         self._events.note(What.RELOAD, "a reload was asked for")
         actions = self._supervisor.reload(self._loop.time())

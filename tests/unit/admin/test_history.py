@@ -1,5 +1,7 @@
 """The history remembers the last quarter of an hour, and no more."""
 
+import json
+
 from maitred.admin.history import EVERY, LENGTH, SPAN, TOTALS, WORKER, History
 
 COUNTS = ("accepted", "handed_over", "taken", "returned", "redispatched", "lost")
@@ -68,3 +70,23 @@ def test_only_what_is_younger():
     for time in (1, 2, 3):
         history.add(snapshot(time))
     assert [sample["time"] for sample in history.since(2.0)["samples"]] == [3]
+
+
+def test_successor_remembers_what_was_left():
+    """In order, without what both have seen, and no more than before."""
+    before, after = History(4), History(4)
+    for time in (1, 2, 3, 4):
+        before.add(snapshot(time))
+    after.add(snapshot(4))
+    after.add(snapshot(5))
+    after.inherit(json.loads(json.dumps(before.leave())))
+    assert [sample["time"] for sample in after.since()["samples"]] == [2, 3, 4, 5]
+    assert after.since()["samples"][:2] == before.since()["samples"][1:3]
+
+
+def test_numbers_of_another_version_are_not_taken_for_ours():
+    """Their columns say what they are."""
+    history = History()
+    history.add(snapshot(4))
+    history.inherit({"columns": ["accepted"], "samples": [[1.0, [1.0]]]})
+    assert [sample["time"] for sample in history.since()["samples"]] == [4]
