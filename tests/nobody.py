@@ -41,3 +41,9 @@ needs_nobody = pytest.mark.skipif(
     not nobody_can_run_it(),
     reason="needs root, and a Python and packages that everybody may read",
 )
+
+
+def leave(server):
+    """Stop; what is in a directory of root's cannot be removed, but replaced."""
+    assert server.stop() == 0
+    Path(server.control).unlink()

@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "failpoints": set(),
     "titles": set(),
     "accounts": {"errors"},
+    # A program of its own, which takes nothing of ours with it.
+    "sandbox": set(),
     # What the master checks and the workers use.
     "certificates": {"routing", "errors"},
     "wire": {"errors"},
@@ -42,7 +44,7 @@ MAY_IMPORT = {
     "control": {"config", "logs", "errors"},
     "master": {
         *("wire", "routing", "placement", "supervision", "control", "certificates"),
-        *("config", "accounts", "logs", "errors"),
+        *("config", "accounts", "sandbox", "logs", "errors"),
     },
     "worker": {
         *("wire", "routing", "certificates"),
@@ -53,14 +55,14 @@ MAY_IMPORT = {
     "admin": {"control", "routing", "titles", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
-        *("config", "accounts", "failpoints", "titles", "logs", "errors"),
+        *("config", "accounts", "failpoints", "titles", "sandbox", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},
     "__main__": {"cli"},
 }
 
 # These need nothing but Python, so that others can use them as libraries.
-STDLIB_ONLY = {"wire", "routing", "placement", "supervision"}
+STDLIB_ONLY = {"wire", "routing", "placement", "supervision", "sandbox"}
 
 # These decide and never touch the world: time comes in as a number, randomness as a
 # random.Random, connections as bytes and ids.

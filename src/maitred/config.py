@@ -99,6 +99,8 @@ class Settings:
     env_file: str = ""
     reload: bool = False
     reload_dir: tuple[str, ...] = ()
+    sandbox: bool = False
+    sandbox_write: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -196,6 +198,8 @@ class Settings:
                 f"--root-path {self.root_path!r}: a path that begins with / and does"
                 " not end with it, as in /shop"
             )
+        if self.sandbox_write and not self.sandbox:
+            raise UsageError("--sandbox-write needs --sandbox")
         if self.reload_dir and not self.reload:
             raise UsageError("--reload-dir needs --reload")
 

@@ -10,7 +10,7 @@ import pytest
 
 from driver import APPS, COMMAND, wait_until
 from maitred.errors import ExitCode
-from nobody import NOBODY, PACKAGES, SYSTEM, needs_nobody
+from nobody import NOBODY, PACKAGES, SYSTEM, leave, needs_nobody
 from raw_http import connect, get
 
 
@@ -83,12 +83,6 @@ def test_pid_file_is_there_while_the_master_is(serve, tmp_path):
     assert file.read_text() == f"{server.process.pid}\n"
     assert server.stop() == 0
     assert not file.exists()
-
-
-def leave(server):
-    """Stop; what is in a directory of root's cannot be removed, but replaced."""
-    assert server.stop() == 0
-    Path(server.control).unlink()
 
 
 @needs_nobody

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from maitred import sandbox
 from maitred.config import Settings
 from maitred.control import path_of
 from maitred.errors import ExitCode
@@ -143,6 +144,13 @@ def libraries() -> Finding:
     return Finding("ok", "uvloop and httptools are installed")
 
 
+def landlock() -> Finding:
+    """Ask the kernel for Landlock, which --sandbox needs."""
+    if lack := sandbox.lack():
+        return Finding("warning", lack, "serve without --sandbox")
+    return Finding("ok", f"Landlock {sandbox.version()}: --sandbox is possible")
+
+
 CHECKS: Final[dict[str, Callable[[], Finding]]] = {
     "kernel": kernel,
     "processes": pidfd,
@@ -152,6 +160,7 @@ CHECKS: Final[dict[str, Callable[[], Finding]]] = {
     "descriptors": descriptors,
     "backlog": backlog,
     "control socket": control,
+    "sandbox": landlock,
     "libraries": libraries,
 }
 

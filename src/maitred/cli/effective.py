@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
@@ -69,7 +69,7 @@ def effective(
             ' target = "app:app" in maitred.toml'
         )
     values = {name: each.value for name, each in said.items()}
-    for name in ("certfile", "keyfile"):
+    for name in ("certfile", "keyfile", "sandbox_write"):
         values[name] = tuple(map(os.path.abspath, values.get(name, ())))
     for name in ("pid", "env_file"):
         if values.get(name):
@@ -87,13 +87,21 @@ def effective(
         settings = Settings(**decided | values)
     except UsageError as exc:
         raise UsageError(f"{exc}{_elsewhere(str(exc), said)}") from exc
-    if settings.chdir and not os.path.isdir(settings.chdir):
-        where = _elsewhere("--chdir", said)
-        raise UsageError(f"--chdir {settings.chdir}: there is no such directory{where}")
+    _check_directories("--chdir", [settings.chdir], said)
+    _check_directories("--sandbox-write", settings.sandbox_write, said)
     names = (field.name for field in fields(Settings))
     return Effective(
         settings, {n: said[n].origin if n in said else DEFAULT for n in names}
     )
+
+
+def _check_directories(
+    name: str, paths: Iterable[str], said: Mapping[str, Said]
+) -> None:
+    for path in paths:
+        if path and not os.path.isdir(path):
+            text = f"{name} {path}: there is no such directory"
+            raise UsageError(f"{text}{_elsewhere(name, said)}")
 
 
 def _elsewhere(sentence: str, said: Mapping[str, Said]) -> str:

@@ -298,6 +298,17 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "PATH",
             default="none",
         ),
+        "sandbox": Option(
+            "Let workers, and all that they start, write only below where they run and"
+            " in directories for temporary files; they read what they could before"
+            " (Landlock, Linux 6.2).",
+        ),
+        "sandbox_write": Option(
+            "With --sandbox, a directory below which workers may write, instead of"
+            " where they run. May be given several times.",
+            "DIR",
+            default="where workers run",
+        ),
         "reload": Option(
             "Reload when a source file changes; for development.",
         ),

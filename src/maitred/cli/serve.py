@@ -16,9 +16,9 @@ from typing import Any
 
 import click
 
-from maitred import failpoints, logs, titles
+from maitred import failpoints, logs, sandbox, titles
 from maitred.config import Settings
-from maitred.errors import ExitCode
+from maitred.errors import ExitCode, SystemRefused
 from maitred.master import Master, arrive
 
 from .effective import effective
@@ -56,6 +56,8 @@ def serve(**options: Any) -> ExitCode:
         os.umask(int(settings.umask, 8))
     if settings.env_file:
         read_environment(settings.env_file)
+    if settings.sandbox and (lack := sandbox.lack()):
+        raise SystemRefused(f"--sandbox: {lack}; leave it out, or use a newer kernel")
     role = "rehearsal" if past is not None and past.rehearsal else "master"
     titles.show(f"{role} {titles.served(settings.target)}", settings.name)
     logs.begin(settings, "master")

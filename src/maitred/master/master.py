@@ -34,6 +34,7 @@ from maitred.errors import (
 )
 from maitred.placement import Contents
 from maitred.routing import Affinity, Router, Seal, TlsRouter, affinities
+from maitred.sandbox import confined
 from maitred.supervision import (
     Abort,
     Action,
@@ -465,6 +466,13 @@ class Master:
         self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
 
     def _command(self) -> list[str]:
+        command, settings = self._program(), self._settings
+        if settings.sandbox:
+            write, log_file = settings.sandbox_write, settings.log_file
+            return confined(command, write=write, log_file=log_file)
+        return command
+
+    def _program(self) -> list[str]:
         if self._settings.exec:
             return shlex.split(self._settings.target)
         names = [field.name for field in fields(WorkerSettings)]

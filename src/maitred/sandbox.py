@@ -1,0 +1,156 @@
+"""
+The sandbox of a worker: it reads what it could before, and writes in a few places only.
+
+The master starts this file in the worker's place, as a program of its own. It confines
+itself (Landlock, landlock(7)), and becomes the worker (execve(2)): what holds for it
+holds for the worker, in any language, and for whatever that starts.
+
+    python -I -S sandbox.py PAPER COMMAND...
+
+Invariants: nothing of maitred is imported, and nothing that is installed. What cannot
+be confined is not started. Nothing that was confined is ever set free.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+PR_SET_NO_NEW_PRIVS: Final = 38
+CREATE_RULESET: Final = 444
+ADD_RULE: Final = 445
+RESTRICT_SELF: Final = 446
+"System calls, by the same numbers on all machines but Alpha."
+VERSION: Final = 1
+PATH_BENEATH: Final = 1
+OLDEST: Final = 3
+"The first version that keeps files outside from being truncated (Linux 6.2)."
+
+WRITE_FILE: Final = 1 << 1
+REMOVE_DIR: Final = 1 << 4
+REMOVE_FILE: Final = 1 << 5
+MAKE: Final = 0b1111111 << 6
+"Devices, directories, files, sockets, pipes, block devices and links."
+MAKE_REG: Final = 1 << 8
+REFER: Final = 1 << 13
+"To move a file from one directory to another."
+TRUNCATE: Final = 1 << 14
+OF_FILES: Final = WRITE_FILE | TRUNCATE
+ALL: Final = OF_FILES | REMOVE_DIR | REMOVE_FILE | MAKE | REFER
+OF_LOGS: Final = WRITE_FILE | MAKE_REG
+"To append, and to begin anew when the file was renamed."
+
+SINKS: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
+SHARED: Final = ("/var/tmp", "/dev/shm")  # noqa: S108 - where others write, too
+TEMPORARY: Final = "/tmp"  # noqa: S108 - likewise
+METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def version() -> int:
+    """Ask the kernel which Landlock it has; 0: none, or it is switched off."""
+    found = _libc().syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION)
+    return max(int(found), 0)
+
+
+def lack() -> str:
+    """Say what the kernel lacks; empty: nothing."""
+    found = version()
+    if not found:
+        return "this kernel has no Landlock, or it is switched off"
+    if found < OLDEST:
+        return f"this kernel has Landlock {found}, and {OLDEST} (Linux 6.2) is needed"
+    return ""
+
+
+def confined(
+    command: Sequence[str], *, write: Sequence[str], log_file: str
+) -> list[str]:
+    """
+    Give the command that becomes *command* in a sandbox.
+
+    Args:
+        command: Program and arguments.
+        write: Directories below which it may write, besides those for temporary
+            files; none: where it runs.
+        log_file: To which it may append, and which it may make anew; empty: none.
+    """
+    logs = os.path.dirname(log_file)
+    paper = json.dumps({"write": list(write), "logs": [logs] if logs else []})
+    return [sys.executable, "-I", "-S", __file__, paper, *command]
+
+
+def confine(write: Iterable[str], logs: Iterable[str]) -> None:
+    """
+    Keep this process from writing elsewhere, and from gaining rights, for ever.
+
+    Args:
+        write: Directories below which everything may be written.
+        logs: Directories in which files may be written and made, but not removed.
+
+    Raises:
+        OSError: It cannot be done, or there is no such directory.
+    """
+    handled = ctypes.c_uint64(ALL)
+    size = ctypes.c_size_t(ctypes.sizeof(handled))
+    rules = _call(CREATE_RULESET, ctypes.byref(handled), size, 0)
+    temporary = (os.environ.get("TMPDIR") or TEMPORARY, *SHARED)
+    perhaps = (*temporary, os.environ.get(METRICS, ""))
+    for paths, rights in (
+        (write, ALL),
+        (filter(os.path.isdir, perhaps), ALL),
+        (logs, OF_LOGS),
+        (filter(os.path.exists, SINKS), OF_FILES),
+    ):
+        for path in paths:
+            _allow(rules, path, rights)
+    # Without this, Landlock is for root only.
+    if _libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise _error("no_new_privs")
+    _call(RESTRICT_SELF, rules, 0)
+    os.close(rules)
+
+
+def _allow(rules: int, path: str, rights: int) -> None:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        # struct landlock_path_beneath_attr, which is packed.
+        attribute = rights.to_bytes(8, sys.byteorder) + fd.to_bytes(4, sys.byteorder)
+        _call(ADD_RULE, rules, PATH_BENEATH, attribute, 0)
+    finally:
+        os.close(fd)
+
+
+def _call(number: int, *arguments: Any) -> int:
+    found = int(_libc().syscall(number, *arguments))
+    if found < 0:
+        raise _error("Landlock")
+    return found
+
+
+def _error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), what)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Become the command, confined."""
+    paper, *command = sys.argv[1:]
+    said: dict[str, list[str]] = json.loads(paper)
+    try:
+        confine(said["write"] or [os.getcwd()], said["logs"])
+        os.execvp(command[0], command)  # noqa: S606 - no shell
+    except OSError as exc:
+        where = exc.filename or command[0]
+        sys.exit(f"maitred: no worker in a sandbox: {where}: {exc.strerror}")
+
+
+if __name__ == "__main__":
+    main()
