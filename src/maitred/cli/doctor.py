@@ -8,6 +8,7 @@ else's word for it. Invariant: nothing is left behind, and nothing is changed.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import json
 import os
@@ -15,6 +16,7 @@ import platform
 import re
 import resource
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -34,6 +36,15 @@ from maitred.wire.scoreboard import Scoreboard
 OLDEST_KERNEL: Final = (5, 10)
 FEW_DESCRIPTORS: Final = 1024
 ENOUGH_DESCRIPTORS: Final = 65_536
+CLOCKSOURCE: Final = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+CLOCK_ROUNDS: Final = 10
+CLOCK_READINGS: Final = 1000
+SLOW_CLOCK: Final = 500.0
+"Nanoseconds that a reading takes at most where the kernel is not asked."
+LONGEST_TIMEX: Final = 512
+"Bytes, more than struct timex has."
+UNSYNCHRONIZED: Final = 5
+"TIME_ERROR of adjtimex(2)."
 
 
 class Finding(NamedTuple):
@@ -126,6 +137,38 @@ def backlog() -> Finding:
     return Finding("ok", f"somaxconn is {most:,}")
 
 
+def clock() -> Finding:
+    """Read it often: deadlines and heartbeats do. Ask whether anybody sets it."""
+    costs = []
+    for _ in range(CLOCK_ROUNDS):
+        began = time.perf_counter_ns()
+        for _ in range(CLOCK_READINGS):
+            time.monotonic()
+        costs.append((time.perf_counter_ns() - began) / CLOCK_READINGS)
+    # The least of them: whatever else ran meanwhile is not the clock's.
+    cost = min(costs)
+    found = f"{_clocksource()}, {cost:.0f} ns for a reading"
+    if cost > SLOW_CLOCK:
+        advice = "have the machine use tsc or kvm-clock: each reading is a system call"
+        return Finding("warning", found, advice)
+    if not is_synchronized():
+        advice = "run chrony or systemd-timesyncd: logs of several machines go apart"
+        return Finding("warning", f"{found}; nobody sets it", advice)
+    return Finding("ok", found)
+
+
+def _clocksource() -> str:
+    with contextlib.suppress(OSError):
+        return Path(CLOCKSOURCE).read_text(encoding="ascii").strip()
+    return "an unknown clock"
+
+
+def is_synchronized() -> bool:
+    """Ask the kernel whether its clock follows another one (adjtimex(2))."""
+    timex = ctypes.create_string_buffer(LONGEST_TIMEX)  # modes 0: nothing is changed
+    return int(ctypes.CDLL(None).adjtimex(timex)) != UNSYNCHRONIZED
+
+
 def control() -> Finding:
     """Look whether the control socket can be made where it belongs."""
     path = Path(path_of())
@@ -159,6 +202,7 @@ CHECKS: Final[dict[str, Callable[[], Finding]]] = {
     "connections": connection,
     "descriptors": descriptors,
     "backlog": backlog,
+    "clock": clock,
     "control socket": control,
     "sandbox": landlock,
     "libraries": libraries,

@@ -87,6 +87,28 @@ def test_descriptors(monkeypatch, hard, state):
     assert CHECKS["descriptors"]().state == state
 
 
+def test_slow_clock_is_told(monkeypatch):
+    """Whatever it is called: what a reading costs is measured."""
+    ticks = iter(range(0, 10**12, 2_000_000))
+    monkeypatch.setattr(module.time, "perf_counter_ns", lambda: next(ticks))
+    finding = CHECKS["clock"]()
+    assert finding.state == "warning"
+    assert "2000 ns for a reading" in finding.found
+
+
+@pytest.mark.parametrize(("follows", "state"), [(True, "ok"), (False, "warning")])
+def test_clock_that_nobody_sets_is_told(monkeypatch, follows, state):
+    """It runs as well, but the logs of two machines do not agree."""
+    monkeypatch.setattr(module, "is_synchronized", lambda: follows)
+    monkeypatch.setattr(module, "SLOW_CLOCK", 1e9)
+    assert CHECKS["clock"]().state == state
+
+
+def test_kernel_knows_whether_its_clock_is_set():
+    """One of the two, and it is not changed."""
+    assert module.is_synchronized() in {True, False}
+
+
 def test_control_socket_needs_a_place(monkeypatch):
     """The nearest directory that exists has to let us in."""
     monkeypatch.setattr(module, "path_of", lambda: "/proc/none/maitred/socket")
