@@ -27,15 +27,16 @@ def run(*arguments):
     )
 
 
-def test_function_makes_the_application(serve):
+def test_function_makes_the_application(serve, tmp_path):
     """What it raises is the application's to explain."""
+    control = ("--control", str(tmp_path / "control.sock"))
     server = serve("made:make", "--factory", "--no-access-log", workers=1)
     assert process_of(server)["path"] == "/process"
     for name, said in {
         "fail": "RuntimeError: no application today",
         "leave": "SystemExit: nobody has paid",
     }.items():
-        result = run("serve", f"made:{name}", "--factory", "--port", "0")
+        result = run("serve", f"made:{name}", "--factory", "--port", "0", *control)
         assert result.returncode == ExitCode.APP
         assert result.stderr.splitlines()[-1] == (
             f"maitred: target made:{name} does not make an application: {said}"
