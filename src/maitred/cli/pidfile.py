@@ -40,7 +40,10 @@ class PidFile:
                 )
             # At once: whoever reads it finds a whole number or none.
             temporary = f"{self.path}.{os.getpid()}"
-            with open(temporary, "w", encoding="ascii") as file:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            # A new one: we may be root, and nobody's link says where we write.
+            with open(temporary, "x", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
             os.replace(temporary, self.path)
         except OSError as exc:
@@ -56,18 +59,25 @@ class PidFile:
         frames: TracebackType | None,
     ) -> None:
         """Remove it, if it is still ours and we still may."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, SystemRefused):
             if self._found() == os.getpid():
                 os.unlink(self.path)
 
     def _found(self) -> int:
-        """Give the pid that stands there; 0: none."""
+        """
+        Give the pid that stands there; 0: none.
+
+        Raises:
+            SystemRefused: Something else stands there.
+        """
         try:
             with open(self.path, "rb") as file:
                 text = file.read(32)
         except FileNotFoundError:
             return 0
-        return int(text) if text.strip().isdigit() else 0
+        if text.strip() and not text.strip().isdigit():
+            raise SystemRefused(f"--pid {self.path} holds no pid: name another file")
+        return int(text.strip() or b"0")
 
 
 def _lives(pid: int) -> bool:
