@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "accounts": {"errors"},
     # A program of its own, which takes nothing of ours with it.
     "sandbox": set(),
+    "no_new_privs": set(),
     # What the master checks and the workers use.
     "certificates": {"routing", "errors"},
     "wire": {"errors"},
@@ -47,7 +48,7 @@ MAY_IMPORT = {
         *("config", "accounts", "sandbox", "logs", "errors"),
     },
     "worker": {
-        *("wire", "routing", "certificates"),
+        *("wire", "routing", "certificates", "no_new_privs"),
         *("config", "failpoints", "titles", "logs", "errors"),
     },
     # Not the worker: the command line must not be able to load the application.
@@ -55,7 +56,8 @@ MAY_IMPORT = {
     "admin": {"control", "routing", "titles", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
-        *("config", "accounts", "failpoints", "titles", "sandbox", "logs", "errors"),
+        *("config", "accounts", "no_new_privs"),
+        *("failpoints", "titles", "sandbox", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},
     "__main__": {"cli"},

@@ -86,6 +86,24 @@ def test_pid_file_is_there_while_the_master_is(serve, tmp_path):
     assert not file.exists()
 
 
+def test_pid_file_replaces_nothing_else(serve, tmp_path):
+    """Neither what is no pid file, nor what a link says that somebody has made."""
+    file = tmp_path / "app.py"
+    file.write_text("import this\n")
+    control = ("--control", str(tmp_path / "other.sock"))
+    result = run("serve", "probe:app", "--pid", str(file), *control, "--port", "0")
+    assert result.returncode == ExitCode.SYSTEM
+    assert result.stderr == f"maitred: --pid {file} holds no pid: name another file\n"
+    assert file.read_text() == "import this\n"
+    link = tmp_path / "pid"
+    link.symlink_to(tmp_path / "empty")
+    (tmp_path / "empty").touch()
+    server = serve("probe:app", "--pid", str(link), workers=1)
+    assert not link.is_symlink()
+    assert (tmp_path / "empty").read_text() == ""
+    assert server.stop() == 0
+
+
 @needs_nobody
 def test_root_is_given_up_for_good(serve):
     """Master and workers are somebody else when all is open that takes root."""

@@ -334,7 +334,8 @@ def make(name: str) -> Callable[[Any], Any]:
     if row.choices:
         details["type"] = click.Choice(row.choices)
     elif row.metavar in FILES:
-        details["type"] = click.Path()
+        # Who reads a file says what is wrong with it; an upgrade reads not all of them.
+        details["type"] = click.Path(readable=False)
     elif kind != "bool":
         details["type"] = CLICK_KINDS[kind]
     return click.option(

@@ -20,6 +20,7 @@ from maitred import failpoints, logs, sandbox, titles
 from maitred.config import Settings
 from maitred.errors import ExitCode, SystemRefused
 from maitred.master import Master, arrive
+from maitred.no_new_privs import gain_no_privileges
 
 from .effective import effective
 from .options import BINDINGS, CONFIG, OPTIONS, make
@@ -27,6 +28,7 @@ from .pidfile import PidFile
 from .privileges import become
 from .sources import TARGET, read_environment, unknown_variables
 from .watching import watched
+from .without_root import try_access
 
 
 def serving(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +56,7 @@ def serve(**options: Any) -> ExitCode:
     settings = (past and past.settings) or settings_of(**options)
     if settings.umask:
         os.umask(int(settings.umask, 8))
-    if settings.env_file:
+    if settings.env_file and past is None:  # what it said then is in the environment
         read_environment(settings.env_file)
     if settings.sandbox and (lack := sandbox.lack()):
         raise SystemRefused(f"--sandbox: {lack}; leave it out, or use a newer kernel")
@@ -67,16 +69,27 @@ def serve(**options: Any) -> ExitCode:
         logs.master.warning("%s is set: tests make us fail", failpoints.VARIABLE)
     # An affinity of the user's own is found where the application is.
     sys.path.insert(0, os.path.abspath(settings.code))
-    master = Master(settings, past, read=partial(settings_of, **options))
+    if settings.user:  # where it is by default depends on who asks
+        options["control"] = settings.control
+    read = partial(settings_of, **options)
+    master = Master(settings, past, read=read)
     with contextlib.ExitStack() as stack:
         if settings.pid and not (past and past.rehearsal):
             stack.enter_context(PidFile(settings.pid, written=past is not None))
-        if settings.user or settings.group:
-            ours = filter(None, [settings.control, settings.log_file])
-            become(settings.user, settings.group, *ours)
+        if past is None:  # all of this survives an upgrade
+            _give_up_rights(settings, read)
         if settings.reload and not (past and past.rehearsal):
             stack.enter_context(watched(settings.reload_dir or (settings.code,)))
         return asyncio.run(master.run())
+
+
+def _give_up_rights(settings: Settings, read: Callable[[], Settings]) -> None:
+    """Be nobody but who we are to be, for good, and see that we can do with it."""
+    if settings.user or settings.group:
+        ours = filter(None, [settings.control, settings.log_file])
+        become(settings.user, settings.group, *ours)
+        try_access(settings, read)
+    gain_no_privileges()
 
 
 def settings_of(**options: Any) -> Settings:

@@ -45,6 +45,7 @@ class ControlServer:
         ours: tuple[int, int] | None = None,
         *,
         group: int | None = None,
+        user: str = "",
     ) -> None:
         """
         Listen on *path*; ``serve`` then answers.
@@ -55,6 +56,7 @@ class ControlServer:
             answer: Answers one command; the values must be JSON.
             ours: The listening descriptor and the file's inode, if we have them.
             group: Whose members may connect, too, and ask what is read-only.
+            user: Who is to have the file, if it is not we.
 
         Raises:
             SystemRefused: Another master has it, or the system will not have it.
@@ -72,7 +74,8 @@ class ControlServer:
             self._sock.setblocking(False)
             return
         try:
-            _make_directory(os.path.dirname(path) or ".", group)
+            shared = group is not None or bool(user)
+            _make_directory(os.path.dirname(path) or ".", shared=shared)
             self._sock = _listen(path, group)
             self._inode = os.lstat(path).st_ino
         except OSError as exc:
@@ -256,15 +259,16 @@ def _demand_operator(sock: socket.socket, command: str) -> None:
         )
 
 
-def _make_directory(directory: str, group: int | None) -> None:
-    if not os.path.isdir(directory):
+def _make_directory(directory: str, *, shared: bool) -> None:
+    is_made = not os.path.isdir(directory)
+    if is_made:
         os.makedirs(directory, mode=0o700, exist_ok=True)
     if not is_safe(directory):
         raise PermissionError(
             errno.EACCES, f"its directory {directory} is open to others"
         )
     ours = os.stat(directory).st_uid == os.geteuid() and directory in directories()
-    if group is not None and ours:
+    if shared and (is_made or ours):
         # Each file in it says whom it lets in. Of a directory that somebody chose,
         # they decide.
         os.chmod(directory, 0o755)  # noqa: S103

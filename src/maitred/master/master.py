@@ -127,7 +127,7 @@ class Master:
             )
         self._settings = settings
         self._keys: dict[str, bytes] = (
-            load_keys(settings.sticky_key_file)
+            load_keys(settings.sticky_key_file, settings.user)
             if past is None
             else past.state["master"]["keys"]
         )
@@ -185,7 +185,9 @@ class Master:
             self._unwanted = list(inherited.close_rest())
             wanted = settings.control_group
             group = group_of("--control-group", wanted) if wanted else None
-            self._control = ControlServer(settings.control, self._answer, group=group)
+            self._control = ControlServer(
+                settings.control, self._answer, group=group, user=settings.user
+            )
         except BaseException:
             for listener in (*self._listeners, *self._admin[0]):
                 listener.close()

@@ -14,6 +14,7 @@ import os
 import stat
 from typing import Final
 
+from maitred.accounts import user_of
 from maitred.errors import UsageError
 from maitred.routing.seal import FILE_LIMIT, HINT, KEY_SIZE, format_keys, parse_keys
 
@@ -21,9 +22,11 @@ OTHERS: Final = 0o177
 "Permission bits that mode 0600 does not have."
 
 
-def load_keys(path: str) -> dict[str, bytes]:
+def load_keys(path: str, user: str = "") -> dict[str, bytes]:
     """
     Read the key file *path*; without one, make a key for this start.
+
+    It has to be ours, or that of *user*, whom we are about to become.
 
     Raises:
         UsageError: It is not there, not ours alone, or no key file.
@@ -41,9 +44,9 @@ def load_keys(path: str) -> dict[str, bytes]:
         mode = stat.S_IMODE(found.st_mode)
         if not stat.S_ISREG(found.st_mode):
             raise UsageError(f"{where}: is no regular file")
-        if found.st_uid != os.geteuid():
+        if found.st_uid not in {os.geteuid(), (owner := _owner(user))}:
             raise UsageError(
-                f"{where}: belongs to user {found.st_uid}, not to {os.geteuid()}, who"
+                f"{where}: belongs to user {found.st_uid}, not to {owner}, who"
                 " runs maitred; only its owner may know it"
             )
         if mode & OTHERS:
@@ -57,6 +60,10 @@ def load_keys(path: str) -> dict[str, bytes]:
     if len(text) > FILE_LIMIT:
         raise UsageError(f"{where}: is larger than {FILE_LIMIT} bytes; {HINT}")
     return parse_keys(text, where)
+
+
+def _owner(user: str) -> int:
+    return user_of("--user", user).pw_uid if user else os.geteuid()
 
 
 def lend(keys: dict[str, bytes]) -> int:

@@ -8,8 +8,6 @@ the stack of a worker that is stuck and, where slots are sealed, the keys for th
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import faulthandler
 import json
 import os
@@ -24,13 +22,13 @@ from typing import Final
 from maitred import failpoints, logs, titles
 from maitred.config import WorkerSettings
 from maitred.errors import AppFailed, SystemRefused, UsageError
+from maitred.no_new_privs import gain_no_privileges
 from maitred.wire import Channel
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER
 from maitred.wire.scoreboard import Scoreboard
 
 from .runtime import Worker, fail
 
-PR_SET_NO_NEW_PRIVS: Final = 38
 LAST_MOMENT: Final = 3.0
 "Seconds that the application's threads have to end after everything else has."
 
@@ -87,12 +85,6 @@ def main() -> int:
     except (UsageError, SystemRefused) as exc:
         return fail(channel, AppFailed(str(exc), ""))
     return 0
-
-
-def gain_no_privileges() -> None:
-    """Let no program that is run from here on have more rights than we (prctl(2))."""
-    with contextlib.suppress(OSError, AttributeError):  # no such library, or not Linux
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def leave_alone(channel: int, patience: float) -> None:
