@@ -22,7 +22,6 @@ import os
 import random
 import signal
 import socket
-import stat
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -36,7 +35,7 @@ from .inherited import Inherited
 from .listeners import Listener, open_listeners, restored
 from .past import Past, Table
 from .processes import Process, how_it_ended
-from .secret import OTHERS
+from .secret import demand_secrecy
 
 COMMAND: Final = (sys.executable, "-P", "-m", "maitred.admin")
 BACKLOG: Final = 128
@@ -66,9 +65,9 @@ def open_admin(
     )
 
 
-def load_token(path: str) -> bytes:
+def load_token(path: str, user: str = "") -> bytes:
     """
-    Read the token in file *path*; empty without one.
+    Read the token in file *path*; empty without one. We are about to become *user*.
 
     Raises:
         UsageError: It cannot be read, others can read it too, or there is nothing.
@@ -83,11 +82,7 @@ def load_token(path: str) -> bytes:
             token = file.read(LONGEST_TOKEN + 1) or b""
     except OSError as exc:
         raise UsageError(f"{where}: cannot be read ({exc.strerror})") from exc
-    if stat.S_IMODE(found.st_mode) & OTHERS:
-        raise UsageError(
-            f"{where}: has mode {stat.S_IMODE(found.st_mode):04o}; only its owner may"
-            f" know it: chmod 600 {path}"
-        )
+    demand_secrecy(found, where, path, user)
     token = token.strip()
     if not 0 < len(token) <= LONGEST_TOKEN or not token.isascii() or b"\n" in token:
         raise UsageError(

@@ -180,7 +180,7 @@ class Master:
         )
         self._admin: tuple[list[Listener], bytes] = [], b""
         try:
-            token = load_token(settings.admin_token_file)
+            token = load_token(settings.admin_token_file, settings.user)
             self._admin = open_admin(settings, inherited), token
             self._unwanted = list(inherited.close_rest())
             wanted = settings.control_group

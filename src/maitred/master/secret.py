@@ -5,7 +5,9 @@ They are in this process, in the file that the operator keeps, and in an anonymo
 that a worker inherits, reads and closes; at an upgrade, in one for the new program
 (past.py); in no argument, environment or log.
 
-Invariant: a key file that others could have read or written is refused.
+Invariant: a key file that others could have read or written is refused. Root's may be
+readable for its group, as PostgreSQL has it, where we are not root: that is how a file
+is given to a user who is not to change it, and how Kubernetes gives a secret.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from maitred.routing.seal import FILE_LIMIT, HINT, KEY_SIZE, format_keys, parse_
 
 OTHERS: Final = 0o177
 "Permission bits that mode 0600 does not have."
+NOT_THE_GROUP: Final = 0o137
+"Permission bits that mode 0640 does not have."
 
 
 def load_keys(path: str, user: str = "") -> dict[str, bytes]:
     """
     Read the key file *path*; without one, make a key for this start.
 
-    It has to be ours, or that of *user*, whom we are about to become.
+    It has to be that of *user*, whom we are about to become, or else ours, or root's.
 
     Raises:
         UsageError: It is not there, not ours alone, or no key file.
@@ -41,25 +45,40 @@ def load_keys(path: str, user: str = "") -> dict[str, bytes]:
         raise UsageError(f"{where}: cannot be read ({exc.strerror}); {HINT}") from exc
     try:
         found = os.fstat(fd)
-        mode = stat.S_IMODE(found.st_mode)
         if not stat.S_ISREG(found.st_mode):
             raise UsageError(f"{where}: is no regular file")
-        if found.st_uid not in {os.geteuid(), (owner := _owner(user))}:
+        owner = _owner(user)
+        if found.st_uid not in {0, owner}:
             raise UsageError(
                 f"{where}: belongs to user {found.st_uid}, not to {owner}, who"
                 " runs maitred; only its owner may know it"
             )
-        if mode & OTHERS:
-            raise UsageError(
-                f"{where}: has mode {mode:04o}; only its owner may know it:"
-                f" chmod 600 {path}"
-            )
+        demand_secrecy(found, where, path, user)
         text = os.read(fd, FILE_LIMIT + 1)
     finally:
         os.close(fd)
     if len(text) > FILE_LIMIT:
         raise UsageError(f"{where}: is larger than {FILE_LIMIT} bytes; {HINT}")
     return parse_keys(text, where)
+
+
+def demand_secrecy(
+    found: os.stat_result, where: str, path: str, user: str = ""
+) -> None:
+    """
+    See that the file *path*, which is as *found*, is nobody's but *user*'s, or ours.
+
+    Raises:
+        UsageError: Others may know it; the sentence begins with *where*.
+    """
+    mode = stat.S_IMODE(found.st_mode)
+    is_given = found.st_uid == 0 and _owner(user) != 0
+    if mode & (NOT_THE_GROUP if is_given else OTHERS):
+        who, right = ("root and its group", "640") if is_given else ("its owner", "600")
+        raise UsageError(
+            f"{where}: has mode {mode:04o}; only {who} may know it:"
+            f" chmod {right} {path}"
+        )
 
 
 def _owner(user: str) -> int:

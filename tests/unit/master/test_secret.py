@@ -52,8 +52,24 @@ def test_file_that_others_may_use_is_refused(file, mode):
 
 def test_file_of_somebody_else_is_refused(file, monkeypatch):
     """Its owner could have chosen the keys."""
+    if os.geteuid() == 0:
+        os.chown(file, 12345, -1)
     monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
     assert refusal(file).startswith(f"belongs to user {file.stat().st_uid}, not to ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of root's")
+@pytest.mark.parametrize(
+    ("mode", "is_read"), [(0o600, 1), (0o440, 1), (0o640, 1), (0o660, 0), (0o644, 0)]
+)
+def test_roots_file_may_be_given_to_a_group(file, monkeypatch, mode, is_read):
+    """Who may read it and is not root cannot change it."""
+    file.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    if is_read:
+        assert load_keys(str(file)) == {"k1": KEY}
+    else:
+        assert refusal(file).startswith(f"has mode {mode:04o}; only root and its group")
 
 
 def test_file_that_is_not_there_is_refused(tmp_path):
