@@ -36,6 +36,8 @@ class Server(uvicorn.Server):
         self.listens = asyncio.Event()
         # When it leaves, whoever is connected by then; None: it has no successor.
         self._until: float | None = None
+        # Ticks in a row that have seen nobody.
+        self._quiet = 0
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -54,11 +56,17 @@ class Server(uvicorn.Server):
         self._until = asyncio.get_running_loop().time() + GOODBYE
 
     async def on_tick(self, counter: int) -> bool:
-        """Say, ten times a second, whether it is time to leave."""
+        """
+        Say, ten times a second, whether it is time to leave.
+
+        One tick that sees nobody is not enough: whoever was accepted just before we
+        stopped counts only when the loop has gone round twice.
+        """
         if self._until is None:
             return await super().on_tick(counter)
+        self._quiet = 0 if self.server_state.connections else self._quiet + 1
         is_over = asyncio.get_running_loop().time() >= self._until
-        return is_over or not self.server_state.connections
+        return is_over or self._quiet > 1
 
 
 async def serve(

@@ -1,0 +1,49 @@
+"""Whoever was accepted is answered, also by an admin process that has a successor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+import uvicorn
+
+from maitred.admin.serving import Server
+
+
+async def app(scope, receive, send):
+    """Answer everything."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"here\n"})
+
+
+def test_goodbye_hears_who_was_accepted_a_moment_ago():
+    """Between accept and the server's first look at a connection the loop goes round."""
+
+    async def test():
+        config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None)
+        config.load()
+        server = Server(config)
+        server.lifespan = config.lifespan_class(config)
+        listener = socket.create_server(("127.0.0.1", 0))
+        with contextlib.closing(socket.create_connection(listener.getsockname())) as client:
+            listener.setblocking(False)
+            await server.startup(sockets=[listener])
+            for _ in range(2):  # the first sees that somebody waits, the second accepts
+                await asyncio.sleep(0)
+            server.say_goodbye()
+            assert not server.server_state.connections
+            assert not await server.on_tick(1)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert server.server_state.connections
+            assert not await server.on_tick(2)
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            client.setblocking(False)
+            answer = await asyncio.get_running_loop().sock_recv(client, 4096)
+            assert answer.startswith(b"HTTP/1.1 200")
+        while server.server_state.connections:
+            await asyncio.sleep(0.01)
+        assert [await server.on_tick(tick) for tick in (3, 4)] == [False, True]
+
+    asyncio.run(test())
