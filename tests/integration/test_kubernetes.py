@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -122,8 +123,9 @@ def test_container_runs_without_root_and_answers_the_probes(serve, secret):
         httpx.Client(trust_env=False, timeout=DEADLINE) as client,
         connect(server.port) as busy,
     ):
-        said = [client.get(url + path).status_code for path in (ready, alive)]
-        assert said == [200, 200]
+        for path in (ready, alive):
+            probe = functools.partial(client.get, url + path)
+            wait_until(path, lambda probe=probe: probe().status_code == 200)
         busy.send(get(f"/wait?for={gate}"))
         wait_until("it is served", Path(f"{gate}.begun").exists)
         server.tell(signal.SIGTERM)

@@ -18,7 +18,7 @@ async def app(scope, receive, send):
 
 
 def test_goodbye_hears_who_was_accepted_a_moment_ago():
-    """Between accept and the server's first look at a connection the loop goes round."""
+    """The loop goes round between accept and the server's first look at it."""
 
     async def test():
         config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None)
@@ -26,7 +26,8 @@ def test_goodbye_hears_who_was_accepted_a_moment_ago():
         server = Server(config)
         server.lifespan = config.lifespan_class(config)
         listener = socket.create_server(("127.0.0.1", 0))
-        with contextlib.closing(socket.create_connection(listener.getsockname())) as client:
+        address = listener.getsockname()
+        with contextlib.closing(socket.create_connection(address)) as client:
             listener.setblocking(False)
             await server.startup(sockets=[listener])
             for _ in range(2):  # the first sees that somebody waits, the second accepts
