@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import Any, Final
 
 import click
@@ -27,10 +28,32 @@ OPTIONS: Final = (
 )
 
 
+NAME: Final = re.compile(r"-(?!\d+$)[^-].+", re.DOTALL)
+"No option of ours looks so, and one session's name of 64 does, in base 64."
+HIDDEN: Final = "\0"
+
+
+class Command(click.Command):
+    """A command that takes for a session's name what may be one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Hide such names from click, which would take them for short options."""
+        hidden = [HIDDEN + word if NAME.fullmatch(word) else word for word in args]
+        try:
+            rest = super().parse_args(ctx, hidden)
+        except click.UsageError as exc:
+            said = exc.format_message().replace(HIDDEN, "")
+            raise click.UsageError(said, exc.ctx) from exc
+        for name, value in ctx.params.items():
+            if isinstance(value, str):
+                ctx.params[name] = value.removeprefix(HIDDEN)
+        return rest
+
+
 def command(name: str) -> click.Command:
     """Make the command that asks a master for *name*."""
     entry = COMMANDS[name]
-    return click.Command(
+    return Command(
         name,
         callback=functools.partial(_ask, name),
         params=[*map(_parameter, entry.arguments), *OPTIONS],

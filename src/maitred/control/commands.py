@@ -73,7 +73,8 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             "Say which worker has a session.",
             Level.READ,
             (KEY,),
-            more="Exit code 7 says that no worker has it.",
+            more="Exit code 7 says that no worker has it. Before a name that begins"
+            " with two hyphens, say --.",
         ),
         "keys": Command(
             "List the sessions in the key table, at most 1,000, the last used first.",

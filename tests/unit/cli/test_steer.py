@@ -95,3 +95,30 @@ def test_cut_connections_are_an_exit_code(asked, cut, code):
     result = CliRunner().invoke(cli, ["stop"], standalone_mode=False)
     assert result.return_value == code
     assert result.stdout.startswith("stopped after 1.25 s: ")
+
+
+@pytest.mark.parametrize("name", ["-lFlZESQY6X0", "-h-lp", "--json-"])
+def test_name_of_a_session_may_begin_like_an_option(asked, name):
+    """One of 64 does, where names are base 64."""
+    asked["outcome"] = CommandFailed("nobody has it")
+    words = ["--", name] if name.startswith("--") else [name]
+    CliRunner().invoke(cli, ["whereis", "--control", "/run/x.sock", *words])
+    assert asked["asked"] == ("/run/x.sock", "whereis", {"key": name})
+    CliRunner().invoke(cli, ["move", *words, "1"])
+    assert asked["asked"][1:] == ("move", {"key": name, "slot": 1})
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["k", "-lF"], "Got unexpected extra argument (-lF)"),
+        (["--jsno", "k"], "No such option '--jsno'"),
+        (["-1"], "No such option '-1'"),
+    ],
+)
+def test_what_cannot_be_a_name_is_refused(asked, words, why):
+    """As it was typed."""
+    result = CliRunner().invoke(cli, ["whereis", *words])
+    assert result.exit_code == 2
+    assert why in result.output
+    assert "asked" not in asked
