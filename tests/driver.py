@@ -209,7 +209,7 @@ class Maitred(Server):
         tmp_path: Path,
         verb: str = "serve",
         bind: str | None = "127.0.0.1:0",
-        workers: int = 4,
+        workers: int = 2,
         command: Sequence[str] = (COMMAND,),
         **details: Any,
     ) -> None:

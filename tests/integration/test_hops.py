@@ -159,7 +159,7 @@ async def make_requests(port: int, connections: int, count: int, seed: int):
 
 def test_many_requests_each_with_a_random_session(serve):
     """50 connections, a random session for each request: none wrong, none lost."""
-    server = serve("probe:app", *BY_HEADER)
+    server = serve("probe:app", *BY_HEADER, workers=4)
     before = warm(server)
     processes, connections = 2, 50
     results: multiprocessing.Queue = multiprocessing.get_context("spawn").Queue()

@@ -68,7 +68,8 @@ def kept(answers: Any) -> bool:
 )
 def test_every_client_stays_in_its_process(serve, transports):
     """Of 30 clients at once, every event reaches the process that holds the client."""
-    server = serve("socketio_app:app", "--affinity", "socketio", "--no-access-log")
+    words = ("--affinity", "socketio", "--no-access-log")
+    server = serve("socketio_app:app", *words, workers=4)
     answers = crowd(server.url, transports)
     assert [a for a in answers if not kept(a)] == []
     assert len({a[0][0] for a in answers}) >= 3
@@ -82,6 +83,7 @@ def test_stamped_ids_need_no_table(serve, transports):
     server = serve(
         *("socketio_app:app", "--affinity", "socketio", "--no-access-log"),
         *("--max-keys", "1"),
+        workers=4,
     )
     answers = crowd(server.url, transports)
     assert [a for a in answers if not kept(a)] == []
