@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from driver import COMMAND, DEADLINE, processes_of
+from driver import COMMAND, DEADLINE, processes_of, wait_until
 from maitred.control import ask
 from maitred.errors import NoMaster, UsageError
 from nobody import NOBODY, PACKAGES, SYSTEM, needs_nobody
@@ -92,13 +92,18 @@ def test_name_is_shown_everywhere(serve, runtime, acceptors):
         server.upgrade()
     server.reload()
     server.wait_until_serving()
-    titles = [
-        Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
-        for pid in processes_of(server.run)
-    ]
     roles = {"master", "worker", "admin", *(["acceptor"] if acceptors == "2" else [])}
-    assert {title.split()[1] for title in titles} == roles
-    assert all(title.endswith(" (api)") for title in titles)
+
+    def titled():
+        """Say whether each process has its title; the admin process is a new one."""
+        titles = [
+            Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+            for pid in processes_of(server.run)
+        ]
+        all_named = all(each.endswith(" (api)") for each in titles)
+        return all_named and {each.split()[1] for each in titles} == roles
+
+    wait_until("each has its title", titled)
     lines = [json.loads(line) for line in server.log.splitlines()]
     assert {line.get("service") for line in lines} == {"api"}
 

@@ -23,8 +23,11 @@ LAST_MOMENT: Final = 1
 "Seconds that answers have to get out when the master is gone."
 
 
-GOODBYE: Final = 2.0
-"Seconds in which whoever is connected may ask once more when there is a successor."
+GOODBYE: Final = 20
+"""
+Ticks, ten a second, in which whoever is connected may ask once more when there is a
+successor. Not seconds: the service comes first, and we may not be running in those.
+"""
 
 
 class Server(uvicorn.Server):
@@ -34,8 +37,10 @@ class Server(uvicorn.Server):
         """Not listen yet."""
         super().__init__(config)
         self.listens = asyncio.Event()
-        # When it leaves, whoever is connected by then; None: it has no successor.
-        self._until: float | None = None
+        # Requests that are being answered.
+        self.busy = 0
+        # Ticks until it leaves, whoever is connected then; None: it has no successor.
+        self._left: int | None = None
         # Ticks in a row that have seen nobody.
         self._quiet = 0
 
@@ -50,10 +55,10 @@ class Server(uvicorn.Server):
         self.listens.set()
 
     def say_goodbye(self) -> None:
-        """Accept nobody any more; leave when nobody is connected, or soon."""
+        """Accept nobody any more; leave when nobody is connected, or asks any more."""
         for each in self.servers:
             each.close()
-        self._until = asyncio.get_running_loop().time() + GOODBYE
+        self._left = GOODBYE
 
     async def on_tick(self, counter: int) -> bool:
         """
@@ -62,11 +67,11 @@ class Server(uvicorn.Server):
         One tick that sees nobody is not enough: whoever was accepted just before we
         stopped counts only when the loop has gone round twice.
         """
-        if self._until is None:
+        if self._left is None:
             return await super().on_tick(counter)
+        self._left -= 1
         self._quiet = 0 if self.server_state.connections else self._quiet + 1
-        is_over = asyncio.get_running_loop().time() >= self._until
-        return is_over or self._quiet > 1
+        return self._quiet > 1 or (self._left <= 0 and not self.busy)
 
 
 async def serve(
@@ -84,9 +89,18 @@ async def serve(
         lifeline: Its other end is the master's; owned from now on.
         legacy: Gives what is left to a successor.
     """
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request, and be busy with it."""
+        server.busy += 1
+        try:
+            await app(scope, receive, send)
+        finally:
+            server.busy -= 1
+
     server = Server(
         uvicorn.Config(
-            app,
+            counted,
             loop="asyncio",
             lifespan="off",
             ws="none",
