@@ -43,6 +43,8 @@ PUBLIC = {
         *("NEED_MORE", "NeedMore", "Match", "NoMatch", "Verdict"),
         *("Affinity", "affinity", "affinities", "PRESETS", "PLACES"),
         *("Router", "TlsRouter", "Seal"),
+        *("Sniffer", "SNIFFERS", "Reply", "refused", "sniffer_of"),
+        *("FieldsRouter", "fields_router"),
     },
     "maitred.placement": {
         *("POLICIES", "Policy", "Contents", "KeyTable", "Placement", "Slot")

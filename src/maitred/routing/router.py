@@ -35,7 +35,7 @@ class Router:
         self.limit = limit
         self.server_made = any(a.server_made for a in self.affinities)
 
-    def sniff(self, data: bytes, peer: bytes = b"") -> Verdict:
+    def sniff(self, data: bytes, peer: bytes = b"", _stage: int = 0) -> Verdict:
         """
         Say where a connection belongs that starts with *data*.
 
@@ -92,7 +92,7 @@ class TlsRouter:
         self.affinities = tuple(affinities)
         self.limit = limit
 
-    def sniff(self, data: bytes, peer: bytes = b"") -> Verdict:
+    def sniff(self, data: bytes, peer: bytes = b"", _stage: int = 0) -> Verdict:
         """
         Say where a connection belongs that starts with *data*.
 

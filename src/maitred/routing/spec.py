@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from maitred.errors import UsageError
 
@@ -182,22 +182,46 @@ def _sticky(spec: str, text: str, name: str, seal: Seal) -> Affinity:
 
 
 def _imported(spec: str, module: str, attribute: str) -> Affinity:
+    return imported(
+        f"--affinity {spec}", module, attribute, Affinity, f"; known are: {FORMS}"
+    )
+
+
+Kind = TypeVar("Kind")
+
+
+def imported(
+    option: str, module: str, attribute: str, kind: type[Kind], known: str = ""
+) -> Kind:
+    """
+    Give the *attribute* of *module*, in which *option* says a value of ours is.
+
+    Args:
+        option: With its value, for messages.
+        module: Its name.
+        attribute: Likewise; with dots, one of an attribute.
+        kind: What it has to be.
+        known: What to say besides, of what else could have been meant.
+
+    Raises:
+        UsageError: It is not there, or something else.
+    """
     try:
         value = importlib.import_module(module)
     except Exception as exc:
         raise UsageError(
-            f"--affinity {spec} is no known form, and module {module!r} cannot be"
-            f" imported ({type(exc).__name__}: {exc}); known are: {FORMS}"
+            f"{option} is no known form, and module {module!r} cannot be imported"
+            f" ({type(exc).__name__}: {exc}){known}"
         ) from exc
     for name in attribute.split("."):
         if not hasattr(value, name):
             raise UsageError(
-                f"--affinity {spec}: module {module!r} has no attribute {attribute!r}"
+                f"{option}: module {module!r} has no attribute {attribute!r}"
             )
         value = getattr(value, name)
-    if not isinstance(value, Affinity):
+    if not isinstance(value, kind):
         raise UsageError(
-            f"--affinity {spec} is a {type(value).__name__},"
-            " not a maitred.routing.Affinity"
+            f"{option} is a {type(value).__name__}, not a"
+            f" maitred.routing.{kind.__name__}"
         )
     return value

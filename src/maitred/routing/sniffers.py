@@ -1,0 +1,186 @@
+"""
+Sniffers of other protocols than HTTP and TLS, and how a connection is placed by them.
+
+A sniffer is a value made of small functions, as an affinity is. ``sniff`` looks at the
+first bytes and gives what they name, by field: ``{"client": b"lamp-7"}``. Where the
+server has to speak before the client says who it is, ``sniff`` gives a ``Reply``; it is
+said, and the next function looks at what comes then. Users write their own in the same
+way (docs/howto/own-protocol.md). Pure.
+
+Invariant: the same bytes give the same answer however they arrive, and whatever a
+sniffer does, one that is wrong included, the router gives a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from .affinity import Affinity, only
+from .verdict import NEED_MORE, Match, NeedMore, NoMatch, Verdict
+
+LIMIT: Final = 16 * 1024
+"Bytes that may come before a connection is decided, where a sniffer says nothing else."
+MOST_REPLIES: Final = 16
+"Times that a sniffer may speak before it decides."
+
+
+class Reply(NamedTuple):
+    """
+    The server speaks first.
+
+    The first ``drop`` bytes were understood: they are consumed, and no worker sees
+    them. ``say`` is said to the client; then what comes is looked at.
+    """
+
+    drop: int
+    say: bytes
+
+
+Fields = Mapping[str, bytes]
+Sniff = Callable[[bytes], NeedMore | NoMatch | Reply | Fields]
+Refusal = Callable[[str, bytes], bytes]
+
+
+def in_silence(_cause: str, _heard: bytes) -> bytes:
+    """Refuse without a word, where a protocol has none for it."""
+    return b""
+
+
+def refused(cause: str) -> NoMatch:
+    """Say that a connection is no good, for *cause*: a word that is counted."""
+    return NoMatch(status=400, cause=cause)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sniffer:
+    """
+    What recognises the beginning of one protocol.
+
+    Args:
+        name: What it is called in messages.
+        sniff: Gives what the first bytes name, by field. ``NEED_MORE`` while they
+            decide nothing; ``refused(cause)`` where they never will; a ``Reply`` if the
+            server has to speak. A field that is not there is left out or empty.
+        fields: All it may name; ``--affinity`` takes these words, and without one the
+            first of them is what connections are placed by.
+        made: Those of further fields whose values the application makes, and claims
+            (``maitred.connection.current().claim``); a connection that has one is
+            placed by it.
+        then: After each reply, the function that looks at what comes next; the last
+            one, or ``sniff``, does so after all further ones.
+        limit: Bytes that may come before the decision; 0: none are waited for.
+        refuse: Gives what is said to a client, of the cause for which it is refused
+            and of the bytes that it sent; empty: nothing is.
+        about: One line for the documentation.
+    """
+
+    name: str
+    sniff: Sniff
+    fields: tuple[str, ...]
+    made: tuple[str, ...] = ()
+    then: tuple[Sniff, ...] = ()
+    limit: int = LIMIT
+    refuse: Refusal = in_silence
+    about: str = ""
+
+    def at(self, stage: int) -> Sniff:
+        """Give what looks at the bytes after *stage* replies."""
+        stages = (self.sniff, *self.then)
+        return stages[min(stage, len(stages) - 1)]
+
+
+class FieldsHead:
+    """A head (``Head``) that consists of the fields a sniffer found."""
+
+    method = path = query = host = sni = b""
+
+    def __init__(self, peer: bytes, fields: Fields) -> None:
+        """Know the client's address and what it named."""
+        self.peer = peer
+        self._fields = fields
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Give the value of the field called *name*, if it is there."""
+        value = self._fields.get(name.decode())
+        return [value] if value else []
+
+
+def field(name: str) -> Affinity:
+    """Make the affinity that looks at field *name*."""
+    wanted = name.encode()
+    return Affinity(name=name, find=lambda head: only(head.values(wanted)))
+
+
+def made_field(name: str) -> Affinity:
+    """Make the affinity that looks at field *name*, whose values workers claim."""
+    wanted = name.encode()
+    return Affinity(
+        name=name,
+        find=lambda head: only(head.values(wanted)),
+        learn=lambda _response: None,
+    )
+
+
+class FieldsRouter:
+    """Sniffs with a ``Sniffer``, and looks for a name in the fields it finds."""
+
+    server_made = False
+
+    def __init__(self, sniffer: Sniffer, affinities: Sequence[Affinity]) -> None:
+        """
+        Try what the application makes, then *affinities* in order.
+
+        Args:
+            sniffer: Reads the first bytes.
+            affinities: May be empty: then the policy alone decides.
+        """
+        self.sniffer = sniffer
+        self.affinities = tuple(affinities)
+        self.limit = sniffer.limit
+        self._made = tuple(map(made_field, sniffer.made))
+        # What the sniffer, if it is wrong, did last.
+        self.failure = ""
+
+    def sniff(self, data: bytes, peer: bytes = b"", stage: int = 0) -> Verdict | Reply:
+        """
+        Say where a connection belongs that starts with *data*.
+
+        Args:
+            data: All bytes peeked so far that no reply has dropped.
+            peer: The client's address as text.
+            stage: Replies that were given.
+        """
+        data = data[: self.limit]
+        try:
+            found = self.sniffer.at(stage)(data)
+            return self._verdict(found, data, peer, stage)
+        except Exception as exc:  # noqa: BLE001 - users write sniffers too
+            self.failure = f"{type(exc).__name__}: {exc}"
+            return refused("sniffer_failed")
+
+    def _verdict(
+        self,
+        found: NeedMore | NoMatch | Reply | Fields,
+        data: bytes,
+        peer: bytes,
+        stage: int,
+    ) -> Verdict | Reply:
+        if isinstance(found, NeedMore):
+            if self.limit and len(data) == self.limit:
+                return refused("too_large")
+            return NEED_MORE
+        if isinstance(found, NoMatch):
+            return found
+        if isinstance(found, Reply):
+            if stage >= MOST_REPLIES or not 0 <= found.drop <= len(data):
+                raise ValueError(f"reply {stage + 1} drops {found.drop} bytes")
+            return Reply(found.drop, bytes(found.say))
+        for value in found.values():
+            memoryview(value)  # raises where it is no bytes
+        head = FieldsHead(peer, found)
+        for affinity in (*self._made, *self.affinities):
+            if key := affinity.key(head):
+                return Match(key, affinity.server_made)
+        return Match(None)
