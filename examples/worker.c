@@ -24,7 +24,7 @@
 enum { HANDOFF = 1, READY, TAKEN, REFUSED, DRAIN = 8, QUIT, DRAINED,    /* types of messages */
        CLOSED = 12, REVOKE, RETIRE = 16 };
 enum { NO_DESCRIPTOR = 1, DRAINING, WRONG_DESCRIPTOR };                 /* reasons of REFUSED */
-enum { VERSION = 3, HEADER = 12, HANDOFF_RECORD = 36, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
+enum { VERSION = 4, HEADER = 12, HANDOFF_RECORD = 40, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
 
 static struct { uint64_t id; int taken; size_t have; char head[8192]; } table[1 + MAX_OPEN];
 static struct pollfd polled[1 + MAX_OPEN];  /* 0 is the channel, i belongs to table[i] */
@@ -39,12 +39,12 @@ static uint64_t get(const uint8_t *p, int size)
     return n;
 }
 
-/* Say one message: a number of `size` bytes, and after it a byte where there is one to say:
- * the reason of REFUSED; for READY that we mark no connections. */
+/* Say one message: a number of `size` bytes, and after it what else there is to say: the reason of
+ * REFUSED; for READY that we mark no connections (0), and move none (0). */
 static void say(uint8_t type, uint64_t number, uint8_t size, uint8_t reason)
 {
-    uint8_t length = size + (type == REFUSED || type == READY);
-    uint8_t packet[HEADER + 9] = { VERSION, type, 0, 0, 0, 1, 0, 0, 0, 0, 0, length };
+    uint8_t length = size + (type == REFUSED) + 2 * (type == READY);
+    uint8_t packet[HEADER + 10] = { VERSION, type, 0, 0, 0, 1, 0, 0, 0, 0, 0, length };
     packet[HEADER + size] = reason;
     for (uint8_t *p = packet + HEADER + size; p-- > packet + HEADER; number >>= 8)
         *p = (uint8_t)number;

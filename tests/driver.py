@@ -249,7 +249,9 @@ class Maitred(Server):
     @cached_property
     def port(self) -> int:
         """The port of the first listener."""
-        return int(self.wait_for_log(r"listening on https?://\S*?:(\d+)[,:]")[1])
+        return int(
+            self.wait_for_log(r"listening on (?:https?|tcp)://\S*?:(\d+)[,:]")[1]
+        )
 
     @property
     def url(self) -> str:

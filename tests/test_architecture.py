@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "failpoints": set(),
     "titles": set(),
     "accounts": {"errors"},
+    # What an application may ask of whoever serves it.
+    "connection": set(),
     # A program of its own, which takes nothing of ours with it.
     "sandbox": set(),
     "no_new_privs": set(),
@@ -48,7 +50,7 @@ MAY_IMPORT = {
         *("config", "accounts", "sandbox", "logs", "errors"),
     },
     "worker": {
-        *("wire", "routing", "certificates", "no_new_privs"),
+        *("wire", "routing", "certificates", "no_new_privs", "connection"),
         *("config", "failpoints", "titles", "logs", "errors"),
     },
     # Not the worker: the command line must not be able to load the application.

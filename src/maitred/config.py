@@ -29,6 +29,15 @@ PROXY_MARK: Final = ",proxy"
 NOWHERE: Final = "none"
 "What --forwarded-allow-ips says when nobody's X-Forwarded-For is believed."
 SHORTEST_HANG: Final = 2.0
+HTTP_KINDS: Final = ("asgi", "wsgi")
+"Kinds of applications that are called with requests; all others, with connections."
+RAW_KINDS: Final = ("handler", "protocol", "socket")
+"Kinds that speak whatever they like."
+KINDS: Final = (*HTTP_KINDS, "websocket", *RAW_KINDS)
+"What an application can be; ``target`` says how each is called."
+HTTP, RAW = "http", "raw"
+"What is spoken where --protocol does not say it: by an HTTP server, by others."
+MOST_THREADS: Final = 1024
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 
@@ -42,6 +51,9 @@ class Settings:
 
     target: str
     exec: bool = False
+    kind: str = "asgi"
+    protocol: str = ""
+    threads: int = 8
     bind: tuple[str, ...] = ("127.0.0.1:8000",)
     workers: int = 1
     acceptors: int = 1
@@ -114,6 +126,7 @@ class Settings:
                 f"--workers {self.workers}: between 1 and {MOST_WORKERS} are possible"
             )
         check_name(self.name)
+        self._check_kind()
         self._check_acceptors()
         if not re.fullmatch("[0-7]{3,4}", self.uds_permissions):
             raise UsageError(
@@ -157,6 +170,38 @@ class Settings:
                 raise UsageError(
                     f"{option(name)} {seconds:g}: a number of seconds above 0 is needed"
                 )
+
+    def _check_kind(self) -> None:
+        """Refuse to hand an application what it cannot speak."""
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise UsageError(
+                f"--threads {self.threads}: between 1 and {MOST_THREADS} are possible"
+            )
+        speaks_http = self.kind not in RAW_KINDS and not self.exec
+        if self.spoken != HTTP and speaks_http:
+            raise UsageError(
+                f"--protocol {self.protocol} with --kind {self.kind}, which speaks"
+                f" HTTP: choose --kind {', '.join(RAW_KINDS[:-1])} or {RAW_KINDS[-1]}"
+            )
+        if not self.certfile:
+            return
+        if self.spoken != HTTP:
+            raise UsageError(
+                f"--certfile with --protocol {self.spoken}: nobody could see where a"
+                " connection belongs; end TLS in front of maitred"
+            )
+        if self.kind not in HTTP_KINDS:
+            raise UsageError(
+                f"--certfile with --kind {self.kind}: only workers of kind"
+                f" {' and '.join(HTTP_KINDS)} speak TLS; end it in front of maitred"
+            )
+
+    @property
+    def spoken(self) -> str:
+        """What --protocol means, where it leaves that to the kind of application."""
+        if self.protocol:
+            return self.protocol
+        return RAW if self.kind in RAW_KINDS and not self.exec else HTTP
 
     def _check_acceptors(self) -> None:
         """Refuse more acceptors than make sense, and workers that know only one."""
@@ -330,6 +375,8 @@ class WorkerSettings:
     """What a worker has to know; travels to it as JSON. Fields as in ``Settings``."""
 
     target: str
+    kind: str
+    threads: int
     name: str
     workers: int
     drain: str
@@ -358,7 +405,7 @@ class WorkerSettings:
 
 SHARED: Final = frozenset(
     {
-        *("name", "workers", "drain", "affinity", "certfile", "keyfile"),
+        *("kind", "name", "workers", "drain", "affinity", "certfile", "keyfile"),
         *("drain_timeout", "key_ttl", "head_timeout", "head_limit"),
         *("log_format", "log_file", "access_log_format"),
     }

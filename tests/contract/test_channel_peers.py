@@ -51,8 +51,8 @@ def pass_body(*lengths):
 # Peers that lie.
 
 LIES = {
-    "another version": (packet(3, version=1), 0, "version 1, we speak 3"),
-    "version 0": (packet(3, version=0), 0, "version 0, we speak 3"),
+    "another version": (packet(3, version=1), 0, "version 1, we speak 4"),
+    "version 0": (packet(3, version=0), 0, "version 0, we speak 4"),
     "unknown type": (packet(9), 0, "type 9 is not for it to send"),
     "no record": (packet(3, records=0), 0, "Bye without a record"),
     "not zero": (packet(3, zero=1), 0, "Bye with 1 where 0 must stand"),

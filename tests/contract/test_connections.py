@@ -48,7 +48,7 @@ def test_returned_connection_is_as_it_was_handed_over(pair):
     out = handoff(connection)
     assert out[1:] == (
         cookie(accepted), b"192.0.2.7", 50123, b"198.51.100.1", 443,
-        b"key", 0, b"GET", 0, 0, 1,
+        b"key", 0, b"GET", 0, 0, 1, b"",
     )  # fmt: skip
     connection.once = True
     assert handoff(connection).once == 1

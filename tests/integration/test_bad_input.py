@@ -337,8 +337,8 @@ FAILING = {
     "no attribute": ("probe:missing", "missing"),
     "no deep attribute": ("probe:app.missing", "missing"),
     "a number": ("broken:number", "int"),
-    "WSGI": ("broken:wsgi", "a2wsgi"),
-    "WSGI object": ("broken:wsgi_object", "a2wsgi"),
+    "WSGI": ("broken:wsgi", "--kind wsgi"),
+    "WSGI object": ("broken:wsgi_object", "--kind wsgi"),
 }
 
 

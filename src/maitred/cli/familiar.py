@@ -30,11 +30,11 @@ class Familiar(NamedTuple):
 
 
 NO_WORKER_CLASS: Final = (
-    "every worker serves ASGI on --loop and --http; for WSGI, wrap the application with"
-    " a2wsgi"
+    "--kind says what the application is (asgi, wsgi, ...), --loop and --http how it is"
+    " served"
 )
 NO_THREADS: Final = (
-    "give --workers instead; your application may have threads of its own"
+    "give --workers instead; --threads is for --kind wsgi and --kind socket"
 )
 NO_PRELOAD: Final = (
     "leave it out: each worker loads the application itself, so that a reload brings"
@@ -96,9 +96,8 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
         "-k": Familiar("gunicorn", instead=NO_WORKER_CLASS),
         "--worker-class": Familiar("gunicorn", instead=NO_WORKER_CLASS),
         "--interface": Familiar("uvicorn, granian", instead=NO_WORKER_CLASS),
-        "--threads": Familiar("gunicorn", instead=NO_THREADS),
         "--runtime-threads": Familiar("granian", instead=NO_THREADS),
-        "--blocking-threads": Familiar("granian", instead=NO_THREADS),
+        "--blocking-threads": Familiar("granian", "threads"),
         "--worker-connections": Familiar(
             "gunicorn",
             instead="--window says how many a worker is handed ahead, --max-waiting how"

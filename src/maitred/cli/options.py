@@ -18,10 +18,11 @@ from typing import Any, Final, NamedTuple
 import click
 
 from maitred import logs
+from maitred.config import KINDS as KINDS_OF_APPLICATIONS
 from maitred.config import Settings, option
 from maitred.control import path_of
 from maitred.placement import POLICIES
-from maitred.routing import PRESETS
+from maitred.routing import PRESETS, SNIFFERS
 
 from .completion import COMPLETED
 from .familiar import aliases
@@ -40,6 +41,12 @@ FILES: Final = frozenset({"PATH", "PEM", "DIR"})
 POLICY_HELP: Final = "; ".join(
     f"{name}: {policy.about}" for name, policy in POLICIES.items()
 )
+
+
+PROTOCOLS: Final = [
+    f"{name}: {', '.join(each.fields) or 'nothing is looked at'}"
+    for name, each in SNIFFERS.items()
+]
 
 
 class Option(NamedTuple):
@@ -122,6 +129,24 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
         "exec": Option(
             "TARGET is a command to run as the worker, in any language, instead of"
             " module:attribute (see docs/reference/channel.md)."
+        ),
+        "kind": Option(
+            "What TARGET is. asgi and wsgi: an application; websocket: an async"
+            " function of a WebSocket; handler: an async function of a reader and a"
+            " writer; protocol: what makes an asyncio.Protocol; socket: a function of a"
+            " socket, called in a thread (see docs/howto/kinds.md).",
+            choices=KINDS_OF_APPLICATIONS,
+        ),
+        "protocol": Option(
+            "What clients speak, and what --affinity is taken from: http;"
+            f" {'; '.join(PROTOCOLS)}; or module:attribute, a Sniffer of your own. With"
+            " all but http, --affinity takes a field of the protocol (the first one is"
+            " the default), ip or none.",
+            "P",
+            default="http, and raw for --kind handler, protocol and socket",
+        ),
+        "threads": Option(
+            "Threads of a worker of --kind wsgi or socket: what it serves at once.", "N"
         ),
         "loop": Option(
             "The workers' event loop.", choices=("auto", "uvloop", "asyncio")

@@ -38,6 +38,7 @@ class Connection:
         "attempts",
         "consumed",
         "deadline",
+        "frozen",
         "giver",
         "home",
         "hops",
@@ -55,6 +56,7 @@ class Connection:
         "seen",
         "since",
         "sock",
+        "stage",
         "starved",
         "written",
     )
@@ -107,6 +109,11 @@ class Connection:
         # When the stage of its way began that times.py is to know the length of;
         # 0: none does.
         self.since = 0.0
+        # Replies that a sniffer has had us give.
+        self.stage = 0
+        # What the application has to know of it to go on where it was; empty: it
+        # has to begin with it.
+        self.frozen = b""
         # How often it was handed over in vain.
         self.attempts = 0
         # When we stop trying, since a worker had no descriptor for it; 0: none had.
@@ -118,6 +125,11 @@ class Connection:
     def is_tcp(self) -> bool:
         """Whether it has addresses, and the kernel counts its bytes."""
         return bool(self.local[0])
+
+    @property
+    def luggage(self) -> int:
+        """How many bytes travel with it, beside a record."""
+        return len(self.key or b"") + len(self.consumed) + len(self.frozen)
 
     def close(self) -> None:
         """Close our copy."""
@@ -202,6 +214,7 @@ def returned(message: Return) -> Connection:
     connection.key = message.key or None
     connection.learned = bool(message.learned)
     connection.consumed = message.unread
-    connection.idle = not message.key and not message.unread
+    connection.frozen = message.frozen
+    connection.idle = not (message.key or message.unread or message.frozen)
     connection.hops = min(message.hops + 1, MOST_HOPS)
     return connection

@@ -20,7 +20,7 @@ from typing import Any, Final
 from maitred import logs
 from maitred.config import Settings
 from maitred.errors import ChannelClosed, DescriptorsLost
-from maitred.routing import Seal, affinities
+from maitred.routing import Seal
 from maitred.wire import Channel
 from maitred.wire import messages as wire
 
@@ -77,9 +77,7 @@ class Deputy:
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._line = Line(self._channel)
         seal = Seal(self._paper["keys"], self.settings.slots)
-        self._router = router_of(
-            self.settings, affinities(self.settings.affinity, seal)
-        )
+        self._router = router_of(self.settings, seal)
         self._desk = Desk(
             self.settings,
             self._router,
@@ -187,7 +185,7 @@ class Deputy:
                 )
             case orders.Keys(paper):
                 seal = Seal(plain.read(paper), self.settings.slots)
-                self._router.affinities = affinities(self.settings.affinity, seal)
+                self._router.affinities = router_of(self.settings, seal).affinities
             case orders.Shut():
                 self._is_shut = True
                 self._desk.acceptor.close()

@@ -18,9 +18,18 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from typing import Any, Final
 
-from maitred.config import LOOPBACK, Settings
+from maitred.config import HTTP, LOOPBACK, Settings
 from maitred.placement import POLICIES, KeyTable, Placement, Slot
-from maitred.routing import Affinity, Homes, Router, TlsRouter
+from maitred.routing import (
+    FieldsRouter,
+    Homes,
+    Router,
+    Seal,
+    TlsRouter,
+    affinities,
+    fields_router,
+    sniffer_of,
+)
 from maitred.routing.affinity import named_slot
 
 from .accepting import Acceptor
@@ -34,6 +43,8 @@ from .refusals import Refusals
 from .sources import TOO_MANY, Sources
 from .workers import Worker
 
+AnyRouter = Router | TlsRouter | FieldsRouter
+
 RESERVE: Final = 64
 "Descriptors kept for all that is not a connection, and as many again for each worker."
 
@@ -44,7 +55,7 @@ class Desk:
     def __init__(
         self,
         settings: Settings,
-        router: Router | TlsRouter,
+        router: AnyRouter,
         listeners: Sequence[Listener],
         *,
         hash_key: bytes,
@@ -91,7 +102,12 @@ class Desk:
         # Half for copies; of the rest, as many may be peeked at as may wait and linger.
         spare = _spare_descriptors(settings.workers)
         most = min(_share(settings.max_waiting, acceptors), spare // 6)
-        self.refusals = Refusals(counters, most=most, tls=bool(settings.certfile))
+        self.refusals = Refusals(
+            counters,
+            most=most,
+            tls=bool(settings.certfile),
+            sniffer=router.sniffer if isinstance(router, FieldsRouter) else None,
+        )
         self.mesh: Mesh | None = None
         if acceptors > 1:
             self.mesh = Mesh(
@@ -224,8 +240,16 @@ class Desk:
         }
 
 
-def router_of(settings: Settings, found: Sequence[Affinity]) -> Router | TlsRouter:
-    """Make what sniffs connections, TLS or not, and places them by what is *found*."""
+def router_of(settings: Settings, seal: Seal) -> AnyRouter:
+    """
+    Make what sniffs connections, and places them by what the operator said.
+
+    Raises:
+        UsageError: The protocol or an affinity cannot be read.
+    """
+    if settings.spoken != HTTP:
+        return fields_router(sniffer_of(settings.spoken), settings.affinity)
+    found = affinities(settings.affinity, seal)
     return TlsRouter(found) if settings.certfile else Router(found, settings.head_limit)
 
 

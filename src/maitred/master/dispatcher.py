@@ -283,6 +283,9 @@ class Dispatcher:
         worker = self._filling[index]
         if worker is not None and worker.phase is Phase.SERVING:
             worker.relief = relieved
+            if relieved and worker.moves:
+                # Its sessions go elsewhere with all that they are.
+                worker.revoked.extend(self._placement.keys.take_all(index))
             self._addressees.add(worker)
         self.settle()
 
@@ -507,7 +510,11 @@ class Dispatcher:
 
     def _come_back(self, connection: Connection) -> None:
         """Place *connection*, whose worker is dead or gave it back."""
-        if connection.key is None and connection.consumed and not self._closing:
+        if (
+            connection.key is None
+            and connection.consumed
+            and not (connection.frozen or self._closing)
+        ):
             self._look_again(connection)
         else:
             self.dispatch(connection)
@@ -537,7 +544,10 @@ class Dispatcher:
 
     def _turn_away(self, connection: Connection, status: int, cause: str) -> None:
         """Part with *connection*, which nobody can take; an idle one asked nothing."""
-        if connection.idle:
+        if connection.frozen:  # it is in the middle of something
+            self._counters.lost += 1
+            connection.end()
+        elif connection.idle:
             self._counters.silent += 1
             connection.end()
         else:
@@ -675,6 +685,7 @@ class Dispatcher:
     def _heed_ready(self, worker: Worker, messages: list[Ready]) -> None:
         worker.phase = Phase.SERVING
         worker.marks = bool(messages[0].marks) and self._most_copies > 0
+        worker.moves = bool(messages[0].moves)
         self._loop.call_soon(self._on_ready, worker)
 
     def _heed_failed(self, worker: Worker, messages: list[Failed]) -> None:

@@ -20,6 +20,7 @@ import os
 import re
 import socket
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -173,6 +174,13 @@ def open_listeners(
                 undo.callback(listener.close)
         undo.pop_all()
     return [listener for index in sorted(opened) for listener in opened[index]]
+
+
+def accept_at_once(listeners: Iterable[Listener]) -> None:
+    """Wait for no bytes on *listeners*: the server may have to speak first."""
+    for listener in listeners:
+        if listener.sock.family != socket.AF_UNIX:
+            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
 
 
 def _port_is_free(bind: str) -> bool:

@@ -33,7 +33,7 @@ from maitred.errors import (
     UsageError,
 )
 from maitred.placement import Contents
-from maitred.routing import Affinity, Router, Seal, TlsRouter, affinities
+from maitred.routing import FieldsRouter, Seal
 from maitred.sandbox import confined
 from maitred.supervision import (
     Abort,
@@ -63,13 +63,13 @@ from .attendant import Attendant, inherited_from, load_token, open_admin
 from .connection import FIELDS
 from .counters import Counters
 from .deputies import Deputies
-from .desk import Desk, router_of
+from .desk import AnyRouter, Desk, router_of
 from .draining import Drains, interrupted
 from .elders import Elders
 from .events import Events, What
 from .following import PATIENCE, Roll, followed, watch_reload
 from .inherited import Inherited
-from .listeners import Listener, open_listeners, restored
+from .listeners import Listener, accept_at_once, open_listeners, restored
 from .notify import Notifier, Phase
 from .overview import Overview
 from .parent import Parent
@@ -132,7 +132,7 @@ class Master:
             else past.state["master"]["keys"]
         )
         seal = Seal(self._keys, settings.slots)
-        self._router = _router(settings, affinities(settings.affinity, seal))
+        self._router = _router(settings, seal)
         if past is None:
             self._acquire()
         else:
@@ -192,9 +192,13 @@ class Master:
             for listener in (*self._listeners, *self._admin[0]):
                 listener.close()
             raise
-        if settings.certfile:
-            for listener in self._listeners:
-                listener.name = listener.name.replace("http://", "https://", 1)
+        scheme = "https://" if settings.certfile else "http://"
+        if isinstance(self._router, FieldsRouter):
+            scheme = "tcp://"
+            if not self._router.limit:
+                accept_at_once(self._listeners)
+        for listener in self._listeners:
+            listener.name = listener.name.replace("http://", scheme, 1)
 
     def _inherit(self, past: Past) -> None:
         self._unwanted = []
@@ -499,7 +503,8 @@ class Master:
             ", ".join(self._names),
             settings.workers,
             generation,
-            " ".join(settings.affinity) or "none",
+            " ".join(settings.affinity or [a.name for a in self._router.affinities])
+            or "none",
             settings.policy,
         )
 
@@ -637,7 +642,7 @@ class Master:
             logs.master.warning("the keys stay as they were: %s", exc)
             return
         seal = Seal(self._keys, settings.slots)
-        self._router.affinities = affinities(settings.affinity, seal)
+        self._router.affinities = router_of(settings, seal).affinities
         self._deputies.renew_keys(self._keys)
 
     def _on_stop_signal(self) -> None:
@@ -958,12 +963,17 @@ class Master:
         return "reloading" if self._supervisor.reloading else "ready"
 
 
-def _router(settings: Settings, found: Sequence[Affinity]) -> Router | TlsRouter:
-    """Make what places connections by what is *found*; say what that cannot see."""
+def _router(settings: Settings, seal: Seal) -> AnyRouter:
+    """Make what places connections; say what it cannot see."""
+    router = router_of(settings, seal)
     if settings.certfile:
         # For its mistakes: the workers serve with it.
         server_context(settings.certfile, settings.keyfile)
-        hidden = [affinity.name for affinity in found if not affinity.of_connection]
+        hidden = [
+            affinity.name
+            for affinity in router.affinities
+            if not affinity.of_connection
+        ]
         if hidden:
             logs.master.warning(
                 "affinity %s is inside TLS: a connection is placed before it can be"
@@ -971,4 +981,4 @@ def _router(settings: Settings, found: Sequence[Affinity]) -> Router | TlsRouter
                 " docs/howto/tls.md",
                 " ".join(hidden),
             )
-    return router_of(settings, found)
+    return router

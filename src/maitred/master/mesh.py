@@ -68,6 +68,7 @@ class Pass(NamedTuple):
     attempts: U8
     giver: U32
     hops: U16
+    frozen: Blob
 
 
 class Credit(NamedTuple):
@@ -132,7 +133,7 @@ class Peer:
         batch = list(itertools.islice(self.queue, min(BATCH, self.credit)))
         size = 0
         for count, connection in enumerate(batch):
-            size += RECORD + len(connection.key or b"") + len(connection.consumed)
+            size += RECORD + connection.luggage
             if count and size > MAX_PACKET:
                 return batch[:count]
         return batch
@@ -382,6 +383,7 @@ def said(connection: Connection) -> Pass:
         connection.attempts,
         connection.giver,
         connection.hops,
+        connection.frozen,
     )
 
 
@@ -408,4 +410,5 @@ def received(message: Pass) -> Connection:
     connection.attempts = message.attempts
     connection.giver = message.giver
     connection.hops = message.hops
+    connection.frozen = message.frozen
     return connection

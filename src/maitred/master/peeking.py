@@ -20,7 +20,18 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Protocol
 
-from maitred.routing import NEED_MORE, Match, NeedMore, NoMatch, Router, TlsRouter
+from maitred import logs
+from maitred.routing import (
+    NEED_MORE,
+    FieldsRouter,
+    Match,
+    NeedMore,
+    NoMatch,
+    Reply,
+    Router,
+    TlsRouter,
+    Verdict,
+)
 from maitred.routing.proxy_protocol import (
     LONGEST,
     BadProxyHeader,
@@ -35,6 +46,7 @@ from .sources import TOO_MANY
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+FAILED = "sniffer_failed"
 NO_MORE_WILL_COME = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
@@ -50,7 +62,7 @@ class Peeker:
 
     def __init__(
         self,
-        router: Router | TlsRouter,
+        router: Router | TlsRouter | FieldsRouter,
         *,
         trusted: Sequence[IPv4Network | IPv6Network] = (),
         timeout: float,
@@ -81,6 +93,7 @@ class Peeker:
         self._refuse = refuse
         self._settle = settle
         self._counters = counters
+        self._failing = logs.Seldom()
         # Says whether the client that a PROXY header named may have one more
         # connection; set by the desk.
         self.admit: Callable[[Connection], bool] = lambda _: True
@@ -142,18 +155,14 @@ class Peeker:
             if done is not None:
                 return done
         try:
-            data = peek(connection, self._router.limit)
+            verdict = self._verdict(connection)
         except BlockingIOError:
             return False
-        except OSError:
-            data = b""
-        if not data:
+        except OSError:  # its client has left
             self._part(connection)
             self._counters.client_left += 1
             connection.end()
             return True
-        connection.seen = len(data) - len(connection.consumed)
-        verdict = self._router.sniff(data, connection.peer)
         if isinstance(verdict, Match):
             self._part(connection)
             connection.key, connection.learned = verdict
@@ -161,12 +170,70 @@ class Peeker:
             return True
         if isinstance(verdict, NoMatch):
             self._part(connection)
+            self._blame(verdict.cause)
             self._refuse(connection, verdict.status, verdict.cause)
             return True
         if final:
             self._part(connection)
             self._refuse(connection, 400, "head_cut_short")
         return final
+
+    def _verdict(self, connection: Connection) -> Verdict:
+        """
+        Sniff what there is, and say what a sniffer has to say.
+
+        Raises:
+            BlockingIOError: There is nothing.
+            OSError: There is nobody.
+        """
+        router = self._router
+        data = b""
+        while True:
+            if router.limit:  # else nothing is waited for
+                data = peek(connection, router.limit)
+                if not data:
+                    raise ConnectionResetError
+            connection.seen = len(data) - len(connection.consumed)
+            verdict = router.sniff(data, connection.peer, connection.stage)
+            if not isinstance(verdict, Reply):
+                return verdict
+            self._reply(connection, verdict)
+
+    def _reply(self, connection: Connection, reply: Reply) -> None:
+        """
+        Consume and say what *reply* says.
+
+        Raises:
+            ConnectionResetError: Nobody hears it.
+        """
+        consumed, connection.consumed = (
+            connection.consumed[: reply.drop],
+            connection.consumed[reply.drop :],
+        )
+        said = -1
+        # Less than any buffer holds, and nobody wrote to it before.
+        with contextlib.suppress(OSError):
+            if rest := reply.drop - len(consumed):
+                connection.sock.recv(rest, socket.MSG_DONTWAIT)
+            said = connection.sock.send(
+                reply.say, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+            )
+        if said != len(reply.say):
+            raise ConnectionResetError
+        connection.position += reply.drop
+        connection.written += said
+        connection.stage += 1
+
+    def _blame(self, cause: str) -> None:
+        """Log, now and then, that a user's sniffer is at fault."""
+        router = self._router
+        if (
+            isinstance(router, FieldsRouter)
+            and cause == FAILED
+            and self._failing.is_due()
+        ):
+            text = "the sniffer of --protocol %s failed, and a client was refused: %s"
+            logs.master.error(text, router.sniffer.name, router.failure)
 
     def _look_for_proxy(self, connection: Connection, *, final: bool) -> bool | None:
         """Consume the PROXY header, then answer None; until then as ``_look``."""

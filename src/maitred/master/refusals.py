@@ -17,6 +17,7 @@ import socket
 from typing import Any, Final
 
 from maitred import logs
+from maitred.routing import Sniffer
 from maitred.routing.refusal import alert, answer
 
 from .connection import Connection, restored
@@ -27,6 +28,8 @@ LINGER: Final = 2.0
 "Seconds a client has to read its answer while it still sends."
 MOST: Final = 1024
 CHUNK: Final = 64 * 1024
+HEARD: Final = 256
+"Bytes of a client that its refusal may be worded by."
 CHUNKS_AT_ONCE: Final = 16
 
 
@@ -34,7 +37,12 @@ class Refusals:
     """Answers, lingers, closes."""
 
     def __init__(
-        self, counters: Counters, *, most: int = MOST, tls: bool = False
+        self,
+        counters: Counters,
+        *,
+        most: int = MOST,
+        tls: bool = False,
+        sniffer: Sniffer | None = None,
     ) -> None:
         """
         Begin with nobody lingering; needs a running loop.
@@ -43,10 +51,12 @@ class Refusals:
             counters: Where to count.
             most: How many may linger, if that is less than MOST.
             tls: The clients speak TLS, and are answered with an alert.
+            sniffer: Of another protocol than HTTP, whose words are used.
         """
         self._counters = counters
         self._most = min(most, MOST)
         self._tls = tls
+        self._sniffer = sniffer
         self._loop = asyncio.get_running_loop()
         self._lingering: dict[Connection, asyncio.TimerHandle] = {}
         self._access = logs.access()
@@ -58,7 +68,9 @@ class Refusals:
         """Own *connection*: answer it with *status*, count *cause*, close it soon."""
         self._counters.refused[cause] += 1
         sock = connection.sock
-        if self._tls and cause != "not_tls":
+        if self._sniffer is not None:
+            status, say = 0, self._words(self._sniffer, connection, cause)
+        elif self._tls and cause != "not_tls":
             status, say = 0, alert(cause)
         else:
             say = answer(status, cause)
@@ -74,6 +86,18 @@ class Refusals:
             return
         self._linger(connection)
 
+    def _words(self, sniffer: Sniffer, connection: Connection, cause: str) -> bytes:
+        """Give what the protocol has to say of *cause*, in the client's version."""
+        heard = connection.consumed
+        try:
+            with contextlib.suppress(OSError):
+                heard += connection.sock.recv(HEARD, socket.MSG_DONTWAIT)
+            return bytes(sniffer.refuse(cause, heard))
+        except Exception as exc:  # noqa: BLE001 - users write sniffers too
+            text = "the sniffer of --protocol %s cannot refuse: %s"
+            logs.master.error(text, sniffer.name, exc)
+            return b""
+
     def state(self, table: Table) -> list[Any]:
         """Write down who lingers, for a successor."""
         return [connection.state(table) for connection in self._lingering]
@@ -88,7 +112,7 @@ class Refusals:
         if logs.traces(logs.master):
             about = logs.about(conn=connection.id, cause=cause)
             logs.master.debug("refused: %s", cause, extra=about)
-        if self._access is not None:
+        if self._access is not None and self._sniffer is None:
             self._access.write(
                 logs.Entry(
                     client=connection.peer.decode(),

@@ -60,7 +60,7 @@ FEW: Final = 32
 
 PLAIN: Final = (
     *("id", "slot", "generation", "handed_over", "failure", "cut", "silent"),
-    *("copies", "marks", "_free_marks", "_unused_mark", "returned", "hops_in"),
+    *("copies", "marks", "moves", "_free_marks", "_unused_mark", "returned", "hops_in"),
 )
 "What a successor is told of a worker as it is; the rest is told in ``state``."
 
@@ -107,6 +107,8 @@ class Worker:
         self.copies = 0
         # Whether it marks its connections, and which marks are nobody's.
         self.marks = False
+        # Whether it gives back, as they are, connections whose key it loses.
+        self.moves = False
         self._free_marks: list[int] = []
         self._unused_mark, self._end_of_marks = 1, ENTRIES
         # Answers to what it asked, said before it is told what it lost since.
@@ -321,7 +323,7 @@ class Worker:
         batch = list(itertools.islice(self.outbox, BATCH))
         size = 0
         for count, connection in enumerate(batch):
-            size += RECORD + len(connection.key or b"") + len(connection.consumed)
+            size += RECORD + connection.luggage
             if count and size > MAX_PACKET:
                 return batch[:count]
         return batch
@@ -517,6 +519,7 @@ def handoff(connection: Connection) -> Handoff:
         connection.mark,
         int(connection.idle),
         connection.hops,
+        connection.frozen,
     )
 
 

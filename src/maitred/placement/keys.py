@@ -176,8 +176,14 @@ class KeyTable:
 
     def release_all(self, slot: int) -> None:
         """Forget every key of *slot*."""
-        for key in [k for k, o in self._owned.items() if o.slot == slot]:
+        self.take_all(slot)
+
+    def take_all(self, slot: int) -> list[bytes]:
+        """Forget every key of *slot*, and give them."""
+        keys = [k for k, o in self._owned.items() if o.slot == slot]
+        for key in keys:
             self.release(key)
+        return keys
 
     def release_claimed(self, slot: int) -> None:
         """Forget every key that the worker of *slot* has claimed."""

@@ -14,7 +14,7 @@ import enum
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple, Protocol
 
-VERSION = 3
+VERSION = 4
 "The version of the protocol; a peer that speaks another is refused."
 
 
@@ -76,7 +76,8 @@ class Handoff(NamedTuple):
     true from TAKEN to CLOSED or RETURN; the master keeps its copy that long, so that
     you have to shut the connection down before you close it. 0: it has none. ``idle``
     is 1 if its client waits for nothing: it is taken without having been read from.
-    ``hops`` is how many workers had it before.
+    ``hops`` is how many workers had it before. ``frozen`` is what the worker that gave
+    it back wants the next one to know; empty: it begins.
     """
 
     connection: Passed
@@ -91,17 +92,20 @@ class Handoff(NamedTuple):
     mark: U32 = 0
     idle: U8 = 0
     hops: U16 = 0
+    frozen: Blob = b""
 
 
 class Ready(NamedTuple):
     """
     I can serve. ``pid`` is the worker's process.
 
-    ``marks`` is 1 if it marks its connections on the scoreboard.
+    ``marks`` is 1 if it marks its connections on the scoreboard, ``moves`` if it gives
+    back connections as they are, frozen, when it loses their key.
     """
 
     pid: U32
     marks: U8 = 0
+    moves: U8 = 0
 
 
 class Taken(NamedTuple):
@@ -128,7 +132,8 @@ class Return(NamedTuple):
     Or I am leaving; then there is no key. ``unread`` was read from it and belongs
     before what is still in the kernel, ``key`` is what the request is placed by,
     ``learned`` is 1 if the server makes keys of this kind. The addresses and ``hops``
-    are those of the HANDOFF.
+    are those of the HANDOFF. With ``frozen``, the connection is no request's: it goes
+    on in another worker, which is told so.
     """
 
     connection: Passed
@@ -141,6 +146,7 @@ class Return(NamedTuple):
     learned: U8
     unread: Blob
     hops: U16 = 0
+    frozen: Blob = b""
 
 
 class Closed(NamedTuple):

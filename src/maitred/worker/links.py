@@ -278,7 +278,7 @@ def packets(messages: Sequence[Return]) -> Iterator[Sequence[Return]]:
     """Give *messages* in as few pieces as there must be for each to fit a packet."""
     start = size = 0
     for end, message in enumerate(messages):
-        more = RECORD + len(message.key) + len(message.unread)
+        more = RECORD + len(message.key) + len(message.unread) + len(message.frozen)
         if end - start == MOST_RETURNS or (end > start and size + more > MAX_PACKET):
             yield messages[start:end]
             start, size = end, 0

@@ -17,16 +17,18 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+from a2wsgi import WSGIMiddleware
+
 from maitred import logs
 from maitred.certificates import server_context
-from maitred.config import WorkerSettings
+from maitred.config import HTTP_KINDS, WorkerSettings
 from maitred.errors import (
     AppFailed,
     ChannelError,
     ExitCode,
 )
 from maitred.routing import Match, NoMatch, Router, Seal, affinities
-from maitred.routing.affinity import named_slot
+from maitred.routing.affinity import Affinity, named_slot
 from maitred.routing.http1 import RawHead
 from maitred.routing.seal import parse_keys
 from maitred.routing.tls import may_ask_for
@@ -62,6 +64,8 @@ from .keys import OwnKeys
 from .limit import Limit
 from .links import SAY_TIMEOUT, Link, Links
 from .marks import Marks
+from .raw import RawServing
+from .sockets import SocketServing
 from .stamps import stamp_ids
 from .sticky import StickyCookie
 from .transports import Ends
@@ -71,6 +75,8 @@ SETTLE: Final = 0.02
 LAST_WORDS: Final = 2.0
 "Seconds for a WebSocket to be closed when the time to drain is over."
 LONGEST_TRACEBACK: Final = 32 * 1024
+MOVING: Final = ("handler", "protocol", "websocket")
+"Kinds whose connections go on in another worker, where the application allows it."
 CLAIMS: Final = 64
 "Keys in one packet, when an acceptor is told all that it is the home of."
 
@@ -129,29 +135,54 @@ class Worker:
         )
         self._leaving: asyncio.Task[None]
         self._adoptions: set[asyncio.Task[None]] = set()
-        app = target.load(settings.target, settings.app_dir, factory=settings.factory)
+        app = target.load(
+            settings.target,
+            settings.app_dir,
+            kind=settings.kind,
+            factory=settings.factory,
+        )
         keys = parse_keys(secret, "MAITRED_SECRET") if secret else {}
         self.seal = Seal(keys, settings.workers)
         # Affinities of the user's own may stand beside the application.
-        self.router = Router(affinities(settings.affinity, self.seal))
+        # Only requests are looked at here; a connection stays what it was placed by.
+        checks = settings.kind in HTTP_KINDS
+        found = affinities(settings.affinity, self.seal) if checks else ()
+        self.router = Router(found)
         self.by_sni = any(a.name == "sni" for a in self.router.affinities)
         if self.seal.signs and any(a.stampable for a in self.router.affinities):
             stamp_ids(self.seal, slot)
         hooks.install(self.router.affinities, self.keys)
-        self.serving = Serving(
-            app,
-            board,
-            wrap=self._wrap,
-            loop=settings.loop,
-            http=settings.http,
-            lifespan=settings.lifespan,
-            access_log=settings.access_log,
-            root_path=settings.root_path,
-            timeout_keep_alive=settings.timeout_keep_alive,
-            forwarded_allow_ips=settings.forwarded_allow_ips,
-        )
+        self.serving = self._make_serving(app)
         if settings.certfile:
             self.serving.tls = server_context(settings.certfile, settings.keyfile)
+
+    def _make_serving(self, app: Any) -> Serving | RawServing | SocketServing:
+        """Make what serves an application of the kind that *app* is."""
+        settings, board = self.settings, self._board
+        if settings.kind == "wsgi":
+            app = WSGIMiddleware(app, workers=settings.threads)
+        if settings.kind in HTTP_KINDS:
+            return Serving(
+                app,
+                board,
+                wrap=self._wrap,
+                loop=settings.loop,
+                http=settings.http,
+                lifespan="off" if settings.kind == "wsgi" else settings.lifespan,
+                access_log=settings.access_log,
+                root_path=settings.root_path,
+                timeout_keep_alive=settings.timeout_keep_alive,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
+            )
+        keys, ttl = self.keys, settings.key_ttl
+        if settings.kind == "socket":
+            threads, loop = settings.threads, settings.loop
+            return SocketServing(
+                app, board, loop=loop, threads=threads, keys=keys, ttl=ttl
+            )
+        return RawServing(
+            app, settings.kind, board, loop=settings.loop, keys=keys, ttl=ttl
+        )
 
     def _wrap(self, app: Any) -> Any:
         affinities = self.router.affinities
@@ -233,6 +264,7 @@ class Worker:
         match message:
             case Revoke(key):
                 self.keys.revoke(key)
+                self.serving.revoked(key)
             case Answer(yes, key):
                 self.questions.answer(key, yes=bool(yes))
 
@@ -298,7 +330,10 @@ class Worker:
 
     def _say_ready(self, link: Link) -> None:
         # What TLS knows of a connection cannot be left to anybody.
-        link.say(Ready(os.getpid(), marks=int(self.serving.tls is None)))
+        settings = self.settings
+        marks = settings.kind in HTTP_KINDS and self.serving.tls is None
+        moves = settings.kind in MOVING
+        link.say(Ready(os.getpid(), marks=int(marks), moves=int(moves)))
 
     def ask(self, key: bytes, visit: Visit, *, learned: bool) -> Asked | NoMatch:
         """Ask for *visit* whether *key* is ours; who leaves asks no more."""
@@ -369,6 +404,7 @@ class Visit:
         "_worker",
         "client",
         "ends",
+        "frozen",
         "head_limit",
         "head_timeout",
         "hops",
@@ -405,6 +441,7 @@ class Visit:
             self.client = handoff.peer.decode(), handoff.peer_port
             self.ends = Ends((handoff.local.decode(), handoff.local_port), self.client)
         self.prefix = handoff.consumed
+        self.frozen = handoff.frozen
         self.idle = bool(handoff.idle)
         self.mark = worker.marks.of(handoff.mark)
         self.head_limit = worker.settings.head_limit
@@ -417,6 +454,10 @@ class Visit:
         """It is marked or idle, was read from, or ended before."""
         if not self._is_known:
             self._link.say_taken(self.id)
+
+    def refused(self) -> None:
+        """It was not touched, and is not wanted: we are leaving."""
+        self._link.say(Refused(self.id, Reason.DRAINING))
 
     def closed(self) -> None:
         """It is over."""
@@ -438,7 +479,9 @@ class Visit:
 
     @property
     def key(self) -> bytes:
-        """What its last request was placed by; empty if by nothing."""
+        """What its last request, or it, was placed by; empty if by nothing."""
+        if self._worker.settings.kind not in HTTP_KINDS:
+            return b"" if self._handoff.once else self._handoff.key
         return b"" if isinstance(self._found, NoMatch) else self._found.key or b""
 
     def grant(self, key: bytes, *, learned: bool) -> None:
@@ -489,12 +532,31 @@ class Visit:
         begins = isinstance(before, Match) and before.key is not None
         return AFRESH if begins and worker.router.server_made else None
 
+    def moved(
+        self,
+        sock: socket.socket,
+        unread: bytes,
+        frozen: bytes,
+        sent: Callable[[], None],
+    ) -> None:
+        """Give the connection back, to go on elsewhere, soon; then say so."""
+        self.returned(sock, Elsewhere(self.key, False), unread, sent, frozen)
+
+    def claim(self, field: str, value: bytes) -> None:
+        """Have connections in which *field* is *value* come to this worker."""
+        self._worker.keys.made(key_of(field, value))
+
+    def release(self, field: str, value: bytes) -> None:
+        """Take that back."""
+        self._worker.keys.over(key_of(field, value))
+
     def returned(
         self,
         sock: socket.socket,
         to: Elsewhere,
         unread: bytes,
         sent: Callable[[], None],
+        frozen: bytes = b"",
     ) -> None:
         """Give the connection back to the master, soon, then say so."""
         handoff = self._handoff
@@ -509,10 +571,16 @@ class Visit:
             int(to.learned),
             unread,
             handoff.hops,
+            frozen,
         )
         if logs.traces(logs.worker):
             logs.worker.debug("given back", extra=logs.about(conn=self.id))
         self._link.give_back(self, said, sent)
+
+
+def key_of(field: str, value: bytes) -> bytes:
+    """Make the key of what is called *value* in *field*, as the master does."""
+    return Affinity(name=field, find=lambda _: None).key_of(value)
 
 
 def fail(channel: Channel, failure: AppFailed) -> ExitCode:

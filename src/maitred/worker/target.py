@@ -7,30 +7,36 @@ explain, with its own traceback and without our frames.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final
 
 from maitred import logs
+from maitred.config import HTTP_KINDS
 from maitred.errors import AppFailed
 
-WSGI_PARAMETERS: Final = 2
+WSGI: Final = ("environ", "start_response")
 ASGI: Final = ("scope", "receive", "send")
-"What an application is called with."
+"What applications are called with."
 
 
-def load(target: str, app_dir: str, *, factory: bool = False) -> Any:
+def load(
+    target: str, app_dir: str, *, kind: str = "asgi", factory: bool = False
+) -> Any:
     """
     Import the application.
 
     Args:
         target: ``module:attribute``; both may have dots.
         app_dir: Where its module is looked for first.
+        kind: What it is (``config.KINDS``).
         factory: The attribute is a function that makes the application. One that
             takes no arguments can be nothing else, and is called in any case.
 
@@ -52,28 +58,92 @@ def load(target: str, app_dir: str, *, factory: bool = False) -> Any:
             )
         app = getattr(app, part)
     made = ""
-    if callable(app) and (factory or _takes_nothing(app)):
+    makes = factory or (kind in HTTP_KINDS and _takes_nothing(app))
+    if callable(app) and makes:
         if not factory:
             text = "target %s makes the application: say --factory"
             logs.worker.warning(text, target)
         app, made = _made(app, target), "makes something that "
-    if callable(app) and _takes_nothing(app):
-        raise AppFailed(
-            f"target {target} {made}is no ASGI application: it takes no arguments", ""
-        )
-    if not callable(app):
-        raise AppFailed(
-            f"target {target} {made}is no ASGI application but of type"
-            f" {type(app).__name__}",
-            "",
-        )
-    if _looks_like_wsgi(app):
-        raise AppFailed(
-            f"target {target} {made}takes (environ, start_response): it is a WSGI"
-            " application; wrap it with a2wsgi.WSGIMiddleware to serve it here",
-            "",
-        )
+    if wrong := CHECKS[kind](app):
+        raise AppFailed(f"target {target} {made}{wrong}", "")
     return app
+
+
+def _is_no_asgi(app: Any) -> str:
+    """Say why *app* is no ASGI application; empty: it may be one."""
+    if not callable(app):
+        return f"is no ASGI application but of type {type(app).__name__}"
+    if _takes_nothing(app):
+        return "is no ASGI application: it takes no arguments"
+    if _looks_like_wsgi(app):
+        return (
+            "takes (environ, start_response): it is a WSGI application; say --kind wsgi"
+        )
+    return ""
+
+
+def _is_no_wsgi(app: Any) -> str:
+    """Say why *app* is no WSGI application; empty: it may be one."""
+    if not callable(app):
+        return f"is no WSGI application but of type {type(app).__name__}"
+    if _takes(app, *WSGI):
+        return ""
+    if _takes(app, *ASGI):
+        return (
+            "takes (scope, receive, send): it is an ASGI application; say --kind asgi"
+        )
+    return "is no WSGI application: it does not take (environ, start_response)"
+
+
+def _is_no_coroutine(kind: str, *arguments: str) -> Callable[[Any], str]:
+    """Make what says why something is no async function of *arguments*."""
+    taken = ", ".join(arguments)
+
+    def why(app: Any) -> str:
+        """Say why *app* is none, nor a class of such; empty: it may be one."""
+        is_class = inspect.isclass(app)
+        if is_class and not _takes(app):
+            return f"is a class that needs arguments: each connection has a {kind} made"
+        call = app if inspect.isroutine(app) else getattr(app, "__call__", app)  # noqa: B004 - its code is wanted
+        if not inspect.iscoroutinefunction(call):
+            return f"is no {kind}: `async def {kind}({taken})`, or a class of such"
+        if not _takes(call, *(["self"] if is_class else []), *arguments):
+            return f"is no {kind}: it does not take ({taken})"
+        return ""
+
+    return why
+
+
+def _is_no_protocol(app: Any) -> str:
+    """Say why *app* makes no ``asyncio.Protocol``; empty: it may."""
+    if not callable(app) or not _takes(app):
+        return (
+            "makes no protocol: a class, or a function without arguments, that gives an"
+            " asyncio.Protocol is needed"
+        )
+    if inspect.isclass(app) and not issubclass(app, asyncio.BaseProtocol):
+        return f"is class {app.__name__}, which is no asyncio.Protocol"
+    return ""
+
+
+def _is_no_function(app: Any) -> str:
+    """Say why *app* cannot be called with a socket; empty: it may."""
+    if not callable(app) or not _takes(app, "socket"):
+        return "is no function of a socket: it does not take one argument"
+    if inspect.iscoroutinefunction(app):
+        return "is asynchronous: say --kind handler, or give a plain function"
+    return ""
+
+
+CHECKS: Final[Mapping[str, Callable[[Any], str]]] = {
+    "asgi": _is_no_asgi,
+    "wsgi": _is_no_wsgi,
+    "websocket": _is_no_coroutine("websocket", "websocket"),
+    "handler": _is_no_coroutine("handler", "reader", "writer"),
+    "protocol": _is_no_protocol,
+    "socket": _is_no_function,
+}
+"By kind, what says why something is no application of it."
 
 
 def _made(factory: Any, target: str) -> Any:
@@ -111,6 +181,17 @@ def _takes_nothing(app: Any) -> bool:
     return True
 
 
+def _takes(app: Any, *arguments: str) -> bool:
+    """Whether *app* can be called with so many arguments, as far as it says."""
+    try:
+        inspect.signature(app).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
 def _looks_like_wsgi(app: Any) -> bool:
     if inspect.isclass(app):
         return False
@@ -127,7 +208,7 @@ def _looks_like_wsgi(app: Any) -> bool:
         if p.default is p.empty
         and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
     ]
-    return len(needed) == WSGI_PARAMETERS
+    return len(needed) == len(WSGI)
 
 
 def _one_line(exc: BaseException) -> str:

@@ -236,6 +236,9 @@ class Serving:
         self.parking.clear()
         self.give_back_each()
 
+    def revoked(self, key: bytes) -> None:
+        """Do nothing: each request is asked for its key when it comes."""
+
     def give_back_each(self) -> None:
         """Give back each connection there is now, once it is between two requests."""
         for connection in list(self._server.server_state.connections):

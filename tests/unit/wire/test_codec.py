@@ -226,7 +226,7 @@ def test_most_records_are_encoded_and_one_more_is_not(codec):
     [
         (b"", "0 bytes are no header"),
         (packet(3)[:11], "11 bytes are no header"),
-        (packet(3, version=1), "version 1, we speak 3"),
+        (packet(3, version=1), "version 1, we speak 4"),
         (packet(5), "type 5 is not for it to send"),
         (packet(3, records=0), "Bye without a record"),
         (packet(3, descriptors=1), "Bye with 1 descriptors for 1 records"),

@@ -102,7 +102,7 @@ def test_wsgi_is_refused_with_a_way_out(app_dir, write, source):
     failed = failure("flasky:app", app_dir)
     assert failed.why == (
         "target flasky:app takes (environ, start_response): it is a WSGI application;"
-        " wrap it with a2wsgi.WSGIMiddleware to serve it here"
+        " say --kind wsgi"
     )
     assert failed.traceback == ""
 
@@ -239,3 +239,70 @@ def test_function_that_wants_arguments_makes_nothing(app_dir, write):
     write("factories.py", FACTORIES)
     with pytest.raises(AppFailed, match="missing 1 required positional argument"):
         target.load("factories:wants", str(app_dir), factory=True)
+
+
+KINDS_SOURCE = """
+import asyncio
+def wsgi(environ, start_response): ...
+async def asgi(scope, receive, send): ...
+async def handler(reader, writer): ...
+async def websocket(ws): ...
+def function(sock): ...
+class Protocol(asyncio.Protocol): ...
+class Plain: ...
+class Handler:
+    async def __call__(self, reader, writer): ...
+class Needs:
+    def __init__(self, what): ...
+    async def __call__(self, reader, writer): ...
+def make_handler(): return handler
+def make_protocol(): return Protocol()
+number = 7
+"""
+
+FIT = [
+    ("wsgi", "wsgi"), ("asgi", "asgi"), ("handler", "handler"), ("handler", "Handler"),
+    ("websocket", "websocket"), ("socket", "function"), ("protocol", "Protocol"),
+    ("protocol", "make_protocol"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), FIT)
+def test_what_fits_its_kind_is_loaded(app_dir, write, kind, name):
+    """As it is: nothing is called before there is a connection."""
+    write("kindly.py", KINDS_SOURCE)
+    app = target.load(f"kindly:{name}", str(app_dir), kind=kind)
+    assert app.__name__ == name
+
+
+def test_factory_makes_any_kind(app_dir, write):
+    """If that is said; else nobody could tell it from the thing itself."""
+    write("kindly.py", KINDS_SOURCE)
+    app = target.load("kindly:make_handler", str(app_dir), kind="handler", factory=True)
+    assert app.__name__ == "handler"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "sentence"),
+    [
+        ("wsgi", "asgi", "takes (scope, receive, send): it is an ASGI application"),
+        ("wsgi", "number", "is no WSGI application but of type int"),
+        ("wsgi", "function", "does not take (environ, start_response)"),
+        ("handler", "function", "is no handler: `async def handler(reader, writer)`"),
+        ("handler", "websocket", "is no handler: it does not take (reader, writer)"),
+        ("handler", "Needs", "is a class that needs arguments"),
+        ("handler", "number", "is no handler: `async def"),
+        ("websocket", "handler", "is no websocket: it does not take (websocket)"),
+        ("protocol", "function", "makes no protocol"),
+        ("protocol", "Plain", "is class Plain, which is no asyncio.Protocol"),
+        ("socket", "websocket", "is asynchronous: say --kind handler"),
+        ("socket", "wsgi", "is no function of a socket"),
+    ],
+)
+def test_what_does_not_fit_its_kind_is_said(app_dir, write, kind, name, sentence):
+    """One sentence, without a traceback."""
+    write("kindly.py", KINDS_SOURCE)
+    with pytest.raises(AppFailed) as failed:
+        target.load(f"kindly:{name}", str(app_dir), kind=kind)
+    assert sentence in failed.value.why
+    assert failed.value.traceback == ""

@@ -1,0 +1,177 @@
+"""
+Serving with a plain function of a socket, each connection in a thread: kind socket.
+
+The function may block, or give the socket to whatever serves it: gevent, a library in
+C. The same few words as ``uvicorn_seam.Serving`` has, for the runtime.
+
+Invariants: no more than ``threads`` connections are served at once; those beyond stay
+the master's until a thread is free, and are refused when this worker is to leave. What
+the function leaves open is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from maitred import connection, logs
+from maitred.wire.scoreboard import Scoreboard
+
+from .keys import OwnKeys
+from .parking import Parking
+from .raw import LOOK, loop_factory
+from .talks import Ours
+
+SETTLE: Final = 0.02
+
+
+class SocketServing:
+    """A function, called with each connection that is brought."""
+
+    tls: ssl.SSLContext | None = None
+
+    def __init__(
+        self,
+        app: Callable[[socket.socket], object],
+        board: Scoreboard,
+        *,
+        loop: str,
+        threads: int,
+        keys: OwnKeys,
+        ttl: float,
+    ) -> None:
+        """
+        Prepare to call *app*.
+
+        Args:
+            app: What target names.
+            board: Where open connections are counted.
+            loop: auto, uvloop or asyncio.
+            threads: How many connections are served at once.
+            keys: Those that live here.
+            ttl: Seconds after which the master forgets a key that is not used.
+        """
+        self._app = app
+        self._board = board
+        self._loop_name = loop
+        self._threads = threads
+        self._keys = keys
+        self._ttl = ttl
+        self._served: dict[socket.socket, Any] = {}
+        self._waiting: deque[tuple[socket.socket, Any]] = deque()
+        self._is_leaving = False
+        self.untaken: set[Any] = set()
+        self.parking = Parking()
+
+    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
+        """Give what makes the event loop that was asked for."""
+        return loop_factory(self._loop_name)
+
+    async def run(self) -> None:
+        """Serve until ``finish``, and until nobody is left or all were cut."""
+        self._loop = asyncio.get_running_loop()
+        self._finished = asyncio.Event()
+        self._look_after_keys()
+        await self._finished.wait()
+
+    async def wait_started(self) -> None:
+        """Be ready: there is nothing to wait for."""
+
+    async def adopt(self, sock: socket.socket, visit: Any) -> None:
+        """Own *sock*; serve it when a thread is free."""
+        if self._is_leaving or visit.prefix or visit.frozen:
+            # It cannot be given what was read of it already.
+            sock.close()
+            visit.refused()
+            return
+        self._waiting.append((sock, visit))
+        self._begin()
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._served) < self._threads:
+            sock, visit = self._waiting.popleft()
+            visit.taken()
+            self._served[sock] = visit
+            self._board.connections = len(self._served)
+            context = contextvars.copy_context()
+            context.run(connection.CURRENT.set, Ours(visit, self._loop))
+            # Nobody else reads it from now on, so that a wait may be one of the
+            # kernel's: this is for all copies of the socket.
+            sock.setblocking(True)
+            threading.Thread(
+                target=context.run, args=(self._serve, sock), daemon=True
+            ).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        """Call the function; this runs in the thread."""
+        try:
+            self._app(sock)
+        except ConnectionError:
+            pass  # an ordinary end: the client has left
+        except Exception:  # noqa: BLE001 - it is the application's
+            logs.worker.exception("%s raised", getattr(self._app, "__name__", "it"))
+        with contextlib.suppress(RuntimeError):  # the loop is over, and so are we
+            self._loop.call_soon_threadsafe(self._end, sock)
+
+    def _end(self, sock: socket.socket) -> None:
+        visit = self._served.pop(sock)
+        self._board.connections = len(self._served)
+        self._board.requests += 1
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+        visit.closed()
+        self._begin()
+
+    # What the runtime asks
+
+    @property
+    def open(self) -> int:
+        """How many connections are served, or wait."""
+        return len(self._served) + len(self._waiting)
+
+    def revoked(self, key: bytes) -> None:
+        """Do nothing: what is served here stays to its end."""
+
+    def hand_back(self) -> None:
+        """Refuse what no thread serves; the rest stays to its end."""
+        self._is_leaving = True
+        while self._waiting:
+            sock, visit = self._waiting.popleft()
+            sock.close()
+            visit.refused()
+
+    def give_back_each(self) -> None:
+        """Do nothing: there is nothing between two requests."""
+
+    def finish(self, timeout: float) -> None:
+        """Let ``run`` return when all is closed, or after *timeout* seconds."""
+        self.hand_back()
+        self._loop.call_later(max(timeout, 0), self._finished.set)
+        self._wait_for_the_last()
+
+    def cut(self) -> int:
+        """End what is still served; say how many connections that were."""
+        for sock in self._served:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        return len(self._served)
+
+    def _wait_for_the_last(self) -> None:
+        if self._served:
+            self._loop.call_later(SETTLE, self._wait_for_the_last)
+        else:
+            self._finished.set()
+
+    def _look_after_keys(self) -> None:
+        """See to it that the master does not forget a key that is in use."""
+        for key in {visit.key for visit in self._served.values() if visit.key}:
+            self._keys.has(key)
+        self._loop.call_later(self._ttl * LOOK, self._look_after_keys)

@@ -1,0 +1,91 @@
+"""
+RTMP with ffmpeg: it publishes a test pattern to the worker that its app name picks.
+
+The name comes only after a handshake, in which the server has to take part: the master
+answers it, and the worker begins after it.
+"""
+
+import shutil
+import subprocess
+
+import pytest
+
+from driver import DEADLINE, wait_until
+from protocols import C1, rtmp_connect
+
+FRAMES = 20
+
+
+def publish(server, app, stream):
+    """Have ffmpeg publish FRAMES frames; give what it says if it fails."""
+    return subprocess.run(
+        ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin",
+         "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10", "-frames:v", str(FRAMES),
+         "-c:v", "flv1", "-f", "flv", f"rtmp://127.0.0.1:{server.port}/{app}/{stream}"],
+        check=False, capture_output=True, text=True, timeout=2 * DEADLINE,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg, as Debian has it")
+def test_an_app_has_one_worker(serve, tmp_path):
+    """Four apps, twice each: one worker an app, and every frame arrives."""
+    published = tmp_path / "published"
+    server = serve(
+        "rtmp_server:handler", "--kind", "handler", "--protocol", "rtmp",
+        env={"PUBLISHED": str(published)},
+    )  # fmt: skip
+    for number in [*range(4)] * 2:
+        done = publish(server, f"app{number}", f"stream{number}")
+        assert (done.returncode, done.stderr) == (0, "")
+    wait_until("all have ended", lambda: len(published.read_text().splitlines()) == 8)
+    lines = [line.split() for line in published.read_text().splitlines()]
+    assert {(app, stream) for _, app, stream, _, _ in lines} == {
+        (f"app{number}", f"stream{number}") for number in range(4)
+    }
+    assert len({(slot, app) for slot, app, *_ in lines}) == 4
+    assert {slot for slot, *_ in lines} == {"0", "1"}
+    assert {int(videos) for *_, videos, _ in lines} == {FRAMES}
+
+
+def test_the_handshake_is_the_specifications(serve):
+    """S0, S1 and S2: version 3, and the client's own bytes back."""
+    server = serve("kinds:greeter", "--kind", "handler", "--protocol", "rtmp")
+    with server.connect() as sock, sock.makefile("rb") as file:
+        sock.sendall(b"\x03" + C1)
+        assert file.read(1) == b"\x03"
+        s1 = file.read(1536)
+        assert file.read(1536) == C1
+        sock.sendall(s1 + rtmp_connect(b"live"))
+        wait_until("a worker has it", lambda: server.total("open") == 1)
+    shown = server.status()["connections"]
+    assert (shown["taken"], shown["lost"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (b"\x06" + C1, "bad_version"),
+        (b"GET / HTTP/1.1\r\n\r\n", "not_rtmp"),
+        (b"\x03" + C1 + C1 + b"\xc3" + bytes(40), "bad_packet"),
+        (b"\x03" + C1 + C1 + rtmp_connect(b""), "no_app"),
+    ],
+)
+def test_what_is_wrong_is_closed(serve, said, cause):
+    """There are no words for it before a connect."""
+    server = serve("kinds:handler", "--kind", "handler", "--protocol", "rtmp")
+    with server.connect() as sock, sock.makefile("rb") as file:
+        sock.sendall(said)
+        file.read()
+    assert server.status()["connections"]["refused"] == {cause: 1}
+
+
+def test_half_a_handshake_ends_at_the_deadline(serve):
+    """One deadline for the whole dialogue, however far it came."""
+    server = serve(
+        "kinds:handler", "--kind", "handler", "--protocol", "rtmp",
+        "--head-timeout", "0.5",
+    )  # fmt: skip
+    with server.connect() as sock, sock.makefile("rb") as file:
+        sock.sendall(b"\x03" + C1 + C1[:700])
+        assert len(file.read()) == 1 + 2 * 1536
+    assert server.status()["connections"]["refused"] == {"head_timeout": 1}
