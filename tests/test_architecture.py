@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "failpoints": set(),
     "titles": set(),
     "accounts": {"errors"},
+    # What stands in front of several machines, in its words.
+    "haproxy": {"errors"},
     # What an application may ask of whoever serves it.
     "connection": set(),
     # A program of its own, which takes nothing of ours with it.
@@ -58,7 +60,7 @@ MAY_IMPORT = {
     "admin": {"control", "routing", "titles", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
-        *("config", "accounts", "no_new_privs"),
+        *("config", "accounts", "no_new_privs", "haproxy"),
         *("failpoints", "titles", "sandbox", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},

@@ -81,6 +81,7 @@ class Settings:
     control_group: str = ""
     admin: str = ""
     admin_token_file: str = ""
+    agent: str = ""
     uds_permissions: str = "666"
     proxy_protocol: str = "off"
     proxy_trust: tuple[str, ...] = ()

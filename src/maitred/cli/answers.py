@@ -64,6 +64,13 @@ def undrain(answer: dict[str, Any]) -> str:
     return f"slot {answer['slot']} takes what is new {again}"
 
 
+def machine(answer: dict[str, Any]) -> str:
+    """Say where new sessions go."""
+    if answer["state"] == "drain":
+        return "new sessions go to other machines; those that are here stay"
+    return "new sessions come here again"
+
+
 def log_level(answer: dict[str, Any]) -> str:
     """Say who logs how much."""
     return (
@@ -107,6 +114,7 @@ RENDER: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "scale": scale,
     "drain": drain,
     "undrain": undrain,
+    "machine": machine,
     "log-level": log_level,
     "reload": reload,
     "upgrade": upgrade,

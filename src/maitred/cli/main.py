@@ -20,6 +20,7 @@ from .completion import completion
 from .config import config
 from .doctor import doctor
 from .familiar import FAMILIAR
+from .haproxy import haproxy
 from .keep import keep
 from .listing import listing
 from .presets import presets
@@ -48,6 +49,7 @@ cli.add_command(config)
 cli.add_command(listing)
 cli.add_command(presets)
 cli.add_command(doctor)
+cli.add_command(haproxy)
 cli.add_command(top)
 cli.add_command(completion)
 for name in COMMANDS:

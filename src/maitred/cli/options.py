@@ -225,6 +225,13 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "PATH",
             default="none",
         ),
+        "agent": Option(
+            "Where HAProxy's agent check is answered, host:port: what this machine can"
+            " take, or that it drains (see `maitred machine` and"
+            " docs/howto/haproxy.md).",
+            "ADDR",
+            default="none",
+        ),
         "uds_permissions": Option(
             "Who may connect to a unix:/path: the mode of its file, in octal.", "MODE"
         ),

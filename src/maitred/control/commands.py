@@ -111,6 +111,19 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "undrain": Command(
             "Give a drained worker again what is new.", Level.OPERATE, (SLOT,)
         ),
+        "machine": Command(
+            "Have HAProxy send new sessions to other machines, or here again.",
+            Level.OPERATE,
+            (
+                Argument(
+                    "state",
+                    "what --agent answers: drain, or ready",
+                    choices=("drain", "ready"),
+                ),
+            ),
+            more="The sessions that are here stay here. HAProxy hears of it with its"
+            " next agent check, within a second.",
+        ),
         "log-level": Command(
             "Log more or less from now on.",
             Level.OPERATE,

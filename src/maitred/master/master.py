@@ -59,6 +59,7 @@ from maitred.supervision import (
 )
 from maitred.wire import messages
 
+from .agent import Agent, capacity, open_agent
 from .attendant import Attendant, inherited_from, load_token, open_admin
 from .connection import FIELDS
 from .counters import Counters
@@ -161,6 +162,8 @@ class Master:
         self._failure: tuple[str, str] | None = None
         self._evidence = ""  # what the worker left whose end is being reported
         self._tick: asyncio.TimerHandle | None = None
+        # Whether new sessions are to go to other machines.
+        self._is_out = False
         # How often we became another program.
         self._upgrades = 0
         self._events = Events()
@@ -179,9 +182,11 @@ class Master:
             inherited=inherited,
         )
         self._admin: tuple[list[Listener], bytes] = [], b""
+        self._agent_listeners: list[Listener] = []
         try:
             token = load_token(settings.admin_token_file, settings.user)
             self._admin = open_admin(settings, inherited), token
+            self._agent_listeners = open_agent(settings.agent)
             self._unwanted = list(inherited.close_rest())
             wanted = settings.control_group
             group = group_of("--control-group", wanted) if wanted else None
@@ -189,7 +194,11 @@ class Master:
                 settings.control, self._answer, group=group, user=settings.user
             )
         except BaseException:
-            for listener in (*self._listeners, *self._admin[0]):
+            for listener in (
+                *self._listeners,
+                *self._admin[0],
+                *self._agent_listeners,
+            ):
                 listener.close()
             raise
         scheme = "https://" if settings.certfile else "http://"
@@ -202,6 +211,7 @@ class Master:
 
     def _inherit(self, past: Past) -> None:
         self._unwanted = []
+        self._agent_listeners = []
         control = past.state["control"]
         self._listeners = [restored(each, past) for each in past.state["listeners"]]
         self._admin = inherited_from(past)
@@ -226,6 +236,7 @@ class Master:
         self._build()
         if self._past is not None:
             self._restore(self._past)
+        self._answer_agents()
         self._control.serve()
         self._meet()
         for number in STOPS:
@@ -252,6 +263,36 @@ class Master:
         if finish.app_failed and self._failure is not None:
             raise AppFailed(*self._failure)
         return ExitCode.CUT if finish.cut else ExitCode.OK
+
+    def _answer_agents(self) -> None:
+        """Answer agent checks; HAProxy does not mind that nobody did for a moment."""
+        if self._past is not None:
+            try:
+                self._agent_listeners = open_agent(self._settings.agent)
+            except SystemRefused as exc:
+                logs.master.warning("the agent check is not answered: %s", exc)
+        self._agent = Agent(self._agent_listeners, self._capacity)
+
+    def _capacity(self) -> bytes:
+        """Say, in HAProxy's words, what may come here."""
+        if self._stopping or self._is_out:
+            return b"drain\n"
+        if not self._serving:
+            return b"down#starting\n"
+        return capacity(self._desk.placement.slots, self._settings.workers)
+
+    def _machine(self, state: str) -> dict[str, Any]:
+        """Have the agent check answer *state* from now on."""
+        if not self._settings.agent:
+            raise CommandFailed(
+                "there is no --agent: HAProxy would not hear of it; start with one, or"
+                " use HAProxy's own `set server`"
+            )
+        self._is_out = state == "drain"
+        text = "new sessions go to other machines" if self._is_out else "ready again"
+        logs.master.info("machine: %s", text)
+        self._events.note(What.DRAIN, f"machine: {text}")
+        return {"state": state, "agent": self._settings.agent}
 
     def _meet(self) -> None:
         """Get in touch with whoever started us: a keeper, a service manager."""
@@ -348,6 +389,7 @@ class Master:
             "scale": self._scale,
             "drain": self._drain,
             "undrain": self._undrain,
+            "machine": self._machine,
             "log-level": self._log_level,
             "reload": self._reload_and_tell,
             "upgrade": self._attempts.watch,
@@ -361,6 +403,7 @@ class Master:
             self._deputies.detach(worker)
         self._deputies.close()
         self._attendant.close()
+        self._agent.close()
         self._watch.close()
         self._wear.close()
         self._desk.close()
@@ -721,6 +764,7 @@ class Master:
                 "upgrades": self._upgrades,
                 "workers": self._settings.workers,
                 "drain": self._settings.drain,
+                "is_out": self._is_out,
                 "log_level": self._settings.log_level,
                 "accepted": [each.accepted for each in self._listeners],
                 "elders": self._elders.state(),
@@ -750,6 +794,7 @@ class Master:
         self._serving = master["serving"]
         self._failure = master["failure"] and tuple(master["failure"])
         self._upgrades = master["upgrades"] + 1
+        self._is_out = master.get("is_out", False)
         refill(self._supervisor, state["supervisor"])
         refill(self._counters, state["counters"])
         if "admin" in state:  # of a version that had all these

@@ -1,0 +1,279 @@
+"""
+A configuration of HAProxy that sends a session to the machine that has it. Pure.
+
+HAProxy picks the machine, maitred the process. Both go by the same name of the session:
+what ``--affinity`` says is put here in HAProxy's words. A name that the client makes is
+noted with the request; one that the server makes, with the response.
+
+Invariant: what HAProxy cannot see is refused with a sentence, or said in a comment if
+something else is seen; never left out in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from maitred.errors import UsageError
+
+STICKY: Final = "maitred"
+COOKIE: Final = "maitred-machine"
+LONGEST_KEY: Final = 128
+ENTRIES: Final = "1m"
+PLACE: Final = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)=(?P<address>[^\s=]+:[0-9]{1,5})"
+)
+WORD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+BEFORE: Final = "^.*/(rooms?|docs?|games?)/"
+IN_PATH: Final = "{ path_reg /(rooms?|docs?|games?)/[^/]+ }"
+
+
+class Rule(NamedTuple):
+    """
+    Where HAProxy finds a session's name.
+
+    Args:
+        request: The sample in the request.
+        response: That in the response that makes the name; empty: the client makes it.
+        condition: When the former is one.
+    """
+
+    request: str
+    response: str = ""
+    condition: str = ""
+
+
+def _cookie(name: str, *, learn: bool) -> Rule:
+    return Rule(f"req.cook({name})", f"res.cook({name})" if learn else "")
+
+
+def _header(name: str, *, learn: bool) -> Rule:
+    return Rule(f"req.hdr({name})", f"res.hdr({name})" if learn else "")
+
+
+def _query(name: str, *, learn: bool) -> Rule:
+    return Rule(f"url_param({name})")
+
+
+def _path(segment: str, *, learn: bool) -> Rule:
+    return Rule(f"path,field({int(segment) + 1},/)")
+
+
+def _sticky(name: str, *, learn: bool) -> Rule:
+    return _cookie(name, learn=True)
+
+
+NAMED: Final[Mapping[str, Callable[..., Rule]]] = MappingProxyType(
+    {
+        "header": _header,
+        "cookie": _cookie,
+        "query": _query,
+        "path": _path,
+        "sticky": _sticky,
+    }
+)
+"Forms with a name after the colon."
+
+PLAIN: Final[Mapping[str, tuple[Rule, ...]]] = MappingProxyType(
+    {
+        "host": (Rule("req.hdr(host),host_only,lower"),),
+        "ip": (Rule("src"),),
+        "sticky": (_sticky(STICKY, learn=True),),
+        "nicegui": (_sticky(STICKY, learn=True),),
+        "gradio": (_sticky(STICKY, learn=True),),
+        "mcp": (_header("mcp-session-id", learn=True),),
+        "mcp-modern": (_header("mcp-param-session", learn=False),),
+        "marimo": (
+            _header("marimo-session-id", learn=False),
+            Rule("url_param(session_id)", condition="{ path_end /ws }"),
+        ),
+        "rooms": (
+            Rule(f"'path,regsub(\"{BEFORE}\",),field(1,/)'", condition=IN_PATH),
+            Rule("url_param(room)"),
+        ),
+        "llm": tuple(
+            _header(name, learn=False)
+            for name in (
+                *("x-session-id", "x-session-affinity", "x-claude-code-session-id"),
+                *("session-id", "session_id", "x-dynamo-session-id"),
+            )
+        ),
+        "reflex": (
+            Rule("url_param(token)", condition="{ path_sub /_event }"),
+            _header("reflex-client-token", learn=False),
+        ),
+        "solara": (_cookie("solara-session-id", learn=True),),
+        "chainlit": (_cookie("X-Chainlit-Session-id", learn=True),),
+    }
+)
+"Forms that are one word, the presets among them."
+
+
+class Place(NamedTuple):
+    """A machine or an HAProxy: its name and where it listens."""
+
+    name: str
+    address: str
+
+
+def place(option: str, text: str) -> Place:
+    """
+    Read ``name=host:port``.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    match = PLACE.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"{option} {text} is not name=host:port, as in a=10.0.0.1:8000"
+        )
+    return Place(match["name"], match["address"])
+
+
+def rules(affinity: str) -> tuple[Rule, ...]:
+    """Give where HAProxy finds what *affinity* names; empty: it cannot."""
+    text, _, option = affinity.partition(",")
+    form, _, name = text.partition(":")
+    if text in PLAIN:
+        return PLAIN[text]
+    if form in NAMED and WORD.fullmatch(name):
+        return (NAMED[form](name, learn=option == "learn"),)
+    return ()
+
+
+def configuration(
+    machines: Sequence[Place],
+    peers: Sequence[Place],
+    affinities: Sequence[str],
+    *,
+    bind: str,
+    ttl: float,
+    agent_port: int,
+) -> str:
+    """
+    Write the whole configuration.
+
+    Args:
+        machines: Where a maitred listens on each, with ``--proxy-protocol required``.
+        peers: Where the HAProxies tell each other what they know; none: there is one.
+        affinities: As given to maitred.
+        bind: Where clients connect.
+        ttl: Seconds a session is remembered.
+        agent_port: Where each machine answers the agent check; 0: nowhere.
+
+    Raises:
+        UsageError: There is no machine, a name is there twice, or HAProxy can see none
+            of the affinities.
+    """
+    if not machines:
+        raise UsageError(
+            "no --machine: say where each maitred listens, as in a=10.0.0.1:8000"
+        )
+    for option, places in (("--machine", machines), ("--peer", peers)):
+        names = [each.name for each in places]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"{option} {twice[0]}: that name is given twice")
+    named = [each for each in affinities if each != "none"]
+    lines = [line for each in named for line in _sticks(each)]
+    if named and all(line.startswith("#") for line in lines):
+        raise UsageError(
+            f"--affinity {' '.join(named)}: HAProxy cannot see where that stands; give"
+            " --affinity sticky too, a cookie of our own, here and to maitred"
+        )
+    made = any(rule.response for each in named for rule in rules(each))
+    if made:
+        lines += [
+            "# For who keeps cookies, one says the machine: that outlives a reload.",
+            f"cookie {COOKIE} insert indirect nocache httponly",
+        ]
+    if lines:
+        shared = " peers machines_of_sessions" if peers else ""
+        lines.insert(
+            0,
+            f"stick-table type string len {LONGEST_KEY} size {ENTRIES}"
+            f" expire {round(ttl)}s{shared}",
+        )
+    return TEMPLATE.format(
+        peers=_peers(peers),
+        bind=bind,
+        balance=_balance(named),
+        sticks="".join(f"    {line}\n" for line in lines),
+        agent=f" agent-check agent-port {agent_port} agent-inter 1s"
+        if agent_port
+        else "",
+        machines="".join(
+            f"    server {m.name} {m.address}{f' cookie {m.name}' if made else ''}\n"
+            for m in machines
+        ),
+    )
+
+
+def _balance(affinities: Sequence[str]) -> str:
+    """Say how a session that is not known gets a machine."""
+    first = next(filter(None, map(rules, affinities)), ())
+    if len(first) != 1 or first[0].response or first[0].condition:
+        return "leastconn"
+    # Also while an HAProxy that has just been reloaded does not know what it knew.
+    return f"hash {first[0].request}\n    hash-type consistent"
+
+
+def _sticks(affinity: str) -> list[str]:
+    found = rules(affinity)
+    if not found:
+        return [f"# {affinity}: not seen here; the others decide"]
+    lines = []
+    for rule in found:
+        condition = f" if {rule.condition}" if rule.condition else ""
+        lines.append(f"stick match {rule.request}{condition}")
+        if rule.response:
+            lines.append(f"stick store-response {rule.response}")
+        else:
+            lines.append(f"stick store-request {rule.request}{condition}")
+    return lines
+
+
+def _peers(peers: Sequence[Place]) -> str:
+    if not peers:
+        return ""
+    lines = "".join(f"    peer {peer.name} {peer.address}\n" for peer in peers)
+    return (
+        "# Start each HAProxy with -L and its name here.\n"
+        f"peers machines_of_sessions\n{lines}\n"
+    )
+
+
+TEMPLATE: Final = """\
+# Made by `maitred haproxy`. HAProxy picks the machine, maitred the process.
+
+global
+    master-worker
+    # A reload passes the listeners on, and no connect is refused.
+    stats socket /run/haproxy-maitred.sock mode 600 level admin expose-fd listeners
+
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout http-request 10s
+    timeout http-keep-alive 60s
+    timeout server 60s
+    timeout tunnel 1h
+    timeout queue 30s
+    # To another machine only what has not reached the first: nothing is done twice.
+    retries 3
+    option redispatch
+    retry-on conn-failure
+
+{peers}frontend clients
+    bind {bind}
+    default_backend machines
+
+backend machines
+    balance {balance}
+    # A connection to a machine belongs to one client: PROXY says whose it is, once.
+    http-reuse never
+{sticks}    default-server check inter 2s fall 2 rise 1 send-proxy-v2{agent}
+{machines}"""

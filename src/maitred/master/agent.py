@@ -1,0 +1,83 @@
+"""
+Answering HAProxy's agent check: what this machine can take.
+
+    up ready 75%      three of four workers take what is new
+    drain             nothing new, the sessions it has: an operator said so, or it stops
+    down#starting     nobody serves yet
+
+(HAProxy's configuration manual, ``agent-check``.) Each connection is told one line and
+closed; nothing is waited for, so that nobody can keep anything here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from maitred.placement import Slot
+
+from .listeners import NEVER_MIND, Listener, accept_at_once, open_listeners
+
+BACKLOG: Final = 64
+AT_ONCE: Final = 64
+"Connections answered before others have their turn."
+OPTION: Final = "--agent"
+
+
+def open_agent(address: str) -> list[Listener]:
+    """
+    Listen for agent checks at *address*; empty: nowhere.
+
+    Raises:
+        UsageError: It is no address.
+        SystemRefused: It cannot be listened on.
+    """
+    listeners = open_listeners((address,) if address else (), BACKLOG, option=OPTION)
+    accept_at_once(listeners)  # HAProxy says nothing, and waits
+    return listeners
+
+
+def capacity(slots: Sequence[Slot], workers: int) -> bytes:
+    """Say how many of *workers* take what is new, as a weight; never none."""
+    taking = sum(slot.takes_new for slot in slots)
+    return b"up ready %d%%\n" % max(100 * taking // workers, 1)
+
+
+class Agent:
+    """Answers, with what *answer* gives."""
+
+    def __init__(
+        self, listeners: Sequence[Listener], answer: Callable[[], bytes]
+    ) -> None:
+        """Own *listeners*; needs a running loop."""
+        self._listeners = listeners
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+        for listener in listeners:
+            self._loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
+
+    def close(self) -> None:
+        """Answer no more."""
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.sock.fileno())
+            listener.close()
+        self._listeners = ()
+
+    def _on_readable(self, listener: Listener) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno in NEVER_MIND:
+                    continue
+                return  # out of descriptors: it asks again in a second
+            with sock, contextlib.suppress(OSError):
+                sock.setblocking(False)
+                sock.send(self._answer(), socket.MSG_NOSIGNAL)
+                sock.shutdown(socket.SHUT_WR)
+                sock.recv(4096)  # what it may have said: unread, it would undo ours
