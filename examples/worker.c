@@ -3,6 +3,10 @@
  *
  *     cc -std=c11 -O2 -o worker examples/worker.c
  *
+ *     ./worker /run/maitred/workers.sock one      attaches to `maitred serve --attach`, by the name "one"
+ *
+ * Without arguments it is started by a master (`maitred serve --exec ./worker`).
+ *
  * The protocol is in docs/reference/channel.md: packets of a 12-byte header, records and blobs,
  * in network byte order. Invariant: a connection is the master's until we say TAKEN, which is at
  * our first read of it and before our first answer, and ours until we say CLOSED. All processes that
@@ -17,12 +21,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { HANDOFF = 1, READY, TAKEN, REFUSED, DRAIN = 8, QUIT, DRAINED,    /* types of messages */
-       CLOSED = 12, REVOKE, RETIRE = 16 };
+       CLOSED = 12, REVOKE, RETIRE = 16, RELIEVE = 19, ATTACH, ATTACHED, REJECTED };
 enum { NO_DESCRIPTOR = 1, DRAINING, WRONG_DESCRIPTOR };                 /* reasons of REFUSED */
 enum { VERSION = 4, HEADER = 12, HANDOFF_RECORD = 40, MAX_PACKET = 128 * 1024, MAX_FDS = 253, MAX_OPEN = 512 };
 
@@ -136,10 +142,11 @@ static int obey(void)
             memcpy(fds, CMSG_DATA(c), (size_t)came * sizeof(int));
         }
     int type = packet[1], descriptors = (int)get(packet + 2, 2), records = (int)get(packet + 4, 2);
-    size_t record = type == HANDOFF ? HANDOFF_RECORD : type == DRAIN ? 5 : type == REVOKE ? 4 : 0;
+    size_t record = type == HANDOFF ? HANDOFF_RECORD : type == DRAIN ? 5 : type == REVOKE ? 4
+        : type == RELIEVE ? 1 : 0;
     size_t size = (size_t)got, end = HEADER + record * (size_t)records;
     if (size < HEADER || packet[0] != VERSION || (type != HANDOFF && type != DRAIN && type != QUIT && type != REVOKE
-            && type != RETIRE)
+            && type != RETIRE && type != RELIEVE)
         || msg.msg_flags & MSG_TRUNC || size != HEADER + get(packet + 8, 4) || size < end
         || records < 1 || descriptors != (type == HANDOFF ? records : 0) || descriptors > MAX_FDS
         || (came != descriptors && !(msg.msg_flags & MSG_CTRUNC)))
@@ -165,10 +172,38 @@ static int obey(void)
     return type != QUIT;
 }
 
-int main(void)
+/* Attach at the socket at `path` as `name`; give the channel. What is said is packed like any message:
+ * ATTACH has two lengths and a number, then the blobs. */
+static int attach(const char *path, const char *name)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    size_t length = strlen(name);
+    uint8_t said[HEADER + 10 + 255 + 16] = { VERSION, ATTACH, 0, 0, 0, 1 }, heard[512];
+    if (strlen(path) >= sizeof address.sun_path || length > 255)
+        errx(2, "the path or the name is too long");
+    strcpy(address.sun_path, path);
+    said[11] = (uint8_t)(10 + length + 16);  /* the name is short, so one byte of each length is enough */
+    said[10] = (uint8_t)((10 + length + 16) >> 8);
+    said[HEADER + 3] = (uint8_t)length;
+    said[HEADER + 7] = 16;
+    said[HEADER + 9] = 64;                  /* as many as we like ahead of TAKEN */
+    memcpy(said + HEADER + 10, name, length);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (getrandom(said + HEADER + 10 + length, 16, 0) != 16 || fd < 0
+        || connect(fd, (struct sockaddr *)&address, sizeof address) < 0
+        || send(fd, said, HEADER + 10 + length + 16, MSG_NOSIGNAL) < 0)
+        err(1, "cannot attach at %s", path);
+    /* The scoreboard comes with the answer; we leave it alone, so the kernel may drop it. */
+    ssize_t got = recv(fd, heard, sizeof heard, 0);
+    if (got < HEADER || heard[1] != ATTACHED)
+        errx(3, "rejected: %.*s", got > HEADER + 4 ? (int)got - HEADER - 4 : 0, heard + HEADER + 4);
+    return fd;
+}
+
+int main(int argc, char **argv)
 {
     const char *number = getenv("MAITRED_CHANNEL");
-    polled[0] = (struct pollfd){ .fd = number ? atoi(number) : -1, .events = POLLIN };
+    polled[0] = (struct pollfd){ .fd = argc == 3 ? attach(argv[1], argv[2]) : number ? atoi(number) : -1, .events = POLLIN };
     if (fcntl(polled[0].fd, F_SETFD, FD_CLOEXEC) < 0)
         errx(2, "MAITRED_CHANNEL names no open descriptor: this is started by a maitred master");
     say(READY, (uint64_t)getpid(), 4, 0);

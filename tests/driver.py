@@ -223,7 +223,7 @@ class Maitred(Server):
         several = ACCEPTORS != "1" and "--exec" not in options
         acceptors = ["--acceptors", ACCEPTORS] if several else []
         super().__init__(
-            [*command, verb, target, *binds, "--workers", str(workers),
+            [*command, verb, *filter(None, [target]), *binds, "--workers", str(workers),
              "--control", self.control, *acceptors, *options],
             tmp_path / "maitred.log",
             **details,

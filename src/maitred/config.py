@@ -51,6 +51,7 @@ class Settings:
 
     target: str
     exec: bool = False
+    attach: str = ""
     kind: str = "asgi"
     protocol: str = ""
     threads: int = 8
@@ -117,11 +118,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if not self.exec and not TARGET.fullmatch(self.target):
-            raise UsageError(
-                f"target {self.target!r} is not module:attribute, as in app:app for the"
-                " object `app` in app.py"
-            )
+        self._check_target()
         if not 1 <= self.workers <= MOST_WORKERS:
             raise UsageError(
                 f"--workers {self.workers}: between 1 and {MOST_WORKERS} are possible"
@@ -172,13 +169,51 @@ class Settings:
                     f"{option(name)} {seconds:g}: a number of seconds above 0 is needed"
                 )
 
+    def _check_target(self) -> None:
+        """Refuse what is no target, or a target where there is to be none."""
+        if self.attach:
+            self._check_attach()
+        elif not self.exec and not TARGET.fullmatch(self.target):
+            raise UsageError(
+                f"target {self.target!r} is not module:attribute, as in app:app for the"
+                " object `app` in app.py"
+            )
+
+    def _check_attach(self) -> None:
+        """Refuse what cannot be said of workers that others start."""
+        if self.target:
+            raise UsageError(
+                f"--attach with TARGET {self.target}: workers that attach bring what"
+                " they serve; leave out one of the two"
+            )
+        if not os.path.isabs(self.attach):
+            raise UsageError(
+                f"--attach {self.attach}: an absolute path is needed, as in"
+                " /run/maitred/workers.sock"
+            )
+        others = {
+            "exec": self.exec,
+            "acceptors": self.acceptors > 1,
+            "certfile": bool(self.certfile),
+            "reload": self.reload,
+            "sandbox": self.sandbox,
+            "max-requests": bool(self.max_requests),
+            "drain sessions": self.drain == "sessions",
+        }
+        for name, is_said in others.items():
+            if is_said:
+                raise UsageError(
+                    f"--attach with --{name}: that is for workers which are started"
+                    " here; leave out one of the two"
+                )
+
     def _check_kind(self) -> None:
         """Refuse to hand an application what it cannot speak."""
         if not 1 <= self.threads <= MOST_THREADS:
             raise UsageError(
                 f"--threads {self.threads}: between 1 and {MOST_THREADS} are possible"
             )
-        speaks_http = self.kind not in RAW_KINDS and not self.exec
+        speaks_http = self.kind not in RAW_KINDS and not (self.exec or self.attach)
         if self.spoken != HTTP and speaks_http:
             raise UsageError(
                 f"--protocol {self.protocol} with --kind {self.kind}, which speaks"

@@ -43,4 +43,4 @@ def show(title: str, name: str = "") -> None:
 
 def served(target: str) -> str:
     """Say what is served; of a command, whose arguments may be secret, the program."""
-    return target.split(maxsplit=1)[0]
+    return next(iter(target.split(maxsplit=1)), "attached workers")

@@ -63,12 +63,12 @@ def effective(
         number = PORT if port is None else port
         binds.append(f"{f'[{name}]' if ':' in name else name}:{number}")
     said = gather({"bind": tuple(binds), **options}, os.environ, file=config)
-    if TARGET not in said:
+    if TARGET not in said and "attach" not in said:
         raise UsageError(
             "there is no target: say what to serve, as in `maitred serve app:app`, or"
             ' target = "app:app" in maitred.toml'
         )
-    values = {name: each.value for name, each in said.items()}
+    values = {TARGET: "", **{name: each.value for name, each in said.items()}}
     for name in ("certfile", "keyfile", "sandbox_write"):
         values[name] = tuple(map(os.path.abspath, values.get(name, ())))
     for name in ("pid", "env_file"):

@@ -130,6 +130,13 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "TARGET is a command to run as the worker, in any language, instead of"
             " module:attribute (see docs/reference/channel.md)."
         ),
+        "attach": Option(
+            "Start no worker: whoever attaches at this Unix socket, as the same user,"
+            " fills a slot and is handed connections (see docs/howto/attach.md). There"
+            " is no TARGET then.",
+            "PATH",
+            default="none",
+        ),
         "kind": Option(
             "What TARGET is. asgi and wsgi: an application; websocket: an async"
             " function of a WebSocket; handler: an async function of a reader and a"

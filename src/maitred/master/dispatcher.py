@@ -35,6 +35,7 @@ from maitred.placement import Placement, Slot
 from maitred.wire.messages import (
     Answer,
     Ask,
+    Attach,
     Claim,
     Closed,
     Drain,
@@ -111,6 +112,7 @@ class Dispatcher:
         self._mesh: Mesh | None = None
         self._superior: Superior | None = None
         self._placement = placement
+        self._window = placement.slots[0].window
         self._wait_timeout = wait_timeout
         self._most = most
         self._refuse = refuse
@@ -150,6 +152,7 @@ class Dispatcher:
             Release: self._heed_release,
             Drained: self._heed_drained,
             Have: self._heed_have,
+            Attach: self._heed_attach,
         }
         self._sweeping: asyncio.TimerHandle | None = None
         self._retry: asyncio.Handle | None = None
@@ -240,6 +243,7 @@ class Dispatcher:
         slot.ready, slot.in_flight, slot.open = True, 0, worker.board.connections
         slot.elder = False
         slot.late = False
+        slot.window = worker.window or self._window
         if slot.drained:
             worker.relief = True
             self._addressees.add(worker)
@@ -306,7 +310,7 @@ class Dispatcher:
     def _grow(self, count: int) -> None:
         slots = self._placement.slots
         for index in range(len(slots), count):
-            slots.append(Slot(index, slots[0].window))
+            slots.append(Slot(index, self._window))
             self._filling.append(None)
             self._queues.append(deque())
         self._placement.keys.resize(len(slots))
@@ -721,6 +725,9 @@ class Dispatcher:
                 self._copies += 1
                 if self._copies > self._most_copies:
                     self.spare_copy()
+
+    def _heed_attach(self, worker: Worker, messages: list[Attach]) -> None:
+        raise PeerMisbehaved("ATTACH, and it has its slot")
 
     def _heed_have(self, worker: Worker, messages: list[Have]) -> None:
         if self._mesh is None:

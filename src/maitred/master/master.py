@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 import shlex
@@ -60,6 +61,7 @@ from maitred.supervision import (
 from maitred.wire import messages
 
 from .agent import Agent, capacity, open_agent
+from .attaching import Attaching
 from .attendant import Attendant, inherited_from, load_token, open_admin
 from .connection import FIELDS
 from .counters import Counters
@@ -141,7 +143,8 @@ class Master:
         self._supervisor = Supervisor(
             settings.workers,
             Times(
-                ready=settings.ready_timeout,
+                # Who starts others' workers, and when, is not known.
+                ready=math.inf if settings.attach else settings.ready_timeout,
                 drain=settings.drain_timeout,
                 grace=settings.grace_period,
             ),
@@ -181,12 +184,19 @@ class Master:
             proxy=settings.proxy_protocol == "required",
             inherited=inherited,
         )
+        self._attaching: Attaching | None = None
         self._admin: tuple[list[Listener], bytes] = [], b""
         self._agent_listeners: list[Listener] = []
         try:
             token = load_token(settings.admin_token_file, settings.user)
             self._admin = open_admin(settings, inherited), token
             self._agent_listeners = open_agent(settings.agent)
+            if settings.attach:
+                self._attaching = Attaching(
+                    settings.attach,
+                    window=settings.window,
+                    ready_timeout=settings.ready_timeout,
+                )
             self._unwanted = list(inherited.close_rest())
             wanted = settings.control_group
             group = group_of("--control-group", wanted) if wanted else None
@@ -200,6 +210,8 @@ class Master:
                 *self._agent_listeners,
             ):
                 listener.close()
+            if self._attaching is not None:
+                self._attaching.close()
             raise
         scheme = "https://" if settings.certfile else "http://"
         if isinstance(self._router, FieldsRouter):
@@ -211,6 +223,7 @@ class Master:
 
     def _inherit(self, past: Past) -> None:
         self._unwanted = []
+        self._attaching = None
         self._agent_listeners = []
         control = past.state["control"]
         self._listeners = [restored(each, past) for each in past.state["listeners"]]
@@ -237,6 +250,8 @@ class Master:
         if self._past is not None:
             self._restore(self._past)
         self._answer_agents()
+        if self._attaching is not None:
+            self._attaching.serve(self._on_attached)
         self._control.serve()
         self._meet()
         for number in STOPS:
@@ -404,6 +419,8 @@ class Master:
         self._deputies.close()
         self._attendant.close()
         self._agent.close()
+        if self._attaching is not None:
+            self._attaching.close()
         self._watch.close()
         self._wear.close()
         self._desk.close()
@@ -435,6 +452,10 @@ class Master:
                     self._reloads.failed(generation, why, self._evidence)
                 case Finish():
                     self._finished.set_result(action)
+                case _ if self._attaching and self._attaching.give_up(action.worker):
+                    self._loop.call_soon(
+                        self._report_exit, Exited(action.worker, "nobody attached")
+                    )
                 case _ if action.worker in self._workers:  # it may just have ended
                     self._tell(self._workers[action.worker], action)
         self._schedule()
@@ -493,6 +514,10 @@ class Master:
         if self._leaving:
             self._put_off.append(Spawn(number, slot, generation))
             return
+        if self._attaching is not None:
+            place = self._elders.place(slot, generation)
+            self._attaching.want(number, place, generation)
+            return
         try:
             sealed = any(a.slot is not None for a in self._router.affinities)
             worker = Worker.start(
@@ -510,9 +535,17 @@ class Master:
                 self._report_exit, Exited(number, f"could not be started ({exc})")
             )
             return
-        self._workers[number] = worker
+        self._watch_over(worker)
+
+    def _watch_over(self, worker: Worker) -> None:
+        """Know *worker* from now on, and hear of its end."""
+        self._workers[worker.id] = worker
         self._deputies.attach(worker)
         self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
+
+    def _on_attached(self, worker: Worker) -> None:
+        self._watch_over(worker)
+        self._dispatcher.hear(worker)  # it may have said READY already
 
     def _command(self) -> list[str]:
         command, settings = self._program(), self._settings
@@ -581,6 +614,9 @@ class Master:
             self._tell_failure(*worker.failure)
         self._evidence = worker.failure[1] if worker.failure else worker.process.stack
         why = worker.failure[0] if worker.failure else how_it_ended(code)
+        if self._attaching is not None:
+            self._attaching.forget(worker)
+            why = worker.failure[0] if worker.failure else "has left"
         self._report_exit(
             Exited(
                 worker.id,
@@ -747,6 +783,11 @@ class Master:
             raise UpgradeRefused(
                 f"--acceptors {self._settings.acceptors}: several processes cannot be"
                 " exchanged at once; restart the service instead"
+            )
+        if self._attaching is not None:
+            raise UpgradeRefused(
+                "--attach: workers that others started cannot be passed on; restart the"
+                " service instead"
             )
         table = Table()
         return {

@@ -9,10 +9,12 @@ end of the keeper's socketpair.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -169,6 +171,43 @@ class Process:
         return result.si_status if exited else -result.si_status
 
 
+class AttachedProcess:
+    """The process of a worker that attached: no child of ours, and nobody we reap."""
+
+    stack = ""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        """Own *pidfd*, of process *pid*."""
+        self.pid = pid
+        self.pidfd = pidfd
+
+    def state(self, table: Table) -> dict[str, Any]:
+        """Give what a child would; an upgrade is refused before anybody asks."""
+        return {"pid": self.pid, "pidfd": table.own(self.pidfd)}
+
+    def stop(self) -> None:
+        """Do nothing: QUIT is said, and what a signal means there is not known."""
+
+    def reopen_log(self) -> None:
+        """Do nothing: its log is its own."""
+
+    def abort(self) -> None:
+        """End it: where its threads are would be written for somebody else."""
+        self.kill()
+
+    def kill(self) -> None:
+        """End it (KILL)."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Forget it; how it ended, its parent knows."""
+        os.close(self.pidfd)
+        self.pidfd = -1
+        return 0
+
+
 def how_it_ended(code: int) -> str:
     """Put the exit code of ``Process.reap`` in words."""
     if code >= 0:
@@ -278,6 +317,34 @@ def _become(
 def _copy_above(fd: int, above: int) -> int:
     """Copy *fd* to a number larger than *above*, which does not survive exec."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above + 1)
+
+
+SO_PEERPIDFD: Final = 77
+"asm-generic/socket.h, Linux 6.5; CPython 3.11 has no name for it."
+
+
+def foreign_pidfd(connection: int, pid: int) -> int | None:
+    """
+    Open a pidfd of the process that made a Unix connection; None: it cannot be.
+
+    Args:
+        connection: The descriptor of our end.
+        pid: Its peer, as SO_PEERCRED says. On older kernels the number is all there is;
+            it is that process's, for whoever connected was there a moment ago.
+
+    Returns:
+        The pidfd, which the caller owns.
+    """
+    with socket.socket(fileno=os.dup(connection)) as sock:
+        try:
+            fd: int = sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+            os.set_inheritable(fd, False)
+        except OSError:
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                return None
+    return fd
 
 
 def try_pidfd() -> None:

@@ -40,7 +40,7 @@ from maitred.wire.scoreboard import ENTRIES, Scoreboard
 
 from .connection import Connection, restored
 from .past import Past, Table
-from .processes import Process
+from .processes import AttachedProcess, Process
 from .rescue import Traffic
 from .secret import lend
 from .times import Times
@@ -77,7 +77,7 @@ class Worker:
         generation: int,
         channel: Channel,
         board: int,
-        process: Process,
+        process: Process | AttachedProcess,
     ) -> None:
         """
         Own one worker.
@@ -126,6 +126,8 @@ class Worker:
         # What it said when it could not start, or when it left.
         self.failure: tuple[str, str] | None = None
         self.cut = 0
+        # Connections that it may be handed ahead; 0: as many as its slot allows.
+        self.window = 0
         # Nothing more is heard from it: it closed its end, or broke the protocol.
         self.silent = False
         self.distrusted = False
@@ -346,6 +348,11 @@ class Worker:
             self.board.reset(
                 connection.mark, connection.position, connection.written, now
             )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has said READY."""
+        return self.phase is not Phase.STARTING
 
     @property
     def did(self) -> dict[str, int]:

@@ -266,6 +266,39 @@ class Have(NamedTuple):
     id: U64
 
 
+class Attach(NamedTuple):
+    """
+    Hand me connections; nobody here has started me. It is the first word, if it is one.
+
+    ``name`` is up to 32 lower-case letters, digits, - and _, one of its kind at a time;
+    ``nonce`` 8 to 64 bytes, drawn anew for each ATTACH; ``capacity`` how many
+    connections I can be handed ahead of my TAKEN.
+    """
+
+    name: Blob
+    nonce: Blob
+    capacity: U16
+
+
+class Attached(NamedTuple):
+    """
+    You fill ``slot``, in ``generation``; ``board`` is your scoreboard. Say READY.
+
+    ``nonce`` is that of your ATTACH.
+    """
+
+    board: Passed
+    slot: U16
+    generation: U32
+    nonce: Blob
+
+
+class Rejected(NamedTuple):
+    """You are handed nothing: ``why`` in a sentence. The channel is closed."""
+
+    why: Blob
+
+
 class Drained(NamedTuple):
     """I have finished and leave. ``cut`` connections were closed at the deadline."""
 
@@ -328,6 +361,9 @@ MESSAGES = (
     Entry(17, Link, Side.MASTER, ALWAYS),
     Entry(18, Have, Side.WORKER, AFTER_READY),
     Entry(19, Relieve, Side.MASTER, frozenset({Phase.SERVING})),
+    Entry(20, Attach, Side.WORKER, frozenset({Phase.STARTING})),
+    Entry(21, Attached, Side.MASTER, frozenset({Phase.STARTING})),
+    Entry(22, Rejected, Side.MASTER, frozenset({Phase.STARTING})),
 )
 
 

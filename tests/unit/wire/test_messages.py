@@ -15,6 +15,8 @@ from maitred.wire.messages import (
     VERSION,
     Answer,
     Ask,
+    Attach,
+    Attached,
     Claim,
     Closed,
     Drain,
@@ -29,6 +31,7 @@ from maitred.wire.messages import (
     Ready,
     Reason,
     Refused,
+    Rejected,
     Release,
     Relieve,
     Retire,
@@ -127,6 +130,15 @@ PINNED = [
     ),
     (Have(0x1122), "04 12 0000 0001 0000 00000008 0000000000001122"),
     (Relieve(1), "04 13 0000 0001 0000 00000001 01"),
+    (
+        Attach(b"one", b"nonce", 0x0203),
+        "04 14 0000 0001 0000 00000012 00000003 00000005 0203 6f6e65 6e6f6e6365",
+    ),
+    (
+        Attached(NOBODY, 1, 2, b"nonce"),
+        "04 15 0001 0001 0000 0000000f 0001 00000002 00000005 6e6f6e6365",
+    ),
+    (Rejected(b"no"), "04 16 0000 0001 0000 00000006 00000002 6e6f"),
 ]
 
 
@@ -195,7 +207,8 @@ def test_sides_split_the_table():
     """What a master sends and what a worker sends are the whole table."""
     assert {e.number: e.message for e in MESSAGES} == {**FROM_MASTER, **FROM_WORKER}
     assert set(FROM_MASTER.values()) == {
-        *(Handoff, Drain, Revoke, Answer, Quit, Retire, Relieve, Link)
+        *(Handoff, Drain, Revoke, Answer, Quit, Retire, Relieve, Link),
+        *(Attached, Rejected),
     }
     assert not set(FROM_MASTER) & set(FROM_WORKER)
 
@@ -216,7 +229,10 @@ def test_side_refuses_its_own_words(side, table):
 @pytest.mark.parametrize(
     ("phase", "said"),
     [
-        (Phase.STARTING, {Ready, Failed, Claim, Quit, Link}),
+        (
+            Phase.STARTING,
+            {Ready, Failed, Claim, Quit, Link, Attach, Attached, Rejected},
+        ),
         (
             Phase.SERVING,
             {Handoff, Drain, Revoke, Answer, Quit, Retire, Relieve, Link}

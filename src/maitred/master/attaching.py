@@ -1,0 +1,251 @@
+"""
+Workers that nobody here has started: they attach, and are handed connections.
+
+    --attach PATH   a socket, mode 0600, whose connections are channels
+    ATTACH          name, nonce, capacity                  the worker says it first
+    ATTACHED        slot, generation, scoreboard           it fills an empty slot
+    REJECTED        a sentence                             it does not, as the log says
+
+The supervisor asks for a worker as ever; what is then asked for is a vacancy, until
+somebody attaches.
+
+Invariants: nobody but our own user and root gets a slot; nobody waits for longer than
+PATIENCE before it has said ATTACH, and no more than MOST wait. The process is known by
+a pidfd from here on: what it never took goes to others when it is dead, not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from maitred import logs
+from maitred.config import NAME
+from maitred.errors import ChannelError, ChannelFull, SystemRefused
+from maitred.wire import Channel, Descriptor
+from maitred.wire.messages import (
+    FROM_MASTER,
+    FROM_WORKER,
+    Attach,
+    Attached,
+    Rejected,
+)
+from maitred.wire.scoreboard import Scoreboard
+
+from .listeners import inode_of, remove_stale
+from .processes import AttachedProcess, foreign_pidfd
+from .workers import Worker
+
+PATIENCE: Final = 5.0
+"Seconds to say ATTACH."
+MOST: Final = 64
+ONLY_US: Final = 0o600
+CREDENTIALS: Final = struct.Struct("=iII")
+"pid, uid and gid, as SO_PEERCRED gives them (unix(7))."
+NONCES: Final = 1024
+"Nonces remembered: none attaches twice."
+NONCE: Final = range(8, 65)
+"Bytes that a nonce may have."
+TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EPROTOTYPE})
+
+
+class Vacancy(NamedTuple):
+    """A worker that the supervisor has asked for."""
+
+    number: int
+    slot: int
+    generation: int
+
+
+class Attaching:
+    """The socket, those who have not said ATTACH, and the vacancies."""
+
+    def __init__(self, path: str, *, window: int, ready_timeout: float) -> None:
+        """
+        Listen at *path*.
+
+        Args:
+            path: Of the socket.
+            window: Connections that a worker may have on their way, at most.
+            ready_timeout: Seconds to say READY after ATTACHED.
+
+        Raises:
+            SystemRefused: It cannot be listened on.
+        """
+        self._path, self._window, self._ready_timeout = path, window, ready_timeout
+        self._vacancies: deque[Vacancy] = deque()
+        self._nonces: OrderedDict[bytes, None] = OrderedDict()
+        self._newcomers: dict[Channel, asyncio.TimerHandle] = {}
+        self._names: dict[str, Worker] = {}
+        try:
+            remove_stale(path)
+            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._sock.bind(path)
+            os.chmod(path, ONLY_US)  # nobody can connect before it listens
+            self._sock.listen(MOST)
+            self._sock.setblocking(False)
+        except OSError as exc:
+            why = exc.strerror or str(exc)
+            if exc.errno in TAKEN:
+                why = "something listens there: stop it, or choose another path"
+            raise SystemRefused(f"cannot listen on --attach {path}: {why}") from exc
+        self._inode = inode_of(path)
+
+    def serve(self, attached: Callable[[Worker], None]) -> None:
+        """Hear whoever comes; call *attached* with each that fills a vacancy."""
+        self._attached = attached
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._sock.fileno(), self._on_connect)
+
+    def want(self, number: int, slot: int, generation: int) -> None:
+        """Note that worker *number* is wanted for *slot*."""
+        self._vacancies.append(Vacancy(number, slot, generation))
+        text = "slot %d, generation %d, is for a worker that attaches at %s"
+        logs.master.info(text, slot, generation, self._path)
+
+    def give_up(self, number: int) -> bool:
+        """Want worker *number* no more; say whether nobody had come for it."""
+        found = [each for each in self._vacancies if each.number == number]
+        for each in found:
+            self._vacancies.remove(each)
+        return bool(found)
+
+    def forget(self, worker: Worker) -> None:
+        """Learn that *worker* is dead: its name may come again."""
+        self._names = {n: w for n, w in self._names.items() if w is not worker}
+
+    def close(self) -> None:
+        """Hear nobody any more, and remove the socket if it is ours."""
+        for channel in list(self._newcomers):
+            self._part(channel)
+        if self._sock.fileno() >= 0:
+            with contextlib.suppress(AttributeError):  # it never served
+                self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+            with contextlib.suppress(OSError):
+                if inode_of(self._path) == self._inode:
+                    os.unlink(self._path)
+
+    def _on_connect(self) -> None:
+        for _ in range(MOST):
+            try:
+                sock, _ = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError:  # out of descriptors: whoever waits, waits on
+                return
+            self._meet(sock)
+
+    def _meet(self, sock: socket.socket) -> None:
+        """Let *sock* say ATTACH, if it is one of us."""
+        credentials = sock.getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
+        )
+        pid, uid, _ = CREDENTIALS.unpack(credentials)
+        channel = Channel(sock, sends=FROM_MASTER, receives=FROM_WORKER)
+        if uid not in {0, os.geteuid()}:
+            self._reject(channel, f"process {pid}", f"user {uid} is not the master's")
+        elif len(self._newcomers) >= MOST:
+            self._reject(channel, f"process {pid}", "too many are attaching")
+        else:
+            self._newcomers[channel] = self._loop.call_later(
+                PATIENCE, self._on_silence, channel, pid
+            )
+            self._loop.add_reader(channel.fileno(), self._on_words, channel, pid)
+
+    def _on_silence(self, channel: Channel, pid: int) -> None:
+        self._part(channel, close=False)
+        self._reject(channel, f"process {pid}", "it did not say ATTACH in time")
+
+    def _on_words(self, channel: Channel, pid: int) -> None:
+        try:
+            said = channel.receive_nowait()
+        except ChannelError as exc:
+            self._part(channel)
+            logs.master.warning("process %d did not attach: %s", pid, exc)
+            return
+        if not said:
+            return
+        self._part(channel, close=False)
+        for message in said:  # nothing of a newcomer's is kept
+            for value in message:
+                if isinstance(value, Descriptor):
+                    value.close()
+        if len(said) != 1 or not isinstance(said[0], Attach):
+            self._reject(channel, f"process {pid}", "its first word is not ATTACH")
+        else:
+            self._hear(channel, pid, said[0])
+
+    def _hear(self, channel: Channel, pid: int, said: Attach) -> None:
+        """Give who said ATTACH a slot, or say why not."""
+        name = said.name.decode(errors="replace")
+        who = f"worker {name!a:.40}, process {pid},"
+        if why := self._fault(name, said):
+            self._reject(channel, who, why)
+            return
+        pidfd = foreign_pidfd(channel.fileno(), pid)
+        if pidfd is None:
+            self._reject(channel, who, "its process cannot be watched")
+            return
+        self._nonces[said.nonce] = None
+        if len(self._nonces) > NONCES:
+            self._nonces.popitem(last=False)
+        vacancy = self._vacancies.popleft()
+        worker = Worker(
+            *vacancy, channel, Scoreboard.create(), AttachedProcess(pid, pidfd)
+        )
+        worker.window = min(self._window, said.capacity)
+        board = Descriptor(os.dup(worker.board_fd))
+        # Where it cannot be said, its end is heard of by the pidfd or the channel.
+        with contextlib.suppress(ChannelError):
+            channel.send_nowait(
+                Attached(board, vacancy.slot, vacancy.generation, said.nonce)
+            )
+        board.close()
+        self._names[name] = worker
+        text = "%s attached: slot %d, generation %d, capacity %d"
+        logs.master.info(text, who, vacancy.slot, vacancy.generation, said.capacity)
+        self._loop.call_later(self._ready_timeout, self._expect_ready, name, worker)
+        self._attached(worker)
+
+    def _fault(self, name: str, said: Attach) -> str:
+        """Say why *said* does not attach; empty: it does."""
+        if not NAME.fullmatch(name):
+            return "its name is not up to 32 lower-case letters, digits, - and _"
+        if len(said.nonce) not in NONCE or not said.capacity:
+            return (
+                f"a nonce of {NONCE.start} to {NONCE.stop - 1} bytes and a capacity"
+                " above 0 are needed"
+            )
+        if said.nonce in self._nonces:
+            return "its nonce has attached before"
+        if name in self._names:
+            return "a worker of that name is attached"
+        if not self._vacancies:
+            return "every slot has its worker"
+        return ""
+
+    def _expect_ready(self, name: str, worker: Worker) -> None:
+        if self._names.get(name) is worker and not worker.is_ready:
+            text = "worker %s of slot %d did not say READY in time, and is killed"
+            logs.master.warning(text, name, worker.slot)
+            worker.process.kill()
+
+    def _reject(self, channel: Channel, who: str, why: str) -> None:
+        logs.master.warning("%s is rejected: %s", who, why)
+        with contextlib.suppress(ChannelFull, ChannelError):
+            channel.send_nowait(Rejected(why.encode()))
+        channel.close()
+
+    def _part(self, channel: Channel, *, close: bool = True) -> None:
+        self._newcomers.pop(channel).cancel()
+        self._loop.remove_reader(channel.fileno())
+        if close:
+            channel.close()

@@ -1,0 +1,52 @@
+"""
+A worker that attaches, in Python, and behaves as it is told: PATH NAME BEHAVIOUR.
+
+    hold      is ready, and takes nothing it is handed
+    mute      never says READY
+    garbage   says what is no packet
+    flood     gives back what it was never handed, with descriptors of its own
+    twice     attaches, and attaches again
+    leave     closes its channel, and lives on
+"""
+
+import os
+import socket
+import sys
+import time
+
+from maitred import Channel, Descriptor
+from maitred.wire.messages import (
+    FROM_MASTER,
+    FROM_WORKER,
+    Attach,
+    Attached,
+    Ready,
+    Return,
+)
+
+path, name, behaviour = sys.argv[1:]
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+sock.connect(path)
+raw = socket.socket(fileno=os.dup(sock.fileno()))
+channel = Channel(sock, sends=FROM_WORKER, receives=FROM_MASTER)
+said = Attach(name.encode(), os.urandom(16), 3)
+channel.send(said)
+(answer,) = channel.receive(60)
+print(answer, flush=True)
+if not isinstance(answer, Attached):
+    sys.exit(3)
+answer.board.close()
+if behaviour == "mute":
+    time.sleep(600)
+channel.send(Ready(os.getpid()))
+if behaviour == "garbage":
+    raw.sendall(b"\xff" * 100)
+elif behaviour == "twice":
+    channel.send(Attach(b"again", os.urandom(16), 3))
+elif behaviour == "flood":
+    null = [Descriptor(os.open("/dev/null", os.O_RDONLY)) for _ in range(64)]
+    channel.send(*[Return(d, 7, b"", 0, b"", 0, b"", 0, b"") for d in null])
+elif behaviour == "leave":
+    raw.close()
+    channel.close()
+time.sleep(600)
