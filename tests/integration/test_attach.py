@@ -62,7 +62,7 @@ class Service:
         # Who was attached may have it noted that it left.
         self.server.expect_log("has left|is rejected|did not attach|is ended")
         self.server.expect_log("closed its channel and did not leave|is killed")
-        wait_until("it listens", self.path.exists)
+        self.server.wait_for_log("slot 1, generation 1, is for a worker that attaches")
 
     def attach(self, *command):
         """Start a worker."""
@@ -230,6 +230,7 @@ def test_what_is_no_attach_is_rejected(service, c_worker):
 def test_newcomers_that_say_nonsense_are_dropped(service, c_worker):
     """Garbage, descriptors, silence: nothing of it is left, and others may attach."""
     made = service()
+    made.server.status()  # it has all open that it will have
     before = descriptors(made.server.pid)
     for said in (b"\xff" * 50, b"\x04\x14", struct.pack("!BBHHHI", 9, 20, 0, 1, 0, 0)):
         sock = made.newcomer()
