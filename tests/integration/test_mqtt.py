@@ -65,6 +65,7 @@ def service(serve, brokers, tmp_path):
     seen = tmp_path / "seen"
     server = serve(
         "brokers:relay", "--kind", "handler", "--protocol", "mqtt",
+        "--policy", "round-robin",
         env={
             "UPSTREAM": f"127.0.0.1:{brokers[0]},{brokers[1]}", "LINES": str(seen),
         },
@@ -170,6 +171,7 @@ def test_the_user_name_can_pick(serve, brokers, tmp_path):
     seen = tmp_path / "seen"
     server = serve(
         "brokers:relay", "--kind", "handler", "--protocol", "mqtt",
+        "--policy", "round-robin",
         "--affinity", "user",
         env={
             "UPSTREAM": f"127.0.0.1:{brokers[0]},{brokers[1]}", "LINES": str(seen),

@@ -78,6 +78,7 @@ def service(serve, database, tmp_path):
     seen = tmp_path / "seen"
     server = serve(
         "brokers:postgres", "--kind", "handler", "--protocol", "postgres",
+        "--policy", "round-robin",
         env={"UPSTREAM": f"127.0.0.1:{database}", "LINES": str(seen)},
     )  # fmt: skip
     return server, lambda: [tuple(x.split()) for x in seen.read_text().splitlines()]
@@ -167,6 +168,53 @@ def test_psql_cancels(service):
     process.send_signal(2)
     _, error = process.communicate(timeout=DEADLINE)
     assert "canceling statement due to user request" in error
+
+
+@pytest.fixture
+def small(serve):
+    """Serve a worker that speaks enough of the protocol by itself."""
+    return serve(
+        "small_pg:handler", "--kind", "handler", "--protocol", "postgres",
+        "--policy", "round-robin",
+    )  # fmt: skip
+
+
+needs_psql = pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
+
+
+@needs_psql
+def test_a_database_lives_in_one_process(small):
+    """psql, anew each time: a counter in memory counts on."""
+    for number in range(1, 6):
+        pids = {}
+        for name in DATABASES:
+            done = psql(small, name, "count")
+            assert done.stderr == ""
+            pid, count = done.stdout.strip().split("|")
+            assert int(count) == number
+            pids[name] = int(pid)
+        assert set(pids.values()) == set(small.worker_pids())
+
+
+def test_asyncpg_cancels_in_a_worker_that_made_the_key(small):
+    """Its statement times out, and the cancel reaches the process that sleeps."""
+
+    async def main():
+        for name in DATABASES:
+            connection = await asyncpg.connect(
+                host="127.0.0.1",
+                port=small.port,
+                user="ann",
+                database=name,
+            )
+            assert await connection.execute("count") == "SELECT 1"
+            with pytest.raises(asyncio.TimeoutError):
+                await connection.execute("sleep", timeout=0.2)
+            assert await connection.execute("count") == "SELECT 1"
+            await connection.close()
+
+    asyncio.run(main())
+    assert small.status()["connections"]["claims"] >= len(DATABASES)
 
 
 def error_of(answer):

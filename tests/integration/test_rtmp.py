@@ -32,7 +32,7 @@ def test_an_app_has_one_worker(serve, tmp_path):
     published = tmp_path / "published"
     server = serve(
         "rtmp_server:handler", "--kind", "handler", "--protocol", "rtmp",
-        env={"PUBLISHED": str(published)},
+        "--policy", "round-robin", env={"PUBLISHED": str(published)},
     )  # fmt: skip
     for number in [*range(4)] * 2:
         done = publish(server, f"app{number}", f"stream{number}")
