@@ -87,8 +87,9 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             "Give a session to another worker.",
             Level.OPERATE,
             (KEY, SLOT),
-            more="Its open connections follow, each at its next request. What the"
-            " application remembers in the old worker stays there.",
+            more="Its open connections follow, each at its next request; what the"
+            " application remembers in the old worker stays there. Those that it can"
+            " freeze follow at once, with their state.",
         ),
         "scale": Command(
             "Have more or fewer workers, and wait until they are there.",
@@ -104,9 +105,10 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             Level.OPERATE,
             (SLOT,),
             lasting=True,
-            more="Its sessions stay with it until they end; all other connections are"
-            " given back, each between two requests. After the drain timeout you are"
-            " told what is left, and it stays drained.",
+            more="Its sessions stay with it until they end, but those that can be"
+            " frozen move; all other connections are given back, each between two"
+            " requests. After the drain timeout you are told what is left, and it stays"
+            " drained.",
         ),
         "undrain": Command(
             "Give a drained worker again what is new.", Level.OPERATE, (SLOT,)
