@@ -24,10 +24,10 @@ def sniff(data):
     line, end, _ = data.partition(b"\n")
     if not end:
         return NEED_MORE if b"JOIN ".startswith(line[:5]) else refused("no_join")
-    verb, *words = line.split()
-    if verb != b"JOIN" or len(words) != 2:
+    words = line.split()
+    if len(words) != 3 or words[0] != b"JOIN":
         return refused("no_join")
-    return {"room": words[0], "name": words[1]}
+    return {"room": words[1], "name": words[2]}
 
 
 def refuse(cause, heard):

@@ -123,6 +123,7 @@ SAMPLES = {
     "continues nothing": ("rtmp", 2, b"\xc3" + b"x" * 20, refused("bad_packet")),
     "join": ("rooms", 0, b"JOIN lobby ann\n", Match(b"room=lobby")),
     "no join": ("rooms", 0, b"LEAVE\n", refused("no_join")),
+    "an empty line": ("rooms", 0, b"\nOIN", refused("no_join")),
 }  # fmt: skip
 
 
