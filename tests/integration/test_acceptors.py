@@ -386,6 +386,7 @@ ARGUMENTS = {
     "scale": ("3",),
     "drain": ("2",),
     "undrain": ("2",),
+    "machine": ("drain",),
     "log-level": ("debug",),
     "reload": (),
     "upgrade": (),
@@ -398,8 +399,9 @@ def test_every_command_is_for_all_acceptors(serve):
     """Whatever can be asked of one master can be asked of several acceptors."""
     assert list(ARGUMENTS) == list(COMMANDS)
     server = serve(
-        "probe:app", "--affinity", "header:x-session", "--acceptors", "3", workers=2
-    )
+        "probe:app", "--affinity", "header:x-session", "--acceptors", "3",
+        "--agent", "127.0.0.1:0", workers=2,
+    )  # fmt: skip
     ask(server.port, "/", "x-session: ann")
     for command, arguments in ARGUMENTS.items():
         if command not in {"upgrade", "stop"}:

@@ -46,7 +46,13 @@ def start(serve, *options, workers=2):
     """Serve the probe with a log of JSON."""
     server = serve("probe:app", *IN_JSON, *options, ready=False, workers=workers)
     server.wait_until_serving()
-    listening = next(r for r in records(server.log) if "listening" in r["message"])
+
+    def line():
+        said = [r for r in records(server.log) if "listening" in r["message"]]
+        return said[0] if said else None
+
+    # It is written by a thread, perhaps after the master has answered.
+    listening = wait_until("it is written", line)
     server.port = int(re.search(r"127\.0\.0\.1:(\d+)", listening["message"])[1])
     return server
 
