@@ -7,6 +7,7 @@ A worker that attaches, in Python, and behaves as it is told: PATH NAME BEHAVIOU
     flood     gives back what it was never handed, with descriptors of its own
     twice     attaches, and attaches again
     leave     closes its channel, and lives on
+    shrink    cuts its scoreboard short, before it is ready
 """
 
 import os
@@ -35,6 +36,8 @@ channel.send(said)
 print(answer, flush=True)
 if not isinstance(answer, Attached):
     sys.exit(3)
+if behaviour == "shrink":
+    os.ftruncate(answer.board.fileno(), 0)
 answer.board.close()
 if behaviour == "mute":
     time.sleep(600)

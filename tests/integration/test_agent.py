@@ -2,10 +2,12 @@
 
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from driver import COMMAND, DEADLINE, wait_until
+from limits import at_its_limit, share_of_cpu
 from maitred.control import ask
 from maitred.errors import CommandFailed
 
@@ -70,6 +72,17 @@ def test_a_machine_that_stops_drains(serve, port, tmp_path):
         with sock.makefile("rb") as file:
             assert file.readline().startswith(b"HTTP/1.1 200")
     assert server.wait() == 0
+
+
+def test_a_master_without_descriptors_answers_later(serve, port):
+    """Who asks waits for the answer, and the master does not spin meanwhile."""
+    server = serve("probe:app", "--agent", f"127.0.0.1:{port}")
+    assert agent(port)
+    with ThreadPoolExecutor() as pool:
+        with at_its_limit(server.pid):
+            answer = pool.submit(agent, port)
+            assert share_of_cpu(server.pid) < 0.5
+        assert answer.result() == b"up ready 100%\n"
 
 
 def test_without_an_agent_nobody_would_hear(serve):

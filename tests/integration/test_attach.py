@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from driver import APPS, COMMAND, DEADLINE, descriptors, wait_until
+from limits import at_its_limit, share_of_cpu
 from maitred import Channel
 from maitred.control import ask
 from maitred.errors import CommandFailed
@@ -256,8 +257,37 @@ def test_who_misbehaves_is_cut_off_alone(service, c_worker, behaviour):
     wait_until("it serves", lambda: good.pid in made.slots())
     bad = made.attacher("bad", behaviour)
     assert bad.wait(DEADLINE) == -9
+    made.server.wait_for_log("is for a worker that attaches", 3)
     assert made.get().endswith(b"pid %d\n" % good.pid)
     filled(made, good, made.attach(c_worker, made.path, "bad"))
+
+
+def test_nobody_cuts_the_shared_memory_short(service, c_worker):
+    """The master, which has it mapped, would die of it."""
+    made = service()
+    bad = made.attacher("bad", "shrink")
+    assert bad.wait(DEADLINE) == 1
+    assert b"PermissionError" in bad.stdout.read()
+    made.server.wait_for_log("is for a worker that attaches", 3)
+    filled(made, *(made.attach(c_worker, made.path, name) for name in ("a", "b")))
+
+
+def test_a_master_without_descriptors_is_attached_to_later(service, c_worker):
+    """It does not spin meanwhile."""
+    made = service()
+    with at_its_limit(made.server.pid):
+        workers = [made.attach(c_worker, made.path, name) for name in ("a", "b")]
+        assert share_of_cpu(made.server.pid) < 0.5
+    filled(made, *workers)
+
+
+def test_a_worker_that_cannot_be_watched_takes_no_slot(service, c_worker):
+    """With one descriptor left it is heard, and told why; both slots stay free."""
+    made = service()
+    made.server.status()
+    with at_its_limit(made.server.pid, spare=1):
+        assert "Too many open files" in say(made, Attach(b"one", b"12345678", 1))
+    filled(made, *(made.attach(c_worker, made.path, name) for name in ("one", "b")))
 
 
 def test_who_never_is_ready_is_ended(service):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import select
 import shutil
 import signal
@@ -17,31 +16,10 @@ import time
 import pytest
 
 from driver import DEADLINE, cpu_seconds, wait_until
+from limits import at_its_limit
 from raw_http import ask, connect, crowd, get
 
 KEYED = ("--affinity", "header:x-session", "--no-access-log")
-
-
-def first_free(pid):
-    """Say the lowest number that is no descriptor of process *pid*."""
-    numbers = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
-    return min(set(range(len(numbers) + 1)) - numbers)
-
-
-@contextlib.contextmanager
-def at_its_limit(pid):
-    """Leave process *pid* no descriptor more than it has."""
-    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    # Whoever was answered a moment ago may not be closed yet.
-    readings = [first_free(pid)]
-    while len(readings) < 10 or len(set(readings[-10:])) > 1:
-        time.sleep(0.01)
-        readings.append(first_free(pid))
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (readings[-1], limits[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 
 
 def name_of(server, slot):

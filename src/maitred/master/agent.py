@@ -24,6 +24,8 @@ from .listeners import NEVER_MIND, Listener, accept_at_once, open_listeners
 BACKLOG: Final = 64
 AT_ONCE: Final = 64
 "Connections answered before others have their turn."
+PAUSE: Final = 0.5
+"Seconds without accepting after the system said that it has nothing left."
 OPTION: Final = "--agent"
 
 
@@ -57,6 +59,10 @@ class Agent:
         self._answer = answer
         self._loop = asyncio.get_running_loop()
         for listener in listeners:
+            self._listen(listener)
+
+    def _listen(self, listener: Listener) -> None:
+        if listener in self._listeners:
             self._loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
     def close(self) -> None:
@@ -75,7 +81,9 @@ class Agent:
             except OSError as exc:
                 if exc.errno in NEVER_MIND:
                     continue
-                return  # out of descriptors: it asks again in a second
+                self._loop.remove_reader(listener.sock.fileno())
+                self._loop.call_later(PAUSE, self._listen, listener)
+                return
             with sock, contextlib.suppress(OSError):
                 sock.setblocking(False)
                 sock.send(self._answer(), socket.MSG_NOSIGNAL)

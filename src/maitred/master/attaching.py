@@ -46,6 +46,8 @@ from .workers import Worker
 PATIENCE: Final = 5.0
 "Seconds to say ATTACH."
 MOST: Final = 64
+PAUSE: Final = 0.5
+"Seconds without accepting after the system said that it has nothing left."
 ONLY_US: Final = 0o600
 CREDENTIALS: Final = struct.Struct("=iII")
 "pid, uid and gid, as SO_PEERCRED gives them (unix(7))."
@@ -102,7 +104,11 @@ class Attaching:
         """Hear whoever comes; call *attached* with each that fills a vacancy."""
         self._attached = attached
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._sock.fileno(), self._on_connect)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock.fileno(), self._on_connect)
 
     def want(self, number: int, slot: int, generation: int) -> None:
         """Note that worker *number* is wanted for *slot*."""
@@ -140,6 +146,8 @@ class Attaching:
             except BlockingIOError:
                 return
             except OSError:  # out of descriptors: whoever waits, waits on
+                self._loop.remove_reader(self._sock.fileno())
+                self._loop.call_later(PAUSE, self._listen)
                 return
             self._meet(sock)
 
@@ -190,19 +198,24 @@ class Attaching:
         if why := self._fault(name, said):
             self._reject(channel, who, why)
             return
-        pidfd = foreign_pidfd(channel.fileno(), pid)
-        if pidfd is None:
-            self._reject(channel, who, "its process cannot be watched")
+        vacancy = self._vacancies[0]
+        try:
+            with contextlib.ExitStack() as unless_all:
+                pidfd = foreign_pidfd(channel.fileno(), pid)
+                unless_all.callback(os.close, pidfd)
+                memory = Scoreboard.create()
+                unless_all.callback(os.close, memory)
+                board = Descriptor(os.dup(memory))
+                unless_all.pop_all()
+        except OSError as exc:
+            self._reject(channel, who, f"it cannot be watched ({exc.strerror})")
             return
+        self._vacancies.popleft()
         self._nonces[said.nonce] = None
         if len(self._nonces) > NONCES:
             self._nonces.popitem(last=False)
-        vacancy = self._vacancies.popleft()
-        worker = Worker(
-            *vacancy, channel, Scoreboard.create(), AttachedProcess(pid, pidfd)
-        )
+        worker = Worker(*vacancy, channel, memory, AttachedProcess(pid, pidfd))
         worker.window = min(self._window, said.capacity)
-        board = Descriptor(os.dup(worker.board_fd))
         # Where it cannot be said, its end is heard of by the pidfd or the channel.
         with contextlib.suppress(ChannelError):
             channel.send_nowait(

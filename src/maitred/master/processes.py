@@ -323,9 +323,9 @@ SO_PEERPIDFD: Final = 77
 "asm-generic/socket.h, Linux 6.5; CPython 3.11 has no name for it."
 
 
-def foreign_pidfd(connection: int, pid: int) -> int | None:
+def foreign_pidfd(connection: int, pid: int) -> int:
     """
-    Open a pidfd of the process that made a Unix connection; None: it cannot be.
+    Open a pidfd of the process that made a Unix connection.
 
     Args:
         connection: The descriptor of our end.
@@ -334,16 +334,16 @@ def foreign_pidfd(connection: int, pid: int) -> int | None:
 
     Returns:
         The pidfd, which the caller owns.
+
+    Raises:
+        OSError: There is no such process any more, or no descriptor left.
     """
     with socket.socket(fileno=os.dup(connection)) as sock:
         try:
             fd: int = sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-            os.set_inheritable(fd, False)
         except OSError:
-            try:
-                fd = os.pidfd_open(pid)
-            except OSError:
-                return None
+            return os.pidfd_open(pid)
+    os.set_inheritable(fd, False)
     return fd
 
 

@@ -29,6 +29,7 @@ not been handed yet. An aligned 8-byte number is never seen torn.
 from __future__ import annotations
 
 import enum
+import fcntl
 import mmap
 import os
 import struct
@@ -105,6 +106,8 @@ class Mark(NamedTuple):
     since: int
 
 
+SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"What nobody may do to the size of the memory, for good (fcntl(2), File Sealing)."
 FRESH: Final = struct.Struct("@5Q")
 "A mark whose stage is the first: all its numbers at once."
 
@@ -124,9 +127,16 @@ class Scoreboard:
 
     @staticmethod
     def create() -> int:
-        """Make the memory; the caller owns the descriptor (memfd_create(2))."""
-        fd = os.memfd_create("maitred-scoreboard", os.MFD_CLOEXEC)
+        """
+        Make the memory; the caller owns the descriptor (memfd_create(2)).
+
+        It is sealed: a worker that cut it short would end the master, which has it
+        mapped, with SIGBUS.
+        """
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        fd = os.memfd_create("maitred-scoreboard", flags)
         os.ftruncate(fd, SIZE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
         return fd
 
     @property

@@ -25,6 +25,15 @@ def test_every_cause_has_its_place():
     assert (FIRST_REFUSAL + len(REFUSALS)) * 8 <= PAGE
 
 
+def test_nobody_can_change_its_size():
+    """Who has it mapped, and reads beyond its end, is ended by SIGBUS."""
+    fd = Scoreboard.create()
+    for size in (0, PAGE, 2 * os.fstat(fd).st_size):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, size)
+    os.close(fd)
+
+
 def test_refusals_are_counted_by_cause(board):
     """Of those that did not happen nothing is said."""
     assert board.refused == {}
