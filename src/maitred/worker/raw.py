@@ -71,6 +71,7 @@ class RawServing:
         self._keys = keys
         self._ttl = ttl
         self._talks: set[Talk] = set()
+        self._of_key: dict[bytes, set[Talk]] = {}
         self._moving: set[asyncio.Task[None]] = set()
         self._finished: asyncio.Event
         self._deadline: asyncio.TimerHandle | None = None
@@ -153,11 +154,17 @@ class RawServing:
     def opened(self, talk: Talk) -> None:
         """Note an open connection."""
         self._talks.add(talk)
+        if talk.key:
+            self._of_key.setdefault(talk.key, set()).add(talk)
         self._board.connections = len(self._talks)
 
     def ended(self, talk: Talk) -> None:
         """Note that it is closed, or elsewhere."""
         self._talks.discard(talk)
+        if others := self._of_key.get(talk.key):
+            others.discard(talk)
+            if not others:
+                del self._of_key[talk.key]
         self._board.connections = len(self._talks)
         if not talk.has_left:
             self._board.requests += 1
@@ -171,7 +178,7 @@ class RawServing:
 
     def revoked(self, key: bytes) -> None:
         """Have what belongs to *key*, which is not ours any more, follow it."""
-        self._move_all([talk for talk in self._talks if talk.key == key])
+        self._move_all(self._of_key.get(key, ()))
 
     def hand_back(self) -> None:
         """Have everything move that can."""
@@ -234,7 +241,7 @@ class RawServing:
 
     def _look_after_keys(self) -> None:
         """See to it that the master does not forget a key that is in use."""
-        for key in {talk.key for talk in self._talks if talk.key}:
+        for key in self._of_key:
             self._keys.has(key)
         loop = asyncio.get_running_loop()
         loop.call_later(self._ttl * LOOK, self._look_after_keys)

@@ -33,6 +33,8 @@ from .talks import Handling
 END_OF_HEAD: Final = b"\r\n\r\n"
 LONGEST_HEAD: Final = 64 * 1024
 LONGEST_MESSAGE: Final = 2**20
+MOST_FRAMES: Final = 16 * 1024
+"Frames that one message may come in: also those that bring nothing take room."
 MOST_WAITING: Final = 256 * 1024
 "Bytes of messages that wait for the application, before reading pauses."
 LINGER: Final = 2.0
@@ -44,7 +46,8 @@ SHORT: Final = 2
 EXTENDED: Final = {126: 2, 127: 8}
 "Bytes of the length, where the first one does not say it (RFC 6455 section 5.2)."
 MASK: Final = 4
-NORMAL, INVALID_DATA, INTERNAL_ERROR, RESTARTING = 1000, 1007, 1011, 1012
+NORMAL, INVALID_DATA, TOO_BIG = 1000, 1007, 1009
+INTERNAL_ERROR, RESTARTING = 1011, 1012
 
 
 def frame_size(data: bytes | bytearray) -> int | None:
@@ -128,8 +131,10 @@ class Speaking(Handling):
         self._rest = bytearray()
         # What there is of a message that is not complete, and the frames it came in.
         self._parts: list[bytes] = []
-        self._unfinished = b""
+        self._unfinished = bytearray()
         self._is_text = False
+        # Whether the client does not read what is said to it.
+        self._is_deaf = False
         self._is_at_end_of_input = False
         # Messages that nobody has asked for, each with the frames it came in.
         self._messages: deque[tuple[str | bytes, bytes]] = deque()
@@ -174,8 +179,7 @@ class Speaking(Handling):
             await self._news()
         message, frames = self._messages.popleft()
         self._size -= len(frames)
-        if self._size <= MOST_WAITING and not self._is_held:
-            self.outlet.resume_reading()
+        self._regulate()
         return message
 
     async def send(self, message: str | bytes) -> None:
@@ -257,8 +261,33 @@ class Speaking(Handling):
             self._core.receive_data(frame)
             self._heed(frame)
         self._flush()
-        if self._size > MOST_WAITING:
+        self._regulate()
+
+    def go(self) -> None:
+        """Let it hear what came meanwhile, and what comes."""
+        super().go()
+        self._regulate()
+
+    def pause_writing(self) -> None:
+        """Hear no more from a client that does not read: it is answered unasked."""
+        super().pause_writing()
+        self._is_deaf = True
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        """Hear it again."""
+        super().resume_writing()
+        self._is_deaf = False
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read on, unless enough waits for the application or for the client."""
+        if self._is_held or self.is_over:
+            return
+        if self._is_deaf or self._size > MOST_WAITING:
             self.outlet.pause_reading()
+        else:
+            self.outlet.resume_reading()
 
     def hear_end(self) -> bool:
         """Learn that the client says nothing more."""
@@ -313,13 +342,15 @@ class Speaking(Handling):
             self._unfinished += raw
             if event.fin:
                 self._complete()
+            elif len(self._parts) == MOST_FRAMES:
+                self._core.fail(TOO_BIG, f"a message in {MOST_FRAMES} frames")
         if self._core.state is not OPEN:
             self._tell()
 
     def _complete(self) -> None:
         """Have a message that is complete wait for the application."""
         data, self._parts = b"".join(self._parts), []
-        frames, self._unfinished = self._unfinished, b""
+        frames, self._unfinished = bytes(self._unfinished), bytearray()
         message: str | bytes = data
         if self._is_text:
             try:
@@ -363,7 +394,7 @@ class Speaking(Handling):
     def waiting(self) -> bytes:
         """Give the frames of what the application was not given."""
         frames = b"".join(frames for _, frames in self._messages)
-        return frames + self._unfinished + bytes(self._rest)
+        return frames + self._unfinished + self._rest
 
     def cut(self) -> None:
         """Close with 1012, which asks the client to come again."""
