@@ -105,9 +105,14 @@ class SocketServing:
             # Nobody else reads it from now on, so that a wait may be one of the
             # kernel's: this is for all copies of the socket.
             sock.setblocking(True)
-            threading.Thread(
+            thread = threading.Thread(
                 target=context.run, args=(self._serve, sock), daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as exc:  # the system has no more of them
+                logs.worker.error("a connection is not served: %s", exc)
+                self._loop.call_soon(self._end, sock)
 
     def _serve(self, sock: socket.socket) -> None:
         """Call the function; this runs in the thread."""
