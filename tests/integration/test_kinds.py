@@ -209,16 +209,14 @@ def test_the_application_may_close(kind):
     assert client.ask("leave") == ""
 
 
-@pytest.mark.parametrize("kind", RAW, indirect=True)
-def test_what_is_open_at_the_deadline_is_cut(kind, serve):
+@pytest.mark.parametrize("name", [*RAW, "websocket"])
+def test_what_is_open_at_the_deadline_is_cut(serve, name):
     """A client that stays is closed, is counted, and the exit code says so."""
-    server, _ = kind
-    server.stop()  # of the fixture
-    target, _, options = KINDS["handler"]
-    server = serve(target, *options, "--drain-timeout", "1")
-    client = Lines(server, "k")
-    assert client.ask("hi")
+    target, make, options = KINDS[name]
+    server = serve(target, *options, "--drain-timeout", "1", workers=1)
     server.expect_log("cut")
+    client = make(server, "k")
+    assert client.ask("hi")
     assert server.stop() == 5
     assert client.ask("more") == ""
     client.close()
