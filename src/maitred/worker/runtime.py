@@ -15,9 +15,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any, Final
-
-from a2wsgi import WSGIMiddleware
+from typing import TYPE_CHECKING, Any, Final
 
 from maitred import logs
 from maitred.certificates import server_context
@@ -64,12 +62,14 @@ from .keys import OwnKeys
 from .limit import Limit
 from .links import SAY_TIMEOUT, Link, Links
 from .marks import Marks
-from .raw import RawServing
-from .sockets import SocketServing
 from .stamps import stamp_ids
 from .sticky import StickyCookie
 from .transports import Ends
 from .uvicorn_seam import Serving, StartupFailed
+
+if TYPE_CHECKING:
+    from .raw import RawServing
+    from .sockets import SocketServing
 
 SETTLE: Final = 0.02
 LAST_WORDS: Final = 2.0
@@ -157,9 +157,15 @@ class Worker:
             self.serving.tls = server_context(settings.certfile, settings.keyfile)
 
     def _make_serving(self, app: Any) -> Serving | RawServing | SocketServing:
-        """Make what serves an application of the kind that *app* is."""
+        """
+        Make what serves an application of the kind that *app* is.
+
+        Only what that kind needs is loaded: a worker starts the sooner for it.
+        """
         settings, board = self.settings, self._board
         if settings.kind == "wsgi":
+            from a2wsgi import WSGIMiddleware  # noqa: PLC0415
+
             app = WSGIMiddleware(app, workers=settings.threads)
         if settings.kind in HTTP_KINDS:
             return Serving(
@@ -176,10 +182,14 @@ class Worker:
             )
         keys, ttl = self.keys, settings.key_ttl
         if settings.kind == "socket":
+            from .sockets import SocketServing  # noqa: PLC0415
+
             threads, loop = settings.threads, settings.loop
             return SocketServing(
                 app, board, loop=loop, threads=threads, keys=keys, ttl=ttl
             )
+        from .raw import RawServing  # noqa: PLC0415
+
         return RawServing(
             app, settings.kind, board, loop=settings.loop, keys=keys, ttl=ttl
         )
