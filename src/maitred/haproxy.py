@@ -38,11 +38,14 @@ class Rule(NamedTuple):
         request: The sample in the request.
         response: That in the response that makes the name; empty: the client makes it.
         condition: When the former is one.
+        mark: The header whose value clients only repeat: HAProxy puts the machine's
+            name before it, and takes it away again; empty: there is none.
     """
 
     request: str
     response: str = ""
     condition: str = ""
+    mark: str = ""
 
 
 def _cookie(name: str, *, learn: bool) -> Rule:
@@ -83,7 +86,8 @@ PLAIN: Final[Mapping[str, tuple[Rule, ...]]] = MappingProxyType(
         "sticky": (_sticky(STICKY, learn=True),),
         "nicegui": (_sticky(STICKY, learn=True),),
         "gradio": (_sticky(STICKY, learn=True),),
-        "mcp": (_header("mcp-session-id", learn=True),),
+        # "Visible ASCII", and nothing else to its client (MCP, "Session Management").
+        "mcp": (_header("mcp-session-id", learn=True)._replace(mark="mcp-session-id"),),
         "mcp-modern": (_header("mcp-param-session", learn=False),),
         "marimo": (
             _header("marimo-session-id", learn=False),
@@ -177,6 +181,7 @@ def configuration(
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"{option} {twice[0]}: that name is given twice")
     named = [each for each in affinities if each != "none"]
+    marks = [rule.mark for each in named for rule in rules(each) if rule.mark]
     lines = [line for each in named for line in _sticks(each)]
     if named and all(line.startswith("#") for line in lines):
         raise UsageError(
@@ -200,7 +205,13 @@ def configuration(
         peers=_peers(peers),
         bind=bind,
         balance=_balance(named),
-        sticks="".join(f"    {line}\n" for line in lines),
+        sticks="".join(
+            f"    {line}\n"
+            for line in [
+                *(line for mark in marks for line in _marks(mark, machines)),
+                *lines,
+            ]
+        ),
         agent=f" agent-check agent-port {agent_port} agent-inter 1s"
         if agent_port
         else "",
@@ -233,6 +244,22 @@ def _sticks(affinity: str) -> list[str]:
         else:
             lines.append(f"stick store-request {rule.request}{condition}")
     return lines
+
+
+def _marks(header: str, machines: Sequence[Place]) -> list[str]:
+    """Say how the machine's name stands before the session's, MACHINE~SESSION."""
+    value, ours = f"req.hdr({header})", "{ var(txn.machine) -m found }"
+    names = " ".join(each.name for each in machines)
+    is_known = f"{{ {value},word(1,~) -m str {names} }}"
+    told = f"res.hdr({header})"
+    marked = f"%[srv_name]~%[{told}]"
+    return [
+        "# A session's name says its machine to HAProxy: that outlives a reload too.",
+        f"http-request set-var(txn.machine) {value},word(1,~) if {is_known}",
+        f"http-request replace-header {header} ^[^~]+~(.*)$ \\1 if {ours}",
+        f"http-response set-header {header} {marked} if {{ {told} -m found }}",
+        f"use-server %[var(txn.machine)] if {ours}",
+    ]
 
 
 def _peers(peers: Sequence[Place]) -> str:

@@ -2,7 +2,8 @@
 The probe: an application that says which process answers, and what it sees.
 
     /...         pid, slot, client and server address, method, path, query, body length
-    /session     counts requests by header ``x-session`` in this process's memory
+    /session     counts requests by header ``x-session``, or ``?header=``, in this
+                 process's memory
     /learn       makes a session: response header ``x-session`` and a cookie
     /wait?for=F  makes the file F.begun, answers when F exists
     /drip?for=F  begins an answer, ends it when the file F exists
@@ -73,7 +74,7 @@ async def answer(scope, receive, send):
     said = {"pid": os.getpid()}
     match scope["path"]:
         case "/session":
-            name = headers["x-session"]
+            name = headers[query.get("header", "x-session")]
             if name in SESSIONS or "new" in query:
                 SESSIONS[name] = SESSIONS.get(name, 0) + 1
             said["count"] = SESSIONS.get(name)
@@ -81,7 +82,7 @@ async def answer(scope, receive, send):
             name = uuid.uuid4().hex
             SESSIONS[name] = 0
             extra = [
-                (b"x-session", name.encode()),
+                (query.get("header", "x-session").encode(), name.encode()),
                 (b"set-cookie", b"sid=%b" % name.encode()),
             ]
             said["name"] = name

@@ -107,6 +107,10 @@ class Balancer:
             with sock.makefile() as file:
                 return file.read()
 
+    def reloads(self):
+        """Say how often it has reloaded, and the worker before is gone."""
+        return self.log.read_text().count("Former worker")
+
     def states(self):
         """Give the state of each machine."""
         with contextlib.suppress(OSError):
@@ -125,7 +129,13 @@ class Balancer:
 
 
 @pytest.fixture
-def cluster(serve, tmp_path):
+def affinity():
+    """Where the name of a session stands, which its server makes."""
+    return "header:x-session,learn"
+
+
+@pytest.fixture
+def cluster(serve, tmp_path, affinity):
     """Give the net, the servers by name, and the two HAProxies."""
     net = Net()
     with contextlib.ExitStack() as stack:
@@ -134,7 +144,7 @@ def cluster(serve, tmp_path):
             net.add(name, 11 + number)
         servers = {
             name: serve(
-                "probe:app", "--affinity", "header:x-session,learn", "--no-access-log",
+                "probe:app", "--affinity", affinity, "--no-access-log",
                 "--proxy-protocol", "required", "--proxy-trust", f"{net.prefix}.0/24",
                 "--agent", f"{net.address(name)}:9200",
                 bind=f"{net.address(name)}:8000", workers=2, ready=False,
@@ -148,7 +158,7 @@ def cluster(serve, tmp_path):
         words += [f"--peer={n}={net.address(n)}:10000" for n in BALANCERS]
         text = run(
             COMMAND, "haproxy", *words, "--bind", ":80", "--agent-port", "9200",
-            "--affinity", "header:x-session,learn",
+            "--affinity", affinity,
         )  # fmt: skip
         balancers = [Balancer(net, name, text, tmp_path) for name in BALANCERS]
         for balancer in balancers:
@@ -163,15 +173,13 @@ def cluster(serve, tmp_path):
         yield net, servers, balancers
 
 
-def request(address, path, session=None, client=None, cookie=None):
+def request(address, path, headers=(), client=None):
     """Ask HAProxy; give the answer, and what was said."""
     connection = http.client.HTTPConnection(
         address, 80, DEADLINE, source_address=client and (client, 0)
     )
-    headers = {"x-session": session} if session else {}
-    headers |= {"cookie": cookie} if cookie else {}
     try:
-        connection.request("GET", path, headers=headers)
+        connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()
         return response, json.loads(response.read())
     finally:
@@ -181,20 +189,22 @@ def request(address, path, session=None, client=None, cookie=None):
 class Visitor:
     """One session, that its server has made; with *cookies*, as a browser has one."""
 
-    def __init__(self, address, *, cookies=False):
+    def __init__(self, address, *, header="x-session", cookies=False):
         """Make it."""
-        response, said = request(address, "/learn")
+        response, said = request(address, f"/learn?header={header}")
         assert response.status == 200
-        self.name, self.pid = response.getheader("x-session"), said["pid"]
+        self.header, self.name = header, response.getheader(header)
+        self.pid = said["pid"]
         self.count = 0
-        self.cookie = None
+        self.headers = {header: self.name}
         for line in response.msg.get_all("set-cookie") if cookies else ():
             if line.startswith("maitred-machine="):
-                self.cookie = line.partition(";")[0]
+                self.headers["cookie"] = line.partition(";")[0]
 
     def come_back(self, address):
         """Say whether the session is still where it was, and knows us."""
-        response, said = request(address, "/session", self.name, cookie=self.cookie)
+        path = f"/session?header={self.header}"
+        response, said = request(address, path, self.headers)
         assert response.status == 200, said
         self.count += 1
         return (said["pid"], said["count"]) == (self.pid, self.count)
@@ -251,6 +261,29 @@ def test_a_machine_drains(cluster):
     assert "b" in {where[visitor.pid] for visitor in again}
 
 
+@pytest.mark.parametrize("affinity", ["mcp"])
+def test_a_name_that_says_its_machine_is_the_servers_to_the_application(cluster):
+    """HAProxy takes away what it put there; a machine that drains keeps its own."""
+    _, servers, (one, two) = cluster
+    header = "mcp-session-id"
+    visitors = [Visitor(one.address, header=header) for _ in range(30)]
+    where = machines_of(servers)
+    for visitor in visitors:
+        machine, _, name = visitor.name.partition("~")
+        assert (machine, len(name)) == (where[visitor.pid], 32)
+    ask(servers["b"].control, "machine", state="drain")
+    for balancer in (one, two):
+        wait_until("it drains", lambda b=balancer: b.states()["b"].startswith("DRAIN"))
+    assert "b" in {where[visitor.pid] for visitor in visitors}
+    assert all(visitor.come_back(two.address) for visitor in visitors)
+    # A name that says no machine of ours is left as it is.
+    for name in (f"x~{'0' * 32}", "~", "a~", "a"):
+        response, said = request(
+            one.address, f"/session?header={header}", {header: name}
+        )
+        assert (response.status, said["count"]) == (200, None)
+
+
 def test_a_machine_that_dies_takes_its_own_sessions_alone(cluster):
     """All others find theirs; whoever was there is served, by another machine."""
     _, servers, (one, two) = cluster
@@ -269,15 +302,24 @@ def test_a_machine_that_dies_takes_its_own_sessions_alone(cluster):
         assert came_back == (where[visitor.pid] != "c")
 
 
-def test_a_reload_of_haproxy_is_invisible(cluster):
+@pytest.mark.parametrize(
+    ("affinity", "has"),
+    [
+        ("header:x-session,learn", {"cookies": True}),
+        ("mcp", {"header": "mcp-session-id"}),
+    ],
+    ids=["cookie", "mcp"],
+)
+def test_a_reload_of_haproxy_is_invisible(cluster, has):
     """
     Requests all the while: none fails, and every session is where it was.
 
     The new process does not know at once what the old one knew; so the clients keep
-    the cookie that says their machine, as a browser does.
+    the cookie that says their machine, as a browser does, or the name of the session
+    says it.
     """
     _, _, (one, _) = cluster
-    visitors = [Visitor(one.address, cookies=True) for _ in range(12)]
+    visitors = [Visitor(one.address, **has) for _ in range(12)]
     done = threading.Event()
     failures, rounds = [], Counter()
 
@@ -296,14 +338,9 @@ def test_a_reload_of_haproxy_is_invisible(cluster):
     try:
         for number in range(3):
             least = min(rounds.values(), default=0)
-            pids = run("pgrep", "-P", str(one.process.pid)).split()
             one.process.send_signal(12)  # USR2: the master reloads
-            wait_until(
-                "another process serves",
-                lambda p=pids: (
-                    set(run("pgrep", "-P", str(one.process.pid)).split()) - set(p)
-                ),
-            )
+            # A master that is still about it hears no signal.
+            wait_until("it has reloaded", lambda n=number: one.reloads() == n + 1)
             wait_until(
                 f"all came back after reload {number}",
                 lambda n=least: len(rounds) == 12 and min(rounds.values()) > n + 3,

@@ -31,7 +31,9 @@ EXPRESSED = {
     "ip": Rule("src"),
     "sticky": Rule("req.cook(maitred)", "res.cook(maitred)"),
     "sticky:front": Rule("req.cook(front)", "res.cook(front)"),
-    "mcp": Rule("req.hdr(mcp-session-id)", "res.hdr(mcp-session-id)"),
+    "mcp": Rule(
+        "req.hdr(mcp-session-id)", "res.hdr(mcp-session-id)", mark="mcp-session-id"
+    ),
 }
 UNSEEN = {
     *("socketio", "streamlit", "shiny", "bokeh", "panel", "mcp-sse", "graphql-sse"),
@@ -93,6 +95,14 @@ def test_who_keeps_cookies_is_told_its_machine():
     named = config("path:2")
     assert "    balance hash path,field(3,/)\n    hash-type consistent\n" in named
     assert "cookie" not in named
+
+
+def test_a_name_that_clients_only_repeat_says_its_machine():
+    """That of MCP; another header may be more to its client."""
+    made = config("mcp")
+    assert "word(1,~) -m str a b }\n" in made
+    assert " mcp-session-id %[srv_name]~%[res.hdr(mcp-session-id)] if" in made
+    assert "~" not in config("header:x-session,learn")
 
 
 def test_without_affinity_nothing_sticks():
