@@ -86,6 +86,12 @@ def nginx(text):
         assert "syntax is ok" in said.stderr, said.stderr
 
 
+def javascript(text):
+    """Have Node read it, if it is here."""
+    if shutil.which("node"):
+        subprocess.run(["node", "--check", "-"], input=text.encode(), check=True)
+
+
 # What is done with a block of a language: a check, or why there is none.
 LANGUAGES = {
     "python": python,
@@ -94,6 +100,7 @@ LANGUAGES = {
     "yaml": documents,
     "nginx": nginx,
     "toml": toml,
+    "javascript": javascript,
     "console": "test_docs_examples.py runs it; frameworks by script/test-frameworks",
     "log": "test_docs_examples.py waits for it",
     "haproxy": "integration/test_behind_a_proxy.py, test_proxy_protocol.py run HAProxy",

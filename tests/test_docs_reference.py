@@ -10,6 +10,7 @@ import pytest
 
 import maitred
 from driver import Maitred
+from maitred.wire.messages import VERSION
 
 ROOT = Path(__file__).parents[1]
 GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
@@ -34,6 +35,13 @@ def test_whole_interface_is_described():
     """Every public name of the package stands on the page of the interface."""
     text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     assert not [n for n in maitred.__all__ if not re.search(rf"`{n}\b", text)]
+
+
+def test_the_version_of_the_channel_is_told():
+    """Where the page begins, and in the picture of a packet."""
+    text = (ROOT / "docs" / "reference" / "channel.md").read_text(encoding="utf-8")
+    assert f"describes version {VERSION} of the protocol." in text
+    assert f"* `version` is {VERSION}. " in text
 
 
 @pytest.mark.integration

@@ -1,0 +1,75 @@
+"""Node as a worker: the example, through the real command line."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from driver import DEADLINE, wait_until
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None, reason="there is no Node (node)"
+)
+EXAMPLES = Path(__file__).parents[2] / "examples"
+COMMAND = f"{sys.executable} {EXAMPLES}/node_worker.py {EXAMPLES}/app.js"
+
+
+@pytest.fixture
+def server(serve):
+    """Two of them."""
+    return serve(
+        COMMAND, "--exec", "--affinity", "header:x-session",
+        "--policy", "round-robin", workers=2,
+    )  # fmt: skip
+
+
+def come(client, name):
+    """Ask as session *name*; give the process, and how often it was asked."""
+    answer = client.get("/", headers={"x-session": name})
+    assert answer.status_code == 200
+    pid, _, rest = answer.text.removeprefix("Hello from Node ").partition(": ")
+    said, count = rest.split()
+    assert said == name
+    return int(pid), int(count)
+
+
+def test_a_session_stays_in_its_process(server):
+    """On kept and on new connections, it is counted on."""
+    pids = set()
+    for number in range(8):
+        with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+            first, _ = come(client, f"s{number}")
+            pids.add(first)
+            assert come(client, f"s{number}") == (first, 2)
+        for count in (3, 4):
+            with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+                assert come(client, f"s{number}") == (first, count)
+    assert len(pids) == 2
+    wait_until("all are closed", lambda: server.total("open") == 0)
+
+
+def test_a_process_that_dies_is_replaced(server):
+    """Its helper leaves with it, and the other's sessions stay."""
+    server.expect_log("worker of slot . (exited|ended|was ended)")
+    with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+        victim, _ = come(client, "ann")
+    with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+        other, _ = come(client, "bob")
+    assert victim != other
+    os.kill(victim, 9)
+    server.wait_for_log("worker of slot")
+    with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+        assert come(client, "bob") == (other, 2)
+    with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+        _, count = come(client, "ann")
+    assert count == 1
+
+
+def test_a_stop_ends_what_is_idle(server):
+    """A client that keeps its connection does not keep the service."""
+    with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+        come(client, "ann")
+        assert server.stop() == 0
