@@ -3,8 +3,8 @@ const http = require("node:http");
 
 const counts = new Map();
 const server = http.createServer((request, response) => {
-  busy.add(request.socket);
-  response.on("close", () => busy.delete(request.socket));
+  idle.delete(request.socket);
+  response.on("close", () => rest(request.socket));
   const name = request.headers["x-session"] ?? "";
   counts.set(name, (counts.get(name) ?? 0) + 1);
   if (draining) response.setHeader("connection", "close");
@@ -13,8 +13,14 @@ const server = http.createServer((request, response) => {
 
 // What every application behind node_worker.py does.
 const open = new Set();
-const busy = new Set();
+// Those that wait for their next request; one that was just handed over asks its first.
+const idle = new Set();
 let draining = false;
+
+function rest(socket) {
+  if (draining) socket.end();
+  else if (open.has(socket)) idle.add(socket);
+}
 
 function leave(cut) {
   process.send({ drained: cut }, () => process.exit());
@@ -24,13 +30,14 @@ process.on("message", (message, socket) => {
   if (message.drain !== undefined) {
     draining = true;
     setTimeout(() => leave(open.size), 1000 * message.drain);
-    for (const each of open) if (!busy.has(each)) each.end();
+    for (const each of idle) each.end();
     if (!open.size) leave(0);
     return;
   }
   open.add(socket);
   socket.on("close", () => {
     open.delete(socket);
+    idle.delete(socket);
     process.send({ closed: message.id });
     if (draining && !open.size) leave(0);
   });

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -66,6 +68,33 @@ def test_a_process_that_dies_is_replaced(server):
     with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
         _, count = come(client, "ann")
     assert count == 1
+
+
+def test_a_reload_under_load_loses_nothing(server):
+    """Sixteen clients, a connection for each request: all are answered."""
+    done = threading.Event()
+    failed = []
+
+    def ask_on(number):
+        count = 0
+        while not done.is_set():
+            with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+                try:
+                    come(client, f"s{number}")
+                except (httpx.HTTPError, AssertionError) as exc:
+                    failed.append(repr(exc))
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(16) as pool:
+        counts = [pool.submit(ask_on, number) for number in range(16)]
+        try:
+            for _ in range(3):
+                server.reload()
+        finally:
+            done.set()
+        assert all(count.result() for count in counts)
+    assert not failed
 
 
 def test_a_stop_ends_what_is_idle(server):
