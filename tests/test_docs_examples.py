@@ -129,8 +129,6 @@ class Page:
             assert self.server.stop(number) == 0, self.server.log
             # The page itself shows what went wrong on purpose.
             self.server.expect_log(r"was ended by SIGKILL")
-            # A client that leaves a long poll behind is waited for until the timeout.
-            self.server.expect_log(r"Cancel \d+ running task")
             self.server.check()
 
     def expect_log(self, expected: str) -> None:

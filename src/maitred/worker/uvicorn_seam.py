@@ -252,13 +252,13 @@ class Serving:
         Args:
             timeout: Seconds after which what still runs is cancelled.
         """
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
         # uvicorn waits with asyncio.wait_for, which takes fractions of a second too.
         self.config.timeout_graceful_shutdown = max(timeout, 0)  # type: ignore[assignment]
         self._server.should_exit = True
 
     def cut(self) -> int:
         """Close what is still open; say how many connections that were."""
-        logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
         left = list(self._server.server_state.connections)
         for connection in left:
             connection.transport.abort()
