@@ -17,7 +17,7 @@ from maitred.errors import CommandFailed, MaitredError, NoMaster, UsageError
 
 FRESH: Final = 0.25
 "Seconds for which an answer serves everybody."
-PATIENCE: Final = 2.0
+PATIENCE: Final = 5.0
 "Seconds that whoever asks us waits for the master."
 PACE: Final = 0.05
 "Seconds between two questions where a key lives."
