@@ -37,14 +37,24 @@ def capped(serve):
 
 @contextlib.contextmanager
 def served(server: Maitred, count: int = MOST, **where):
-    """Have *count* connections that are kept, as soon as others have ended."""
+    """Have *count* connections that were served, and are kept."""
+    with contextlib.ExitStack() as stack:
+        clients = [connect(server.port, **where) for _ in range(count)]
+        for client in map(stack.enter_context, clients):
+            assert client.ask(get()).status == 200
+        yield clients
+
+
+@contextlib.contextmanager
+def served_again(server: Maitred):
+    """Have MOST such connections, as soon as it is heard of that others have ended."""
     with contextlib.ExitStack() as stack:
 
         def one() -> Connection | None:
-            client = stack.enter_context(connect(server.port, **where))
+            client = stack.enter_context(connect(server.port))
             return client if client.ask(get()).status == 200 else None
 
-        yield [wait_until("one more is served", one) for _ in range(count)]
+        yield [wait_until("one more is served", one) for _ in range(MOST)]
 
 
 def status_of_one_more(server: Maitred, *lines: str, **where) -> int:
@@ -142,7 +152,7 @@ def test_places_are_kept_and_freed(capped, tmp_path, what, copies):
         (tmp_path / "gate").touch()
         assert busy.answer().status == 200
         check_full(server)
-    with served(server):
+    with served_again(server):
         check_full(server)
 
 
@@ -166,7 +176,7 @@ def test_connection_that_hops_counts_once(capped, copies):
         workers=2,
     )
     names = [f"x-session: {name}" for name in names_by_slot(server).values()]
-    with served(server) as clients:
+    with served_again(server) as clients:
         for _ in range(5):
             for name in names:
                 assert [c.ask(get("/", name)).status for c in clients] == [200] * MOST
