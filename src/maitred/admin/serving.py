@@ -54,8 +54,18 @@ class Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self.listens.set()
 
-    def say_goodbye(self) -> None:
-        """Accept nobody any more; leave when nobody is connected, or asks any more."""
+    async def say_goodbye(self) -> None:
+        """
+        Accept nobody any more; leave when nobody is connected, or asks any more.
+
+        Whoever was accepted in the last turn of the loop gets a transport in this one:
+        asyncio drops them if the server is closed by then (Server._attach).
+        """
+        loop = asyncio.get_running_loop()
+        for each in self.servers:
+            for listener in each.sockets:
+                loop.remove_reader(listener)
+        await asyncio.sleep(0)
         for each in self.servers:
             each.close()
         self._left = GOODBYE
@@ -125,7 +135,7 @@ async def serve(
                 return
             app.leaving = True
             await server.listens.wait()
-            server.say_goodbye()
+            await server.say_goodbye()
             with contextlib.suppress(OSError):  # it is dead
                 await loop.sock_sendall(lifeline, legacy())
 
