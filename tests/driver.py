@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,19 +54,35 @@ def wait_until(
     return value
 
 
-def descriptors(pid: int) -> list[str]:
-    """List what the open descriptors of process *pid* are."""
+def descriptors(pid: int, leave_out: Container[str] = ()) -> list[str]:
+    """List what the open descriptors of process *pid* are; *leave_out* these links."""
     found = []
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found.append(os.readlink(fd).split(":")[0])
+            link = os.readlink(fd)
+            if link not in leave_out:
+                found.append(link.split(":")[0])
     return sorted(found)
 
 
-def descriptors_of(status: dict[str, Any]) -> list[str]:
+def descriptors_of(status: dict[str, Any], leave_out: Container[str] = ()) -> list[str]:
     """List what is open in all acceptors, of which *status* speaks."""
     pids = [acceptor["pid"] for acceptor in status["acceptors"]]
-    return sorted(itertools.chain.from_iterable(map(descriptors, pids)))
+    return sorted(
+        itertools.chain.from_iterable(descriptors(pid, leave_out) for pid in pids)
+    )
+
+
+def conversations(pid: int, directory: str) -> set[str]:
+    """Link those sockets of *pid*'s namespace that were accepted in *directory*."""
+    found = set()
+    for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+        # Num RefCount Protocol Flags Type St Inode Path, if it has one (proc(5))
+        match line.split(maxsplit=7):
+            case _, _, _, "00000000", "0001", _, inode, path:
+                if os.path.dirname(path) == directory:
+                    found.add(f"socket:[{inode}]")
+    return found
 
 
 def processes_of(run: str) -> list[int]:
@@ -236,15 +252,24 @@ class Maitred(Server):
         return self
 
     def _at_rest(self) -> list[str] | None:
-        """Give what the master has open, unless a worker comes or goes meanwhile."""
+        """
+        Give what the master has open, unless a worker comes or goes meanwhile.
+
+        Not who asks on the control socket: that is the admin process at times, or we,
+        whom the master has answered and not yet taken leave of.
+        """
         before = self.status()
-        found, after = descriptors_of(before), self.status()
-        if descriptors_of(after) != found:  # somebody asks on the control socket
+        found, after = self._open_but_asking(before), self.status()
+        if self._open_but_asking(after) != found:
             return None
         states = [(s.get("pid"), s["state"]) for s in before["slots"]]
         if states != [(s.get("pid"), "ready") for s in after["slots"]]:
             return None
         return found
+
+    def _open_but_asking(self, status: dict[str, Any]) -> list[str]:
+        directory = os.path.dirname(self.control)
+        return descriptors_of(status, conversations(status["pid"], directory))
 
     @cached_property
     def port(self) -> int:

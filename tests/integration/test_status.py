@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from driver import COMMAND, DEADLINE, Maitred, wait_until
+from driver import COMMAND, DEADLINE, Maitred, descriptors_of, wait_until
 from maitred.control import ask as ask_master
 from maitred.errors import UsageError
 from raw_http import ask, connect, get
@@ -235,6 +235,25 @@ def test_control_socket_is_for_its_owner_alone(server):
     mode = os.stat(server.control).st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
+
+
+def test_who_asks_is_one_descriptor_for_as_long(serve):
+    """A conversation is open in the master until the asker is gone, and then not."""
+    server = serve(workers=1, ready=False)
+    server.wait_until_serving()
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(server.control)
+        asking.sendall(b"{")
+        status = server.status()  # who came later is answered: we have been accepted
+        server.ready()
+        wait_until(
+            "nobody else asks",
+            lambda: len(descriptors_of(status)) == len(server.descriptors_at_start) + 1,
+        )
+    wait_until(
+        "it is closed",
+        lambda: descriptors_of(status) == server.descriptors_at_start,
+    )
 
 
 def test_control_directory_is_made_for_its_owner_alone(serve, tmp_path):
