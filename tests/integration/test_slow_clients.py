@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import statistics
 import time
 from pathlib import Path
@@ -43,9 +44,14 @@ def resident(pid):
 
 
 async def slow_client(port, kind):
-    """Be slow until the server has had enough; say how long, and what it said."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    """
+    Be slow until the server has had enough; say how long, and what it said.
+
+    At once in the kernel's queue: our own loop has many others to look after.
+    """
     begin = time.monotonic()
+    sock = socket.create_connection(("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock)
     answer = asyncio.ensure_future(reader.read())
     if kind:
         writer.write(b"GET / HTTP/1.1\r\nX-Slow: ")
@@ -95,7 +101,7 @@ def test_slow_clients_do_not_starve_others(serve):
     assert among_them < 5 * alone
     waited = [waited for _, waited, _ in ends]
     print(f"closed after {min(waited):.1f} to {max(waited):.1f} s")
-    assert min(waited) > HEAD_TIMEOUT - 1
+    assert min(waited) >= HEAD_TIMEOUT
     for kind, _, status in ends:
         assert status == ([b"408"] if kind else [])
     counts = server.status()["connections"]
