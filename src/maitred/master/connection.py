@@ -13,6 +13,7 @@ import socket
 from typing import Any, Final
 
 from maitred.errors import PeerMisbehaved
+from maitred.wire import MAX_PACKET
 from maitred.wire.cookie import connection_of, cookie
 from maitred.wire.messages import Return
 
@@ -21,6 +22,12 @@ from .past import Past, Table
 
 MAPPED: Final = "::ffff:"
 "An IPv4 client on a dual-stack listener (RFC 4291 section 2.5.5.2)."
+RECORD: Final = 256
+"Bytes of a packet for a connection, its addresses included; key and bytes come on top."
+LONGEST_ADDRESS: Final = 64
+"Bytes of an address as text: an IPv6 address with a zone (RFC 4007 section 11)."
+MOST_LUGGAGE: Final = MAX_PACKET - 4 * RECORD
+"Bytes that may come with a connection, so that the key of its next head has room too."
 MOST_HOPS: Final = 0xFFFF
 "More are not counted."
 
@@ -194,14 +201,25 @@ def accepted(sock: socket.socket, address: Any, listener: Listener) -> Connectio
     return connection
 
 
+def _may_be_address(text: bytes) -> bool:
+    return len(text) <= LONGEST_ADDRESS and text.isascii()
+
+
 def returned(message: Return) -> Connection:
     """
     Own the connection that a worker gives back.
 
     Raises:
-        PeerMisbehaved: The descriptor is not the connection it is said to be; it was
-            closed.
+        PeerMisbehaved: The descriptor is not the connection it is said to be, or what
+            it is said to bring cannot be; it was closed.
     """
+    size = len(message.key) + len(message.unread) + len(message.frozen)
+    if size > MOST_LUGGAGE:
+        message.connection.close()
+        raise PeerMisbehaved(f"a RETURN with {size} bytes, which no HANDOFF holds")
+    if not all(map(_may_be_address, (message.peer, message.local))):
+        message.connection.close()
+        raise PeerMisbehaved("a RETURN whose addresses are none")
     sock = connection_of(message.connection, message.id, message.local)
     if sock is None:
         raise PeerMisbehaved("a RETURN with another connection than it says")

@@ -52,20 +52,27 @@ from maitred.wire.messages import (
     Taken,
 )
 
-from .connection import Connection, restored, returned
+from .connection import MOST_HOPS, Connection, restored, returned
 from .counters import Counters, Done
 from .mesh import Mesh
 from .past import Past, Table
 from .peeking import Refuse, untouched
 from .rescue import Left, rescue, traffic
-from .workers import Worker
+from .workers import MOST_UNSAID, Worker
 
 MOST_ATTEMPTS: Final = 4
 "Handoffs of one connection before the client is told that nobody takes it."
 PAUSE_AFTER_REFUSAL: Final = 0.05
 "Seconds until a refused connection is placed again: time for the worker to recover."
+MOST_BYTES: Final = 1 << 62
+"More bytes no connection carries; a mark that says so is a lie."
+MOST_GRANTED: Final = 1 << 20
+"Connections that one worker has: no process has more open (fs.nr_open of Linux)."
 RETRY_SEND: Final = 0.01
 SWEEP: Final = 0.5
+LONGEST_REASON: Final = 1000
+LONGEST_TRACEBACK: Final = 64 * 1024
+"Bytes of what a worker says about its failure that are kept: the first, and the last."
 GRACE: Final = 5.0
 "Seconds a worker has to end after it closed its channel."
 
@@ -113,6 +120,7 @@ class Dispatcher:
         self._superior: Superior | None = None
         self._placement = placement
         self._window = placement.slots[0].window
+        self._most_unsaid = MOST_UNSAID + placement.keys.most_bytes
         self._wait_timeout = wait_timeout
         self._most = most
         self._refuse = refuse
@@ -289,7 +297,8 @@ class Dispatcher:
             worker.relief = relieved
             if relieved and worker.moves:
                 # Its sessions go elsewhere with all that they are.
-                worker.revoked.extend(self._placement.keys.take_all(index))
+                for key in self._placement.keys.take_all(index):
+                    worker.revoke(key)
             self._addressees.add(worker)
         self.settle()
 
@@ -435,7 +444,7 @@ class Dispatcher:
         for key, index in self._placement.keys.take_lost():
             loser = self._filling[index]
             if loser is not None:
-                loser.revoked.append(key)
+                loser.revoke(key)
                 self._addressees.add(loser)
         while self._addressees:
             worker = self._addressees.pop()
@@ -494,7 +503,7 @@ class Dispatcher:
         yes = self._filling[worker.slot] is worker and self._placement.concede(
             key, worker.slot, now, learned=learned
         )
-        worker.answers.append(Answer(int(yes), key))
+        worker.answer(Answer(int(yes), key))
         if self._filling[worker.slot] is not worker:  # settle does the others
             self._flush(worker)
         self._addressees.add(worker)
@@ -538,7 +547,7 @@ class Dispatcher:
             self._turn_away(connection, 503, "no_worker")
         else:
             self._counters.redispatched += 1
-            connection.hops += 1
+            connection.hops = min(connection.hops + 1, MOST_HOPS)
             if connection.idle or connection.consumed:
                 # Whatever it was handed over for was served; what comes is not known.
                 connection.key, connection.learned = None, False
@@ -601,9 +610,7 @@ class Dispatcher:
             self._vacate(worker)
             self._loop.call_later(GRACE, self._end, worker)
             self._give_back_outbox(worker)
-            worker.answers.clear()
-            worker.revoked.clear()
-            worker.farewell = worker.relief = None
+            worker.hush()
             self._loop.call_soon(self.settle)
             return
         finally:
@@ -614,6 +621,9 @@ class Dispatcher:
             # keeps a channel from being full for any other reason.
             self._retry = self._loop.call_later(RETRY_SEND, self._flush_all)
             self._expect_sweep()
+        if not (done or worker.silent) and worker.unsaid > self._most_unsaid:
+            self._distrust(worker, "it does not read which keys it has lost")
+            self._loop.call_soon(self.settle)
 
     def _flush_all(self) -> None:
         self._retry = None
@@ -666,13 +676,21 @@ class Dispatcher:
             self._fall_silent(worker)
             self._loop.call_later(GRACE, self._end, worker)
         except PeerMisbehaved as exc:
-            logs.master.error(
-                "worker %d of slot %d is ended: %s", worker.id, worker.slot, exc
-            )
-            self._fall_silent(worker)
-            self._copies -= worker.copies
-            worker.distrust()
-            worker.process.kill()
+            self._distrust(worker, str(exc))
+        # Because a worker's words must harm no other worker, whatever we overlooked.
+        except Exception as exc:  # noqa: BLE001
+            logs.master.exception("a message of worker %d cannot be heeded", worker.id)
+            self._distrust(worker, f"{type(exc).__name__}: {exc}")
+
+    def _distrust(self, worker: Worker, why: str) -> None:
+        """Kill *worker*, which broke the protocol, and believe nothing it said."""
+        logs.master.error(
+            "worker %d of slot %d is ended: %s", worker.id, worker.slot, why
+        )
+        self._fall_silent(worker)
+        self._copies -= worker.copies
+        worker.distrust()
+        worker.process.kill()
 
     def _fall_silent(self, worker: Worker) -> None:
         worker.silent = True
@@ -695,8 +713,8 @@ class Dispatcher:
     def _heed_failed(self, worker: Worker, messages: list[Failed]) -> None:
         why, traceback = messages[0]
         worker.failure = (
-            why.decode(errors="replace"),
-            traceback.decode(errors="replace"),
+            why[:LONGEST_REASON].decode(errors="replace"),
+            traceback[-LONGEST_TRACEBACK:].decode(errors="replace"),
         )
 
     def _heed_drained(self, worker: Worker, messages: list[Drained]) -> None:
@@ -725,6 +743,12 @@ class Dispatcher:
                 self._copies += 1
                 if self._copies > self._most_copies:
                     self.spare_copy()
+        self._forget_surplus(worker)
+
+    def _forget_surplus(self, worker: Worker) -> None:
+        """Forget what *worker* took longest ago, beyond what a process can have."""
+        while len(worker.granted) > MOST_GRANTED:
+            self._forget(worker, next(iter(worker.granted)))
 
     def _heed_attach(self, worker: Worker, messages: list[Attach]) -> None:
         raise PeerMisbehaved("ATTACH, and it has its slot")
@@ -733,7 +757,8 @@ class Dispatcher:
         if self._mesh is None:
             raise PeerMisbehaved("HAVE, and there is no other acceptor")
         for (id_,) in messages:
-            worker.granted[id_] = None
+            worker.granted.setdefault(id_, None)
+        self._forget_surplus(worker)
 
     def _heed_closed(self, worker: Worker, messages: list[Closed]) -> None:
         for (id_,) in messages:
@@ -770,7 +795,7 @@ class Dispatcher:
             self._counters.claims += 1
             self._placement.claim(key, worker.slot, now, ttl)
         elif not self._placement.renew(key, worker.slot, now):
-            worker.revoked.append(key)
+            worker.revoke(key)
             self._addressees.add(worker)
 
     def _take_back(self, worker: Worker, message: Return) -> None:
@@ -787,9 +812,15 @@ class Dispatcher:
         connection.giver = worker.id
         connection.since = time.monotonic()
         # Where that cannot be known, nothing will be proved by it.
+        read = 0
         with contextlib.suppress(OSError):
             read, connection.written = marked or traffic(connection.sock)
             connection.position = read - len(connection.consumed)
+        if connection.position < 0 or max(read, connection.written) > MOST_BYTES:
+            connection.close()
+            raise PeerMisbehaved(
+                f"RETURN of connection {connection.id} with more than was read from it"
+            )
         if connection.idle:
             connection.home = worker.slot
         self._counters.returned += 1

@@ -97,7 +97,7 @@ class Roll:
 def held(worker: Worker) -> int:
     """Say how many connections *worker*, which is alive, has or is to get."""
     # What it says itself counts those of all acceptors, if it says anything.
-    return max(worker.board.connections, len(worker.granted) + worker.unanswered)
+    return max(worker.account.connections, len(worker.granted) + worker.unanswered)
 
 
 async def followed(

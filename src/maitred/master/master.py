@@ -600,8 +600,8 @@ class Master:
         code = worker.process.reap()
         del self._workers[worker.id]
         self._elders.forget(worker)
-        self._counters.refused_by_workers.update(worker.board.refused)
-        did = {"requests": worker.board.requests, "deaths": 1}
+        self._counters.refused_by_workers.update(worker.account.refused)
+        did = {"requests": worker.account.requests, "deaths": 1}
         cpu = 0.0 if costs is None else costs.cpu
         self._dispatcher.done.note(worker.slot, {**did, "cpu": cpu})
         # Before its successor is known: what it was handed waits for that one.
@@ -631,7 +631,7 @@ class Master:
         self._do(self._supervisor.handle(Hung(worker.id, silent), self._loop.time()))
 
     def _on_worn(self, worker: Worker) -> None:
-        worn = Worn(worker.id, worker.board.requests)
+        worn = Worn(worker.id, worker.account.requests)
         self._do(self._supervisor.handle(worn, self._loop.time()))
 
     def _tell_failure(self, why: str, traceback: str) -> None:

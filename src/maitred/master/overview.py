@@ -92,7 +92,7 @@ class Overview:
             counters.add(report["connections"])
             counters.times.add(report["times"])
         for worker in self._workers.values():
-            counters.refused_by_workers.update(worker.board.refused)
+            counters.refused_by_workers.update(worker.account.refused)
         slots = [self._slot(slot, reports) for slot in range(settings.workers)]
         filling = {slot.get("pid") for slot in slots}
         rest = [
@@ -175,8 +175,8 @@ class Overview:
             "pid": worker.process.pid,
             "generation": worker.generation,
             "uptime": costs and costs.uptime,
-            "open": board.connections,
-            "requests": board.requests,
+            "open": worker.account.connections,
+            "requests": worker.account.requests,
             **{name: sum(share[name] for share in ours) for name in SHARES},
             "lag": _lag(board.beat, board.lag, time.monotonic_ns()),
             "memory": costs and costs.memory,

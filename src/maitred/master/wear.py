@@ -61,7 +61,7 @@ class Wear:
         self._limits = {n: self._limits.get(n) or self._draw() for n in self._workers}
         # A copy, for who is told may begin or end workers.
         for number, worker in list(self._workers.items()):
-            if worker.board.requests >= self._limits[number]:
+            if worker.account.requests >= self._limits[number]:
                 self._on_worn(worker)
 
     def _draw(self) -> int:

@@ -38,7 +38,8 @@ from maitred.wire.messages import (
 )
 from maitred.wire.scoreboard import ENTRIES, Scoreboard
 
-from .connection import Connection, restored
+from .account import Account
+from .connection import RECORD, Connection, restored
 from .past import Past, Table
 from .processes import AttachedProcess, Process
 from .rescue import Traffic
@@ -47,8 +48,14 @@ from .times import Times
 
 BATCH: Final = 64
 "Connections in one packet."
-RECORD: Final = 256
-"Bytes of a packet for a connection, its addresses included; key and bytes come on top."
+KEPT: Final = 128
+"Bytes that it takes to keep what is to be said, beside the bytes of its key."
+MOST_UNSAID: Final = 16 * 1024 * 1024
+"""
+Bytes of answers and revocations that may wait until a worker reads its channel, beside
+those for all keys of the table. Beyond that it is ended, because a worker must hear
+which keys it has lost.
+"""
 PACKETS_AT_ONCE: Final = 512
 """
 Packets read from one worker before the others have their turn: more than a channel
@@ -97,6 +104,7 @@ class Worker:
         self.process = process
         self.board = Scoreboard(board)
         self.board_fd = board
+        self.account = Account(self.board, f"worker {number} of slot {slot}")
         self.phase = Phase.STARTING
         # Placed here and not yet sent; sent and not yet answered.
         self.outbox: deque[Connection] = deque()
@@ -115,6 +123,8 @@ class Worker:
         self.answers: deque[Answer] = deque()
         # Keys that it has to be told it lost.
         self.revoked: deque[bytes] = deque()
+        # Bytes of both, and what it takes to keep them.
+        self.unsaid = 0
         # What is said after all that, once.
         self.farewell: Drain | Quit | Retire | None = None
         # Whether it is to be told that it gets nothing new, or does again.
@@ -207,6 +217,7 @@ class Worker:
             "answers": [list(answer) for answer in self.answers],
             "farewell": self.farewell and _written(self.farewell),
             "relief": self.relief,
+            "born": self.account.born,
             "outbox": [each.state(table) for each in self.outbox],
             "in_flight": [each.state(table) for each in self.in_flight.values()],
         }
@@ -232,10 +243,14 @@ class Worker:
         worker.granted.update(
             (id_, copy and restored(copy, past)) for id_, copy in state["granted"]
         )
-        worker.revoked.extend(state["revoked"])
-        worker.answers.extend(Answer(*fields) for fields in state["answers"])
+        for key in state["revoked"]:
+            worker.revoke(key)
+        for fields in state["answers"]:
+            worker.answer(Answer(*fields))
         worker.farewell = state["farewell"] and _read(state["farewell"])
         worker.relief = state.get("relief")
+        # Of a version that did not say so: since the machine was started.
+        worker.account.born = state.get("born", 0.0)
         worker.outbox.extend(restored(each, past) for each in state["outbox"])
         for each in state["in_flight"]:
             connection = restored(each, past)
@@ -301,18 +316,38 @@ class Worker:
         """
         while self.answers:
             self.channel.send_nowait(self.answers[0])
-            self.answers.popleft()
+            self.unsaid -= KEPT + len(self.answers.popleft().key)
         while self.revoked:
-            batch = [*map(Revoke, itertools.islice(self.revoked, BATCH))]
-            self.channel.send_nowait(*batch)
-            for _ in batch:
+            batch = list(itertools.islice(self.revoked, self._fitting()))
+            self.channel.send_nowait(*map(Revoke, batch))
+            for key in batch:
                 self.revoked.popleft()
+                self.unsaid -= KEPT + len(key)
         if self.relief is not None:
             self.channel.send_nowait(Relieve(int(self.relief)))
             self.relief = None
         if self.farewell is not None:
             self.channel.send_nowait(self.farewell)
             self.farewell = None
+
+    def _fitting(self) -> int:
+        """Return how many of the revoked keys, from the first on, fit one packet."""
+        size = 0
+        for count, key in enumerate(itertools.islice(self.revoked, BATCH)):
+            size += RECORD + len(key)
+            if count and size > MAX_PACKET:
+                return count
+        return BATCH
+
+    def answer(self, answer: Answer) -> None:
+        """Add *answer* to what is said at the next flush."""
+        self.answers.append(answer)
+        self.unsaid += KEPT + len(answer.key)
+
+    def revoke(self, key: bytes) -> None:
+        """Add to what is said at the next flush that *key* is not this worker's."""
+        self.revoked.append(key)
+        self.unsaid += KEPT + len(key)
 
     @property
     def has_to_hear(self) -> bool:
@@ -496,6 +531,13 @@ class Worker:
     def retire(self) -> None:
         """Tell it, after all that is in the outbox, that a successor has come."""
         self.farewell = Retire()
+
+    def hush(self) -> None:
+        """Drop what is still to be said: the worker cannot be reached any more."""
+        self.answers.clear()
+        self.revoked.clear()
+        self.unsaid = 0
+        self.farewell = self.relief = None
 
     def left_over(self) -> list[Connection]:
         """Give up everything that it had and we have; the caller owns it."""

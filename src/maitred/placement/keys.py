@@ -53,6 +53,8 @@ class KeyTable:
         self._owned: OrderedDict[bytes, Owned] = OrderedDict()
         self._limit = limit
         self.ttl = ttl
+        # What all keys take together: a name as affinities make it has some 160 bytes.
+        self.most_bytes = 512 * limit
         self._claimed = [0] * slots
         self._lost: list[tuple[bytes, int]] = []
 

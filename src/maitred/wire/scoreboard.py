@@ -205,8 +205,13 @@ class Scoreboard:
         FRESH.pack_into(self._bytes, at, 0, position, position, written, now_ns)
 
     def read_journal(self, region: int, size: int) -> bytes:
-        """Give the first *size* bytes of *region*; empty if there is no such region."""
-        if region >= REGIONS or size > REGION:
+        """
+        Return the first *size* bytes of *region*; empty if there are no such bytes.
+
+        Both numbers may come from a worker's mark, and any number may stand there: a
+        negative *size* would be counted from the end of the whole journal.
+        """
+        if not 0 <= region < REGIONS or not 0 <= size <= REGION:
             return b""
         return bytes(self.journal[region * REGION : region * REGION + size])
 

@@ -15,7 +15,7 @@ def looks():
 
     def run(requests, *, most, jitter=0, times=1):
         workers = {
-            n: SimpleNamespace(id=n, board=SimpleNamespace(requests=count))
+            n: SimpleNamespace(id=n, account=SimpleNamespace(requests=count))
             for n, count in enumerate(requests)
         }
         worn = []
