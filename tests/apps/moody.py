@@ -7,7 +7,7 @@ The probe in a mood, which is written in the file that the environment's MOOD na
     deaf    likewise, and do not listen to TERM
     refuse  say in the lifespan's startup that it failed, as Starlette does
     stumble raise in the lifespan's startup
-    dawdle  be in the lifespan's startup until there is MOOD.go
+    dawdle  be in the lifespan's startup until there is MOOD.go; who is makes MOOD.PID
 """
 
 import asyncio
@@ -45,6 +45,7 @@ async def app(scope, receive, send):
             await send(failed | {"message": traceback.format_exc()})
             return
     if scope["type"] == "lifespan" and MOOD == "dawdle":
+        Path(f"{os.environ['MOOD']}.{os.getpid()}").touch()
         while not Path(os.environ["MOOD"] + ".go").exists():
             await asyncio.sleep(0.02)
     await probe.app(scope, receive, send)

@@ -289,6 +289,13 @@ class Dispatcher:
         worker.retire()
         self._flush(worker)
 
+    def abandon(self, index: int) -> None:
+        """Place anew all that is of slot *index*, which nobody fills any more."""
+        slot = self._placement.slots[index]
+        slot.elder = True
+        self._let_go(slot)
+        self.settle()
+
     def relieve(self, index: int, *, relieved: bool) -> None:
         """Give slot *index* nothing new, or give it everything again."""
         self._placement.slots[index].drained = relieved

@@ -2,17 +2,19 @@
 Elders: workers of the old generation that keep their sessions (--drain sessions).
 
 Two generations that both have sessions cannot fill the same slots: a session belongs
-to a slot. So there are two sets of slots, and each generation fills the set that the
-one before it left empty. An elder's slot gets nothing new.
+to a slot. So there are two sets of slots, and a worker that succeeds one of another
+generation fills the twin of its slot, in the other set. An elder's slot gets nothing
+new.
 
-Invariant: an elder leaves when its last session has ended, at its deadline, or when the
-service stops, whichever comes first.
+Invariants: an elder leaves when its last session has ended, at its deadline, or when
+the service stops, whichever comes first. A slot of the old set that nobody fills keeps
+nobody waiting: its sessions begin anew in the new set.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from maitred import logs
@@ -62,25 +64,49 @@ class Elders:
         self._loop = asyncio.get_running_loop()
         self._elders: dict[int, tuple[Worker, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        # The generation that serves, and the set of slots that it fills.
-        self._generation = 1
-        self._set = 0
+        # Of each slot, the generation that serves there, and the set that it fills.
+        # Slot by slot, because a reload of a few at a time may fail half way.
+        self._serving = [(1, 0)] * (1 if alone else workers)
+        # Slots, of all, whose successors were promoted a moment ago.
+        self._succeeded: list[int] = []
 
     def place(self, slot: int, generation: int) -> int:
-        """Say which slot, of all, a worker of *generation* fills as number *slot*."""
+        """Return the slot, of all, that a worker of *generation* fills as *slot*."""
         if self._alone:
             return slot
-        ours = self._set if generation == self._generation else 1 - self._set
-        return slot + ours * self._workers
+        serving, ours = self._serving[slot]
+        return slot + (ours if generation == serving else 1 - ours) * self._workers
 
     def current(self, slot: int) -> int:
-        """Say which slot, of all, is number *slot* of the generation that serves."""
-        return self.place(slot, self._generation)
+        """Return the slot, of all, that is number *slot* for what serves there."""
+        if self._alone:
+            return slot
+        return self.place(slot, self._serving[slot][0])
 
-    def serves(self, generation: int) -> None:
-        """Note that *generation* serves, in every slot of its set."""
-        if generation != self._generation:
-            self._generation, self._set = generation, 1 - self._set
+    def succeeded(self, worker: Worker) -> None:
+        """Note that *worker*, which was just promoted, serves in its slot."""
+        if self._alone:
+            return
+        number = worker.slot % self._workers
+        generation, before = self._serving[number]
+        if worker.generation == generation:
+            return
+        self._serving[number] = worker.generation, 1 - before
+        self._succeeded.append(number + before * self._workers)
+
+    def abandon_empty(self) -> None:
+        """
+        Abandon the slots whose successors were promoted and that nobody fills.
+
+        Called when all others have been told that they are elders, so that no session
+        of such a slot begins anew in one of those.
+        """
+        while self._succeeded:
+            slot = self._succeeded.pop()
+            # Because nothing will be started there any more: a worker that died during
+            # the reload, or was not ready, has no successor of its own generation.
+            if self._dispatcher.filling(slot) is None:
+                self._dispatcher.abandon(slot)
 
     def keep(self, worker: Worker, seconds: float) -> None:
         """Let *worker* keep its sessions, for *seconds* at most."""
@@ -121,13 +147,25 @@ class Elders:
         ]
 
     def state(self) -> list[Any]:
-        """Write down who is left, and which set of slots is filled."""
+        """Return who is left, for a successor."""
         until = [[number, until] for number, (_, until) in self._elders.items()]
-        return [self._generation, self._set, until]
+        # The first two are for older versions, which know one set for all slots.
+        return [*self._serving[0], until]
 
-    def restore(self, state: list[Any], workers: Mapping[int, Worker]) -> None:
-        """Go on where *state* was written down."""
-        self._generation, self._set, elders = state
+    def sets(self) -> list[list[int]]:
+        """Return the generation and the set of each slot, for a successor."""
+        return [list(each) for each in self._serving]
+
+    def restore(
+        self,
+        state: list[Any],
+        sets: Sequence[Sequence[int]],
+        workers: Mapping[int, Worker],
+    ) -> None:
+        """Go on where *state* was written down; older versions wrote no *sets*."""
+        generation, filled, elders = state
+        sets = sets or [(generation, filled)] * len(self._serving)
+        self._serving = [(generation, filled) for generation, filled in sets]
         self._elders = {number: (workers[number], until) for number, until in elders}
         if elders:
             self._timer = self._loop.call_later(LOOK, self._look)

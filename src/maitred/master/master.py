@@ -443,7 +443,6 @@ class Master:
                         self._events.note(What.CRASH, text)
                     self._reloads.tell(text)
                 case AllReady(generation):
-                    self._elders.serves(generation)
                     self._ready.append(generation)
                     self._on_deputies()
                 case ReloadFailed(generation, why):
@@ -458,6 +457,7 @@ class Master:
                     )
                 case _ if action.worker in self._workers:  # it may just have ended
                     self._tell(self._workers[action.worker], action)
+        self._elders.abandon_empty()
         self._schedule()
         self._tell_manager()
 
@@ -478,6 +478,7 @@ class Master:
         match action:
             case Promote():
                 self._deputies.promote(worker)
+                self._elders.succeeded(worker)
             case Drain(_, timeout):
                 if self._settings.drain == "sessions" and not self._stopping:
                     self._elders.keep(worker, timeout)
@@ -809,6 +810,7 @@ class Master:
                 "log_level": self._settings.log_level,
                 "accepted": [each.accepted for each in self._listeners],
                 "elders": self._elders.state(),
+                "sets": self._elders.sets(),
             },
             "settings": flatten(self._said),
             "listeners": [each.state(table) for each in self._listeners],
@@ -851,7 +853,7 @@ class Master:
             self._workers[worker.id] = worker
             self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
         self._dispatcher.restore(state["dispatcher"], past, self._workers)
-        self._elders.restore(master["elders"], self._workers)
+        self._elders.restore(master["elders"], master.get("sets", ()), self._workers)
         self._desk.peeker.restore(state["peeker"], past)
         self._desk.refusals.restore(state["refusals"], past)
         self._desk.sources.restore(state.get("sources", ()), past)
