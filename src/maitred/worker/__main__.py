@@ -12,7 +12,6 @@ import faulthandler
 import json
 import os
 import select
-import signal
 import socket
 import sys
 import threading
@@ -27,6 +26,7 @@ from maitred.wire import Channel
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER
 from maitred.wire.scoreboard import Scoreboard
 
+from . import signals
 from .runtime import Worker, fail
 
 LAST_MOMENT: Final = 3.0
@@ -35,7 +35,7 @@ LAST_MOMENT: Final = 3.0
 
 def main() -> int:
     """Run one worker; return its exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.pass_over_interrupt()
     gain_no_privileges()
     logs.heed_reopen()
     failpoints.arm(os.environ)
@@ -46,11 +46,14 @@ def main() -> int:
         faulthandler.enable(file=int(lent))
     settings = WorkerSettings(**json.loads(sys.argv[1]))
     slot = int(os.environ["MAITRED_SLOT"])
-    titles.show(f"worker {slot} gen {os.environ['MAITRED_GENERATION']}", settings.name)
+    title = f"worker {slot} gen {os.environ['MAITRED_GENERATION']}"
+    titles.show(title, settings.name)
+    signals.drop_in_children(lambda: titles.show(f"child of {title}", settings.name))
     # Close-on-exec before anything of the application runs: a grandchild that kept our
     # end would keep its connections in limbo after our death.
     sock = socket.socket(fileno=int(os.environ.pop("MAITRED_CHANNEL")))
     channel = Channel(sock, sends=FROM_WORKER, receives=FROM_MASTER)
+    signals.drop_in_children(sock.close)
     page = int(os.environ.pop("MAITRED_SCOREBOARD"))
     os.set_inheritable(page, False)
     board = Scoreboard(page)
@@ -77,6 +80,7 @@ def main() -> int:
             slot=slot,
             secret=secret,
         )
+        signals.drop_in_children(worker.links.drop)
         with asyncio.Runner(loop_factory=worker.serving.loop_factory()) as runner:
             runner.run(worker.run())
         board.beat = 0  # the loop is over, and not stuck

@@ -215,6 +215,11 @@ class Links:
         self._loop.add_reader(sock.fileno(), self._on_readable, link)
         return link
 
+    def drop(self) -> None:
+        """Close our copies of all ends, in a child that was forked."""
+        for link in self:
+            link.channel.close()
+
     def say_of(self, key: bytes, message: Any) -> bool:
         """Say *message* to the home of *key*; say if that one is there."""
         link = self._links.get(self.homes.of(key))

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from maitred import logs
@@ -53,7 +54,7 @@ from maitred.wire.messages import (
 from maitred.wire.messages import Link as LinkSaid
 from maitred.wire.scoreboard import Scoreboard
 
-from . import hooks, target
+from . import hooks, signals, target
 from .asking import Questions
 from .claims import Claims
 from .gate import AFRESH, ANYWHERE, MISDIRECTED, Asked, Elsewhere
@@ -219,9 +220,7 @@ class Worker:
             AppFailed: The application's startup failed.
         """
         self._loop = asyncio.get_running_loop()
-        self._loop.add_signal_handler(
-            signal.SIGTERM, self._drain, self.settings.drain_timeout
-        )
+        signals.heed(signal.SIGTERM, self._on_terminate)
         running = asyncio.ensure_future(self.serving.run())
         started = asyncio.ensure_future(self.serving.wait_started())
         await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -361,6 +360,9 @@ class Worker:
         return Asked() if heard else MISDIRECTED
 
     # How it ends
+
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._drain, self.settings.drain_timeout)
 
     def _on_master_gone(self) -> None:
         self._drain(self.settings.drain_timeout)
