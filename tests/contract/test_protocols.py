@@ -23,6 +23,7 @@ from protocols import (
     C1,
     GSSENC,
     SSL,
+    amf_object,
     amf_text,
     chunks,
     mqtt_connect,
@@ -48,7 +49,44 @@ SAMPLES = {
         Match(b"client=lamp"),
     ),
     "no client id": ("mqtt", 0, mqtt_connect(b""), Match(None)),
-    "3.1": ("mqtt", 0, mqtt_connect(name=b"MQIsdp", level=3), refused("bad_version")),
+    "3.1": ("mqtt", 0, mqtt_connect(name=b"MQIsdp", level=3), Match(b"client=lamp")),
+    "3.1 with all": (
+        "mqtt", 0,
+        mqtt_connect(
+            b"lamp", b"ann", name=b"MQIsdp", level=3, will=(b"t", b"m"), password=b"x"
+        ),
+        Match(b"client=lamp"),
+    ),
+    "3.1 unused bits": (
+        "mqtt", 0, mqtt_connect(name=b"MQIsdp", level=3, flags=0x2B),
+        Match(b"client=lamp"),
+    ),
+    "3.1 flag without a name": (
+        "mqtt", 0, mqtt_connect(name=b"MQIsdp", level=3, flags=0xC2),
+        Match(b"client=lamp"),
+    ),
+    "3.1 password alone": (
+        "mqtt", 0, mqtt_connect(name=b"MQIsdp", level=3, flags=0x42),
+        refused("bad_packet"),
+    ),
+    "3.1 without identifier": (
+        "mqtt", 0, mqtt_connect(b"", name=b"MQIsdp", level=3), refused("no_identifier"),
+    ),
+    "level 3": ("mqtt", 0, mqtt_connect(level=3), refused("bad_version")),
+    "3.1 of level 4": (
+        "mqtt", 0, mqtt_connect(name=b"MQIsdp", level=4), refused("bad_version"),
+    ),
+    "bridge": ("mqtt", 0, mqtt_connect(level=0x84), Match(b"client=lamp")),
+    "bridge of 3.1": (
+        "mqtt", 0, mqtt_connect(name=b"MQIsdp", level=0x83), Match(b"client=lamp"),
+    ),
+    "no bridge of 5": ("mqtt", 0, mqtt_connect(level=0x85), refused("bad_version")),
+    "no identifier, not clean": (
+        "mqtt", 0, mqtt_connect(b"", flags=0), refused("no_identifier"),
+    ),
+    "no identifier in 5": (
+        "mqtt", 0, mqtt_connect(b"", level=5, flags=0), Match(None),
+    ),
     "level 6": ("mqtt", 0, mqtt_connect(level=6), refused("bad_version")),
     "publish first": ("mqtt", 0, b"\x30\x05\x00\x01a12", refused("not_mqtt")),
     "http to mqtt": ("mqtt", 0, b"GET / HTTP/1.1\r\n\r\n", refused("not_mqtt")),
@@ -111,13 +149,25 @@ SAMPLES = {
         + chunks(rtmp_connect(b"tv")[12:140], size=4096),
         None,
     ),
+    "no name": ("rtmp", 2, rtmp_connect(b""), Match(b"app=/")),
+    "no name but a query": ("rtmp", 2, rtmp_connect(b"?user=ann"), Match(b"app=/")),
+    "nothing called app": (
+        "rtmp", 2,
+        chunks(amf_text(b"connect") + b"\x00" + bytes(8) + b"\x03\0\0\x09"),
+        Match(b"app=/"),
+    ),
+    "format 1 first": (
+        "rtmp", 2, b"\x43" + rtmp_connect(b"tv")[1:8] + rtmp_connect(b"tv")[12:],
+        Match(b"app=tv"),
+    ),
+    "format 2 first": ("rtmp", 2, b"\x83\0\0\0" + bytes(9), refused("bad_packet")),
     "play first": (
         "rtmp", 2, chunks(amf_text(b"play") + b"\x05"), refused("bad_packet"),
     ),
     "audio first": ("rtmp", 2, chunks(b"....", kind=8), refused("bad_packet")),
     "no app": (
         "rtmp", 2,
-        chunks(amf_text(b"connect") + b"\x00" + bytes(8) + b"\x03\0\0\x09"),
+        chunks(amf_text(b"connect") + b"\x00" + bytes(8) + b"\x05"),
         refused("no_app"),
     ),
     "continues nothing": ("rtmp", 2, b"\xc3" + b"x" * 20, refused("bad_packet")),
@@ -154,6 +204,50 @@ def test_no_bytes_make_it_raise(name, data):
     bad = good[:at] + data.draw(st.binary(max_size=64)) + good[at + 1 :]
     answer = ROUTERS[name].sniff(bad, b"", stage)
     assert not isinstance(answer, NoMatch) or answer.cause != "sniffer_failed"
+
+
+WORDED = {
+    "mqtt, clean": ("mqtt", mqtt_connect(), "no_worker", bytes([0x20, 2, 0, 3])),
+    "mqtt, 5": ("mqtt", mqtt_connect(level=5), "no_worker", b"\x20\x03\x00\x88\x00"),
+    "mqtt, bridge": ("mqtt", mqtt_connect(level=0x84), "x", bytes([0x20, 2, 0, 3])),
+    "mqtt, bridge of 5": (
+        "mqtt", mqtt_connect(level=0x85), "bad_version", b"\x20\x03\x00\x84\x00",
+    ),
+    "mqtt, level 6": (
+        "mqtt", mqtt_connect(level=6), "bad_version", b"\x20\x03\x00\x84\x00",
+    ),
+    "mqtt, 3.1 of level 9": (
+        "mqtt", mqtt_connect(name=b"MQIsdp", level=9), "bad_version",
+        bytes([0x20, 2, 0, 1]),
+    ),
+    "mqtt, identifier": (
+        "mqtt", mqtt_connect(b"", flags=0), "no_identifier", bytes([0x20, 2, 0, 2]),
+    ),
+    "postgres, 2": (
+        "postgres", pg_startup(0x20000, user="a"), "bad_version",
+        b"EFATAL:  Only protocol 3 of PostgreSQL is spoken here.\n\0",
+    ),
+    "postgres, cancel": ("postgres", pg_cancel(), "no_worker", b""),
+    "rtmp, handshake": ("rtmp", b"\x03" + C1, "too_many_waiting", b""),
+    "rtmp, something else": ("rtmp", chunks(amf_text(b"play")), "bad_packet", b""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WORDED)
+def test_refusal_is_in_the_version_that_the_client_speaks(case):
+    """The cause as that version has it; nothing where it has no word."""
+    name, heard, cause, said = WORDED[case]
+    assert SNIFFERS[name].refuse(cause, heard) == said
+
+
+def test_rtmp_connect_is_answered_with_an_error():
+    """In chunks of 128 bytes, however long the cause is called."""
+    said = SNIFFERS["rtmp"].refuse("w" * 200, rtmp_connect(b"live"))
+    details = amf_object(
+        level=b"error", code=b"NetConnection.Connect.Rejected", description=b"w" * 200
+    )
+    number = b"\x00" + bytes.fromhex("3ff0000000000000")
+    assert said == chunks(amf_text(b"_error") + number + b"\x05" + details)
 
 
 def test_longest_connect_is_one_of_64_kib():

@@ -6,7 +6,6 @@ be seen from outside: what one publishes reaches those who are at the same broke
 """
 
 import shutil
-import socket
 import subprocess
 import threading
 
@@ -14,6 +13,7 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from driver import DEADLINE, wait_until
+from mosquitto import broker
 from protocols import mqtt_connect
 
 pytestmark = pytest.mark.skipif(
@@ -21,42 +21,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def free_port():
-    """Give a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
-def is_open(port):
-    """Say whether something listens on *port*."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture
 def brokers(tmp_path):
     """Run two brokers; give their ports."""
-    ports, processes = [free_port(), free_port()], []
-    try:
-        for port in ports:
-            config = tmp_path / f"{port}.conf"
-            config.write_text(
-                f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type none\n"
-            )
-            processes.append(
-                subprocess.Popen(
-                    ["mosquitto", "-c", str(config)],
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-        for port in ports:
-            wait_until("the broker listens", lambda port=port: is_open(port))
-        yield ports
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait(DEADLINE)
+    with broker(tmp_path) as one, broker(tmp_path) as other:
+        yield [one, other]
 
 
 @pytest.fixture
@@ -147,7 +116,7 @@ def test_messages_pass(service):
     listener.close()
 
 
-@pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
+@pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv5"])
 def test_mosquitto_clients_see_no_difference(service, version):
     """What one identifier has kept at its broker, the same one finds there."""
     server, _ = service
@@ -183,13 +152,40 @@ def test_the_user_name_can_pick(serve, brokers, tmp_path):
     assert len(keys) == 3
 
 
+@pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv50"])
+def test_a_bridge_gets_through(service, tmp_path, version):
+    """What is published at its end reaches who has subscribed at ours."""
+    server, slots = service
+    lines = (
+        "connection up", f"address 127.0.0.1:{server.port}", "remote_clientid bridge",
+        f"bridge_protocol_version {version}", "topic # out 1",
+    )  # fmt: skip
+    with broker(tmp_path, *lines) as mine:
+        wait_until("it comes", lambda: (tmp_path / "seen").exists() and slots())
+        [(slot, key)] = slots()
+        assert key == "client=bridge"
+        number = 0
+        while slots()[-1] != (slot, f"client=c{number}"):  # a listener behind it
+            number += 1
+            listener = Client(server.port, f"c{number}")
+        listener.subscribe("house/#")
+        speaker = Client(mine, "speaker")
+        speaker.client.publish("house/lamp", b"on", qos=1)
+        wait_until("it has come", lambda: listener.messages == [b"on"])
+        for client in (speaker, listener):
+            client.close()
+
+
 REFUSALS = {
-    "3.1": (mqtt_connect(name=b"MQIsdp", level=3), bytes([0x20, 2, 0, 1])),
+    "3.1 of level 4": (mqtt_connect(name=b"MQIsdp", level=4), bytes([0x20, 2, 0, 1])),
+    "3.1.1 without a name to keep": (
+        mqtt_connect(b"", flags=0), bytes([0x20, 2, 0, 2]),
+    ),
     "level 6": (mqtt_connect(level=6), bytes([0x20, 3, 0, 0x84, 0])),
     "3.1.1 and wrong": (mqtt_connect(flags=0x03), b""),
     "5 and wrong": (mqtt_connect(level=5, flags=0x03), bytes([0x20, 3, 0, 0x81, 0])),
     "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b""),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSALS)

@@ -217,8 +217,13 @@ def test_asyncpg_cancels_in_a_worker_that_made_the_key(small):
     assert small.status()["connections"]["claims"] >= len(DATABASES)
 
 
+ONLY_3 = "Only protocol 3 of PostgreSQL is spoken here."
+
+
 def error_of(answer):
-    """Give the SQLSTATE of an ErrorResponse."""
+    """Return the SQLSTATE of an ErrorResponse; the text of one to a client of 2.0."""
+    if answer.startswith(b"EFATAL:  "):
+        return answer.removeprefix(b"EFATAL:  ").decode()
     assert answer[:1] == b"E", answer
     assert len(answer) == 1 + int.from_bytes(answer[1:5], "big")
     fields = {part[:1]: part[1:] for part in answer[5:].split(b"\0") if part}
@@ -230,12 +235,13 @@ def error_of(answer):
 @pytest.mark.parametrize(
     ("said", "state"),
     [
-        (pg_startup(0x20000, user="ann"), "0A000"),
+        (pg_startup(0x40000, user="ann"), "0A000"),
+        (pg_startup(0x20000, user="ann"), f"{ONLY_3}\n\0"),
         (pg_startup(database="x"), "08P01"),
         (b"GET / HTTP/1.1\r\n\r\n", "08P01"),
-        (SSL + pg_startup(0x20000, user="ann"), "0A000"),
+        (SSL + pg_startup(0x40000, user="ann"), "0A000"),
     ],
-    ids=["version 2", "no user", "http", "after an SSLRequest"],
+    ids=["version 4", "version 2", "no user", "http", "after an SSLRequest"],
 )
 def test_what_is_wrong_is_refused_in_its_own_words(serve, said, state):
     """An ErrorResponse with the SQLSTATE that the server itself would give."""

@@ -14,6 +14,8 @@ Invariant: what is no value, or goes deeper than DEEPEST, is ``Malformed``.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from typing import Final
 
 from .frame import Frame, Malformed
@@ -23,6 +25,7 @@ MAP, END, ARRAY, DATE, LONG_STRING = 8, 9, 10, 11, 12
 SIZES: Final = {NUMBER: 8, BOOLEAN: 1, NULL: 0, UNDEFINED: 0, DATE: 10}
 "Bytes of values that are read over."
 DEEPEST: Final = 8
+NOTHING: Final = bytes([NULL])
 
 Value = bytes | dict[bytes, "Value"] | None
 
@@ -62,3 +65,19 @@ def _members(frame: Frame, depth: int) -> dict[bytes, Value]:
     if frame.number(1) != END:
         raise Malformed
     return found
+
+
+def text(said: bytes) -> bytes:
+    """Return *said*, of less than 64 KiB, as a value."""
+    return bytes([STRING]) + len(said).to_bytes(2, "big") + said
+
+
+def number(said: float) -> bytes:
+    """Return *said* as a value."""
+    return bytes([NUMBER]) + struct.pack("!d", said)
+
+
+def members(said: Mapping[bytes, bytes]) -> bytes:
+    """Return the object whose members are the texts *said*."""
+    inner = b"".join(text(name)[1:] + text(value) for name, value in said.items())
+    return bytes([OBJECT]) + inner + bytes([0, 0, END])

@@ -1,13 +1,15 @@
 """
-The CONNECT packet of MQTT 3.1.1 and 5, recognised in peeked bytes. Pure.
+The CONNECT packet of MQTT 3.1, 3.1.1 and 5, recognised in peeked bytes. Pure.
 
     0x10, remaining length (1 to 4 bytes, 7 bits each, the lowest first)
-    name "MQTT", level 4 or 5, flags, keep alive
+    name "MQTT", level 4 or 5 (3.1: "MQIsdp", level 3), flags, keep alive
     [5: properties]  client identifier  [will: [5: properties] topic, message]
     [user name]  [password]
 
-(MQTT 3.1.1 and 5.0, section 3.1.) The client identifier and the user name say where a
-connection goes; the rest is for the worker, which reads the same bytes again.
+(MQTT 3.1, 3.1.1 and 5.0, section 3.1.) A bridge, which is a broker that is a client of
+another, sets the top bit of level 3 or 4: so mosquitto does, and brokers know it. The
+client identifier and the user name say where a connection goes; the rest is for the
+worker, which reads the same bytes again.
 
 Invariant: a CONNECT that could be read in two ways is bad, and nobody guesses.
 """
@@ -25,9 +27,10 @@ LIMIT: Final = 64 * 1024
 CONNECT: Final = 0x10
 FIRST: Final = b"\x00\x04MQTT"
 OLD: Final = b"\x00\x06MQIsdp"
-"How version 3.1 begins, which is refused by its own words."
-V311: Final = 4
-V5: Final = 5
+V31, V311, V5 = 3, 4, 5
+BRIDGE: Final = 0x80
+LEVELS: Final = {FIRST: {V311, V5, BRIDGE | V311}, OLD: {V31, BRIDGE | V31}}
+"The levels that are read, by the name before them."
 RESERVED, CLEAN, WILL, USER, PASSWORD = 0x01, 0x02, 0x04, 0x80, 0x40
 WILL_QOS: Final = 0x18
 WILL_DETAILS: Final = 0x38
@@ -38,11 +41,13 @@ NOT_MQTT: Final = refused("not_mqtt")
 BAD_PACKET: Final = refused("bad_packet")
 BAD_VERSION: Final = refused("bad_version")
 TOO_LARGE: Final = refused("too_large")
+NO_IDENTIFIER: Final = refused("no_identifier")
 
 UNSUPPORTED: Final = "bad_version"
 REASONS: Final = {
     UNSUPPORTED: (1, 0x84),
     "bad_packet": (0, 0x81),
+    "no_identifier": (2, 0x85),
     "too_large": (0, 0x95),
     "too_many_from_source": (3, 0x9F),
 }
@@ -63,16 +68,17 @@ def sniff(data: bytes) -> NeedMore | NoMatch | Fields:
         return length
     start, size = length
     body = data[start : start + size]
-    if wrong := _wrong_name(body):
-        return wrong
+    name = _name(body)
+    if isinstance(name, NoMatch):
+        return name
     if start + size > LIMIT:
         return TOO_LARGE
     if len(body) < size:
         return NEED_MORE
-    if size <= len(FIRST):
+    if size <= len(name):
         return BAD_PACKET
     try:
-        return _fields(Frame(body[len(FIRST) :]))
+        return _fields(Frame(body[len(name) :]))
     except (Malformed, UnicodeDecodeError):
         return BAD_PACKET
 
@@ -84,7 +90,9 @@ def refuse(cause: str, heard: bytes) -> bytes:
         return b""
     body = heard[length[0] :]
     code, reason = REASONS.get(cause, UNAVAILABLE)
-    if body.startswith(FIRST) and body[len(FIRST) : len(FIRST) + 1] > bytes([V311]):
+    level = body[len(FIRST) : len(FIRST) + 1] if body.startswith(FIRST) else b""
+    # What comes after 5 will rather read an answer of 5; the top bit is no version.
+    if level and level[0] & ~BRIDGE >= V5:
         return bytes([0x20, 3, 0, reason, 0])
     return bytes([0x20, 2, 0, code]) if code else b""
 
@@ -96,14 +104,13 @@ class Length(NamedTuple):
     size: int
 
 
-def _wrong_name(body: bytes) -> NoMatch | None:
-    """Say what is wrong with the name and the level, as far as they are there."""
-    if OLD.startswith(body[: len(OLD)]) and len(body) >= len(OLD):
-        return BAD_VERSION
-    if not (FIRST.startswith(body[: len(FIRST)]) or OLD.startswith(body)):
-        return NOT_MQTT
-    levels = body[len(FIRST) : len(FIRST) + 1]
-    return BAD_VERSION if levels and levels[0] not in {V311, V5} else None
+def _name(body: bytes) -> NoMatch | bytes:
+    """Return the name that *body* begins with, whole or in part; or what is wrong."""
+    for name, levels in LEVELS.items():
+        if name.startswith(body[: len(name)]):
+            level = body[len(name) : len(name) + 1]
+            return BAD_VERSION if level and level[0] not in levels else name
+    return NOT_MQTT
 
 
 def _remaining(data: bytes) -> NeedMore | NoMatch | Length:
@@ -118,17 +125,17 @@ def _remaining(data: bytes) -> NeedMore | NoMatch | Length:
 
 def _fields(frame: Frame) -> NoMatch | Fields:
     """Read a whole CONNECT from its level on."""
-    level, flags = frame.number(1), frame.number(1)
+    level, flags = frame.number(1) & ~BRIDGE, frame.number(1)
     frame.number(2)  # keep alive
     if level == V5:
         _skip_properties(frame)
     will = bool(flags & WILL)
     qos = (flags & WILL_QOS) >> 3
     if (
-        flags & RESERVED
-        or (flags & WILL_DETAILS and not will)
+        # 3.1 says of the bits that it does not use that they are not used.
+        (level != V31 and (flags & RESERVED or (flags & WILL_DETAILS and not will)))
         or qos > 2  # noqa: PLR2004 - the highest there is
-        or (level == V311 and flags & PASSWORD and not flags & USER)
+        or (level != V5 and flags & PASSWORD and not flags & USER)
     ):
         return BAD_PACKET
     client = _text(frame)
@@ -137,11 +144,14 @@ def _fields(frame: Frame) -> NoMatch | Fields:
             _skip_properties(frame)
         _text(frame)
         frame.vector(2)
-    user = _text(frame) if flags & USER else b""
-    if flags & PASSWORD:
+    # 3.1 allows a flag without what it announces, for clients older than the flag.
+    user = _text(frame) if flags & USER and (frame or level != V31) else b""
+    if flags & PASSWORD and (frame or level != V31):
         frame.vector(2)
-    if frame or (level == V311 and not client and not flags & CLEAN):
+    if frame:
         return BAD_PACKET
+    if not client and (level == V31 or (level == V311 and not flags & CLEAN)):
+        return NO_IDENTIFIER
     return {"client": client, "user": user}
 
 
@@ -172,5 +182,5 @@ MQTT: Final = Sniffer(
     # One more, so that the last byte of the largest CONNECT decides.
     limit=LIMIT + 1,
     refuse=refuse,
-    about="MQTT 3.1.1 and 5: the client identifier, the user name",
+    about="MQTT 3.1, 3.1.1 and 5: the client identifier, the user name",
 )

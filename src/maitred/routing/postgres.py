@@ -26,6 +26,8 @@ CANCEL: Final = 80877102
 SSL: Final = 80877103
 GSSENC: Final = 80877104
 MAJOR: Final = 3
+OLD: Final = 2
+"A version whose clients read an error that is a text without fields or length."
 AFTER_PROCESS: Final = HEADER + 4
 STARTUP_SIZES: Final = range(HEADER + 1, LONGEST + 1)
 SIZES: Final = {
@@ -85,10 +87,13 @@ def cancel_key(process: bytes, secret: bytes) -> bytes:
 
 
 def refuse(cause: str, heard: bytes) -> bytes:
-    """Give the ErrorResponse for *cause*; a CancelRequest is never answered."""
-    if len(heard) >= HEADER and _begin(heard)[1] == CANCEL:
+    """Return the ErrorResponse for *cause*; a CancelRequest is never answered."""
+    code = _begin(heard)[1] if len(heard) >= HEADER else 0
+    if code == CANCEL:
         return b""
     state, text = WORDS.get(cause, UNAVAILABLE)
+    if code >> 16 == OLD:
+        return f"EFATAL:  {text}\n\0".encode()
     parts = (
         b"SFATAL",
         b"VFATAL",

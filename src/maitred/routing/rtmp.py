@@ -12,7 +12,8 @@ after a handshake that the server has to take part in; so a peek alone does not 
 The handshake is consumed, and a worker begins with ``connect``; the name of the stream
 follows the worker's answer to that, and is for the worker alone.
 
-Invariant: what was read over up to ``connect`` stays unread for the worker.
+Invariants: what was read over up to ``connect`` stays unread for the worker. A client
+that is refused after ``connect`` is told so.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ COMMANDS: Final = {20: 0, 17: 1}
 "Types of messages that are commands: in AMF 0, in AMF 3 after one more byte."
 BEFORE_CONNECT: Final = frozenset({1, 2, 3, 4, 5, 6})
 "Types of messages that may come before: those that control the connection."
+CONNECT: Final = b"\x02\x00\x07connect"
+"How the command begins, in AMF 0 and in AMF 3."
+NAMELESS: Final = b"/"
+"The application of clients that name none; no name of another has a slash around it."
+REJECTED: Final = b"NetConnection.Connect.Rejected"
 HEADERS: Final = (11, 7, 3, 0)
 "Bytes of the message header, by its format (section 5.3.1.2)."
 EXTENDED: Final = 0xFFFFFF
@@ -87,12 +93,28 @@ def _app(frame: Frame) -> NoMatch | Fields:
         return BAD_PACKET
     amf.value(frame)  # the transaction
     details = amf.value(frame)
-    app = details.get(b"app") if isinstance(details, dict) else None
+    app = details.get(b"app", b"") if isinstance(details, dict) else None
     if not isinstance(app, bytes):
         return NO_APP
     # What follows is the client's way to show who it is.
     app = app.partition(b"?")[0].strip(b"/")
-    return {"app": app} if app else NO_APP
+    # Clients without an application, of rtmp://host/stream, are to find each other.
+    return {"app": app or NAMELESS}
+
+
+def refuse(cause: str, heard: bytes) -> bytes:
+    """Return the ``_error`` that answers ``connect``; before that there is no word."""
+    if CONNECT not in heard:
+        return b""
+    said = {b"level": b"error", b"code": REJECTED, b"description": cause.encode()}
+    # The transaction of a connect is number 1 (section 7.2.1.1).
+    message = amf.text(b"_error") + amf.number(1) + amf.NOTHING + amf.members(said)
+    # On chunk stream 3, at time 0, in chunks of the size that there is at first.
+    header = bytes([3, 0, 0, 0, *len(message).to_bytes(3, "big"), 20, 0, 0, 0, 0])
+    first, *rest = (
+        message[at : at + CHUNK_SIZE] for at in range(0, len(message), CHUNK_SIZE)
+    )
+    return header + first + b"".join(b"\xc3" + part for part in rest)
 
 
 class _Stream:
@@ -167,8 +189,8 @@ def _header(head: _Cut, streams: dict[int, _Stream]) -> tuple[_Stream, bool]:
     if number < 2:  # noqa: PLR2004 - ids 0 and 1 say that the id follows
         number = 64 + head.number(1 + number)
     known = streams.get(number)
-    if known is None and kind:
-        raise Malformed  # it refers to a header that there was not
+    if known is None and not HEADERS[kind] >= HEADERS[1]:
+        raise Malformed  # size and type would be those of a header that there was not
     stream = known or _Stream()
     before = stream.message
     stamp = 0
@@ -197,5 +219,6 @@ RTMP: Final = Sniffer(
     fields=("app",),
     then=(sniff_echo, sniff_connect),
     limit=LIMIT,
+    refuse=refuse,
     about="RTMP: the application's name, after a handshake that the master answers",
 )
