@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "titles": set(),
     "accounts": {"errors"},
     # What stands in front of several machines, in its words.
-    "haproxy": {"errors"},
+    "haproxy": {"haproxy_tcp", "errors"},
+    "haproxy_tcp": {"errors"},
     # What an application may ask of whoever serves it.
     "connection": set(),
     # A program of its own, which takes nothing of ours with it.

@@ -235,9 +235,7 @@ class Settings:
     @property
     def spoken(self) -> str:
         """What --protocol means, where it leaves that to the kind of application."""
-        if self.protocol:
-            return self.protocol
-        return RAW if self.kind in RAW_KINDS and not self.exec else HTTP
+        return spoken(self.protocol, self.kind, exec=self.exec)
 
     def _check_acceptors(self) -> None:
         """Refuse more acceptors than make sense, and workers that know only one."""
@@ -466,6 +464,13 @@ def reread(before: Settings, now: Settings) -> Reread:
         before, **{name: getattr(now, name) for name in changed if name in RELOADED}
     )
     return Reread(settings, tuple(n for n in changed if n not in RELOADED))
+
+
+def spoken(protocol: str, kind: str, *, exec: bool) -> str:  # noqa: A002 - its name
+    """Return what connections speak, where --protocol leaves that to the *kind*."""
+    if protocol:
+        return protocol
+    return RAW if kind in RAW_KINDS and not exec else HTTP
 
 
 def check_name(name: str) -> None:

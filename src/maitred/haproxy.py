@@ -3,7 +3,8 @@ A configuration of HAProxy that sends a session to the machine that has it. Pure
 
 HAProxy picks the machine, maitred the process. Both go by the same name of the session:
 what ``--affinity`` says is put here in HAProxy's words. A name that the client makes is
-noted with the request; one that the server makes, with the response.
+noted with the request; one that the server makes, with the response. What is not plain
+HTTP is in ``haproxy_tcp``.
 
 Invariant: what HAProxy cannot see is refused with a sentence, or said in a comment if
 something else is seen; never left out in silence.
@@ -17,7 +18,9 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from maitred.errors import UsageError
+from maitred.haproxy_tcp import Sticking, language, sticking
 
+HTTP: Final = "http"
 STICKY: Final = "maitred"
 COOKIE: Final = "maitred-machine"
 LONGEST_KEY: Final = 128
@@ -156,6 +159,8 @@ def configuration(
     bind: str,
     ttl: float,
     agent_port: int,
+    protocol: str = HTTP,
+    wait: float = 10.0,
 ) -> str:
     """
     Write the whole configuration.
@@ -164,13 +169,15 @@ def configuration(
         machines: Where a maitred listens on each, with ``--proxy-protocol required``.
         peers: Where the HAProxies tell each other what they know; none: there is one.
         affinities: As given to maitred.
-        bind: Where clients connect.
+        bind: Where clients connect; empty: where the protocol's clients usually do.
         ttl: Seconds a session is remembered.
         agent_port: Where each machine answers the agent check; 0: nowhere.
+        protocol: What clients speak, as ``--protocol`` says it, or ``tls``.
+        wait: Seconds in which a client has to say its first bytes.
 
     Raises:
-        UsageError: There is no machine, a name is there twice, or HAProxy can see none
-            of the affinities.
+        UsageError: There is no machine, a name is there twice, HAProxy can see none
+            of the affinities, or nobody says where clients connect.
     """
     if not machines:
         raise UsageError(
@@ -180,38 +187,27 @@ def configuration(
         names = [each.name for each in places]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"{option} {twice[0]}: that name is given twice")
-    named = [each for each in affinities if each != "none"]
-    marks = [rule.mark for each in named for rule in rules(each) if rule.mark]
-    lines = [line for each in named for line in _sticks(each)]
-    if named and all(line.startswith("#") for line in lines):
-        raise UsageError(
-            f"--affinity {' '.join(named)}: HAProxy cannot see where that stands; give"
-            " --affinity sticky too, a cookie of our own, here and to maitred"
-        )
-    made = any(rule.response for each in named for rule in rules(each))
-    if made:
-        lines += [
-            "# For who keeps cookies, one says the machine: that outlives a reload.",
-            f"cookie {COOKIE} insert indirect nocache httponly",
-        ]
-    if lines:
-        shared = " peers machines_of_sessions" if peers else ""
-        lines.insert(
-            0,
-            f"stick-table type string len {LONGEST_KEY} size {ENTRIES}"
-            f" expire {round(ttl)}s{shared}",
-        )
+    lines = (
+        _http(machines, affinities)
+        if protocol == HTTP
+        else sticking(protocol, affinities, wait)
+    )
+    shared = " peers machines_of_sessions" if peers else ""
+    table = (
+        f"stick-table type string len {LONGEST_KEY} size {ENTRIES}"
+        f" expire {round(ttl)}s{shared}"
+    )
+    made = any(line.startswith(f"cookie {COOKIE}") for line in lines.backend)
     return TEMPLATE.format(
+        defaults=DEFAULTS[protocol == HTTP],
         peers=_peers(peers),
-        bind=bind,
-        balance=_balance(named),
-        sticks="".join(
-            f"    {line}\n"
-            for line in [
-                *(line for mark in marks for line in _marks(mark, machines)),
-                *lines,
-            ]
-        ),
+        bind=bind or _usual(protocol),
+        looks=_indented(lines.frontend),
+        balance=lines.balance,
+        reuse=REUSE if protocol == HTTP else "",
+        sticks=_indented([table, *lines.backend] if lines.backend else []),
+        check=CHECK.format(agent_port) if agent_port else "",
+        each=EACH,
         agent=f" agent-check agent-port {agent_port} agent-inter 1s"
         if agent_port
         else "",
@@ -220,6 +216,40 @@ def configuration(
             for m in machines
         ),
     )
+
+
+def _indented(lines: Sequence[str]) -> str:
+    return "".join(f"    {line}\n" for line in lines)
+
+
+def _usual(protocol: str) -> str:
+    """Return where clients of *protocol* usually connect."""
+    port = 80 if protocol == HTTP else language(protocol).port
+    if not port:
+        raise UsageError(
+            f"--protocol {protocol} without --bind: say where clients connect, as in"
+            " --bind :7000"
+        )
+    return f":{port}"
+
+
+def _http(machines: Sequence[Place], affinities: Sequence[str]) -> Sticking:
+    """Return the lines that send each request to the machine of its session."""
+    named = [each for each in affinities if each != "none"]
+    marks = [rule.mark for each in named for rule in rules(each) if rule.mark]
+    lines = [line for each in named for line in _sticks(each)]
+    if named and all(line.startswith("#") for line in lines):
+        raise UsageError(
+            f"--affinity {' '.join(named)}: HAProxy cannot see where that stands; give"
+            " --affinity sticky too, a cookie of our own, here and to maitred"
+        )
+    if any(rule.response for each in named for rule in rules(each)):
+        lines += [
+            "# For who keeps cookies, one says the machine: that outlives a reload.",
+            f"cookie {COOKIE} insert indirect nocache httponly",
+        ]
+    marked = [line for mark in marks for line in _marks(mark, machines)]
+    return Sticking([], _balance(named), [*lines, *marked])
 
 
 def _balance(affinities: Sequence[str]) -> str:
@@ -272,15 +302,21 @@ def _peers(peers: Sequence[Place]) -> str:
     )
 
 
-TEMPLATE: Final = """\
-# Made by `maitred haproxy`. HAProxy picks the machine, maitred the process.
-
-global
-    master-worker
-    # A reload passes the listeners on, and no connect is refused.
-    stats socket /run/haproxy-maitred.sock mode 600 level admin expose-fd listeners
-
-defaults
+DEFAULTS: Final = (
+    """\
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    # A client that vanished is found out by the kernel, and one that is silent stays.
+    timeout tunnel 24h
+    option tcpka
+    timeout queue 30s
+    # To another machine only what has not reached the first: nothing is done twice.
+    retries 3
+    option redispatch
+""",
+    """\
     mode http
     timeout connect 5s
     timeout client 60s
@@ -293,14 +329,38 @@ defaults
     retries 3
     option redispatch
     retry-on conn-failure
+""",
+)
+"For what is not HTTP, and for HTTP."
+REUSE: Final = """\
+    # A connection to a machine belongs to one client: PROXY says whose it is, once.
+    http-reuse never
+"""
+CHECK: Final = """\
+    # The kernel accepts for a master that is stopped, too: so the master has to speak.
+    option tcp-check
+    tcp-check connect
+    tcp-check connect port {0}
+    tcp-check expect rstring ^(up|drain|down)
+    # The agent's percentages are of the weight, in whole numbers: of 1 nothing is left.
+"""
+EACH: Final = "weight 100 check inter 2s fall 2 rise 1 send-proxy-v2"
+"What holds for every machine."
+TEMPLATE: Final = """\
+# Made by `maitred haproxy`. HAProxy picks the machine, maitred the process.
 
+global
+    master-worker
+    # A reload passes the listeners on, and no connect is refused.
+    stats socket /run/haproxy-maitred.sock mode 600 level admin expose-fd listeners
+
+defaults
+{defaults}
 {peers}frontend clients
     bind {bind}
-    default_backend machines
+{looks}    default_backend machines
 
 backend machines
     balance {balance}
-    # A connection to a machine belongs to one client: PROXY says whose it is, once.
-    http-reuse never
-{sticks}    default-server check inter 2s fall 2 rise 1 send-proxy-v2{agent}
+{reuse}{sticks}{check}    default-server {each}{agent}
 {machines}"""

@@ -113,8 +113,16 @@ def test_without_affinity_nothing_sticks():
 
 def test_agent_check_is_asked_where_it_is_answered():
     """And nowhere else."""
-    assert " agent-check agent-port 9200 agent-inter 1s\n" in config()
+    text = config()
+    assert " agent-check agent-port 9200 agent-inter 1s\n" in text
+    assert "    tcp-check connect port 9200\n    tcp-check expect rstring" in text
     assert "agent" not in config(agent_port=0)
+    assert "tcp-check" not in config(agent_port=0)
+
+
+def test_weights_are_hundreds():
+    """A percentage of the agent's, of a weight of 1, is nothing (HAProxy's manual)."""
+    assert "    default-server weight 100 check " in config()
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,23 @@ Invariant: the affinities are those that ``maitred serve`` would be given here.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
 
 import click
 
-from maitred.config import Settings
+from maitred.config import HTTP, Settings, spoken
 from maitred.haproxy import configuration, place
 
 from .options import CONFIG
 from .sources import gather
+
+READ: Final = (
+    *("affinity", "protocol", "kind", "exec", "certfile", "key_ttl", "head_timeout"),
+)
+"Settings of the service that HAProxy has to go by."
+DEFAULTS: Final[Mapping[str, Any]] = {f.name: f.default for f in fields(Settings)}
 
 
 @click.command()
@@ -37,9 +46,9 @@ from .sources import gather
 @click.option(
     "--bind",
     metavar="ADDR",
-    default=":80",
-    show_default=True,
-    help="Where clients connect, in HAProxy's words.",
+    default="",
+    help="Where clients connect, in HAProxy's words.  [default: the usual port of the"
+    " protocol, :80 for HTTP]",
 )
 @click.option(
     "--agent-port",
@@ -55,6 +64,19 @@ from .sources import gather
     multiple=True,
     help="As given to maitred serve.  [default: what the settings say]",
 )
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    help="As given to maitred serve; raw for its --kind handler, protocol and socket."
+    "  [default: what the settings say]",
+)
+@click.option(
+    "--certfile",
+    metavar="FILE",
+    multiple=True,
+    help="As given to maitred serve: TLS then passes through HAProxy, which sees its"
+    " host name alone.  [default: what the settings say]",
+)
 @CONFIG
 def haproxy(
     machines: tuple[str, ...],
@@ -62,6 +84,8 @@ def haproxy(
     bind: str,
     agent_port: int,
     affinity: tuple[str, ...],
+    protocol: str | None,
+    certfile: tuple[str, ...],
     config: str | None,
 ) -> None:
     """
@@ -70,14 +94,20 @@ def haproxy(
     Each runs a maitred; HAProxy sends a session to the machine that has it, by the same
     name as maitred goes by. See docs/howto/haproxy.md.
     """
-    said = gather({"affinity": affinity}, os.environ, file=config)
-    values = {name: each.value for name, each in said.items()}
+    given = {"affinity": affinity, "protocol": protocol, "certfile": certfile}
+    said = gather(given, os.environ, file=config)
+    values = {
+        name: said[name].value if name in said else DEFAULTS[name] for name in READ
+    }
+    speaks = spoken(values["protocol"], values["kind"], exec=values["exec"])
     text = configuration(
         [place("--machine", each) for each in machines],
         [place("--peer", each) for each in peers],
-        values.get("affinity", ()),
+        values["affinity"],
         bind=bind,
-        ttl=values.get("key_ttl", Settings.__dataclass_fields__["key_ttl"].default),
+        ttl=values["key_ttl"],
         agent_port=agent_port,
+        protocol="tls" if speaks == HTTP and values["certfile"] else speaks,
+        wait=values["head_timeout"],
     )
     click.echo(text, nl=False)
