@@ -15,7 +15,7 @@ import h11
 import httptools
 
 from maitred.routing.http1 import HEAD_LIMIT, RawHead
-from maitred.worker.gate import Elsewhere, Gate, Stage
+from maitred.worker.gate import Elsewhere, Gate, Reading, Stage
 
 FIRST = b"GET /first HTTP/1.1\r\nHost: first.example\r\n\r\n"
 
@@ -64,9 +64,13 @@ class Gated:
             self.gate.answered()
 
     def pass_on(self, data: bytes) -> None:
-        """Be the server that hears *data*."""
+        """Be the server that hears *data*, and reads it as the gate does."""
         self.passed.append(data)
         self._request += data
+        if self.gate.reading is Reading.DUE:
+            assert self.gate.begun()
+        if self.gate.stage is not Stage.INSIDE:
+            assert self.gate.ended()
 
     def give_back(self, to: Elsewhere, unread: bytes) -> None:
         """Note it."""
@@ -79,6 +83,10 @@ class Gated:
     def drop(self) -> None:
         """Note it, as a refusal."""
         self.refusal = 0, "answered before"
+
+    def out_of_step(self) -> None:
+        """Note it, as a refusal."""
+        self.refusal = 0, "out_of_step"
 
 
 def elsewhere_after_first() -> Callable[[RawHead], Elsewhere | None]:
@@ -163,7 +171,8 @@ def read_with_httptools(data: bytes) -> list[Seen]:
     """Read every complete request in *data*, up to what it refuses."""
     reader = _Reader()
     reader.parser = httptools.HttpRequestParser(reader)
-    with contextlib.suppress(httptools.HttpParserError):
+    # It stops for an upgrade, which is the last thing that it reads.
+    with contextlib.suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
         reader.parser.feed_data(data)
     return reader.found
 

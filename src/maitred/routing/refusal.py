@@ -65,6 +65,10 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
         ),
         "stopping": Cause(503, "This server is stopping."),
         "too_many_from_source": Cause(429, "This address has too many connections."),
+        "handshake_body": Cause(400, "The handshake of a WebSocket has no body."),
+        "out_of_step": Cause(
+            400, "The server's parser read another request than was checked."
+        ),
     }
 )
 "Every cause for which maitred answers itself."

@@ -56,6 +56,8 @@ REFUSALS: Final = (
     "worker_died",
     "stopping",
     "too_many_from_source",
+    "handshake_body",
+    "out_of_step",
 )
 """
 The causes of refusals, in the order of their counts.

@@ -17,6 +17,13 @@ master uses, and decides:
 Invariants: the server never holds more than one request of a connection, so between
 two requests nothing of the client's is anywhere but here and in the kernel. What is
 given back is every byte since the end of the last request, in order. Sans-IO.
+
+The first of them is checked while it runs: the server says of each request when its
+parser begins to read it (``begun``) and when it has read all of it (``ended``). Out of
+step is a parser that begins without a request having passed, or ends elsewhere than the
+gate does; then the connection is closed before anything else reaches it.
+
+        nothing --a head passes--> due --begun--> open --ended--> nothing
 """
 
 from __future__ import annotations
@@ -27,6 +34,8 @@ from typing import Final, NamedTuple, Protocol
 from maitred.routing import NeedMore, NoMatch
 from maitred.routing.body import Body, body_of
 from maitred.routing.http1 import RawHead, sniff_head
+
+from .handshake import is_handshake, without_upgrade
 
 
 class Stage(Enum):
@@ -39,8 +48,17 @@ class Stage(Enum):
     CLOSED = auto()
 
 
+class Reading(Enum):
+    """What the server's parser has of the request that passed last."""
+
+    NOTHING = auto()
+    DUE = auto()
+    OPEN = auto()
+
+
 # By name in the module: Python finds a member of an enum slowly.
 BETWEEN, ASKING, INSIDE, ANSWERING, CLOSED = Stage
+NOTHING, DUE, OPEN = Reading
 
 
 class Elsewhere(NamedTuple):
@@ -60,6 +78,8 @@ AFRESH: Final = Elsewhere(b"", learned=False)
 "Where one goes whose client has begun anew: perhaps here again."
 MISDIRECTED: Final = NoMatch(421, "misdirected")
 "What belongs elsewhere, on a connection that cannot be given back."
+HANDSHAKE_BODY: Final = NoMatch(400, "handshake_body")
+"A body where frames of a WebSocket would follow."
 
 
 class Server(Protocol):
@@ -84,6 +104,9 @@ class Server(Protocol):
     def drop(self) -> None:
         """Close; the request that turned out bad was answered before."""
 
+    def out_of_step(self) -> None:
+        """Close: the parser takes for a request what is none, or has not passed."""
+
 
 class Gate:
     """Lets requests through that belong here."""
@@ -93,14 +116,20 @@ class Gate:
         "_body",
         "_head",
         "_head_bytes",
+        "_instead",
         "_limit",
         "_peer",
+        "_speaks_websocket",
         "pending",
+        "reading",
         "server",
         "stage",
+        "upgrades",
     )
 
-    def __init__(self, server: Server, *, peer: bytes, limit: int) -> None:
+    def __init__(
+        self, server: Server, *, peer: bytes, limit: int, websockets: bool = True
+    ) -> None:
         """
         Begin between two requests.
 
@@ -109,15 +138,22 @@ class Gate:
                 here, for it knows the gate too.
             peer: The client's address as text.
             limit: Bytes a head may have.
+            websockets: Whether the server can speak them.
         """
         self.server = server
         self.stage = BETWEEN
+        self.reading = NOTHING
         self.pending = b""
+        # Whether the last request that passed is the handshake of a WebSocket.
+        self.upgrades = False
+        self._speaks_websocket = websockets
         self._peer = peer
         self._limit = limit
         # The last head: clients on kept connections often repeat it byte by byte.
         self._head: RawHead | None = None
         self._head_bytes = b""
+        # What passes in the place of the head's bytes; None: they do.
+        self._instead: bytes | None = None
         self._body: Body
         self._answered = False
 
@@ -146,6 +182,20 @@ class Gate:
             self.stage = BETWEEN
             if self.pending:
                 self._advance()
+
+    def begun(self) -> bool:
+        """Learn that the parser begins a request; return whether one has passed."""
+        if self.reading is not DUE:
+            return False
+        self.reading = OPEN
+        return True
+
+    def ended(self) -> bool:
+        """Learn that the parser is at a request's end; return whether the gate is."""
+        if self.reading is not OPEN or self.stage is INSIDE:
+            return False
+        self.reading = NOTHING
+        return True
 
     def told(self, mine: bool) -> None:
         """Learn whether the request that waits belongs here."""
@@ -186,21 +236,43 @@ class Gate:
                 return False
             self._head = head = verdict
             self._head_bytes = self.pending[: head.size]
+            self._settle_upgrade(head)
+        if self.upgrades and head.length != 0:
+            self._turn_away(HANDSHAKE_BODY)
+            return False
         elsewhere = self.server.belongs(head)
         if elsewhere is not None:
             self._turn_away(elsewhere)
             return False
+        if self.reading is not NOTHING:
+            self.take_all()
+            self.server.out_of_step()
+            return False
         self._answered = False
+        self.reading = DUE
+        size = head.size
+        if self._instead is not None:
+            self.pending = self._instead + self.pending[size:]
+            size = len(self._instead)
         if head.length == 0:
             self.stage = ANSWERING
-            pending, size = self.pending, head.size
+            pending = self.pending
             self.pending = pending[size:]
             self.server.pass_on(pending[:size] if self.pending else pending)
         else:
             self.stage = INSIDE
             self._body = body_of(head)
-            self._go_on(head.size)
+            self._go_on(size)
         return True
+
+    def _settle_upgrade(self, head: RawHead) -> None:
+        """Decide what becomes of an offer to upgrade, if *head* has one."""
+        self.upgrades, self._instead = False, None
+        if head.has(b"\nupgrade:"):
+            data = self._head_bytes
+            self.upgrades = self._speaks_websocket and is_handshake(head, data)
+            if not self.upgrades:
+                self._instead = without_upgrade(data)
 
     def _turn_away(self, elsewhere: Elsewhere | Asked | NoMatch) -> None:
         """Do with a request what must be done when it is not known to belong here."""

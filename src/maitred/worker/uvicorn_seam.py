@@ -33,6 +33,7 @@ from .access import Access
 from .gate import ANSWERING, ANYWHERE, ASKING, BETWEEN, Asked, Elsewhere, Gate
 from .marks import READ_SIZE, STARTED, Mark, Unmarked
 from .parking import Parking
+from .parsers import STEPS
 from .transports import Corked, Ends, Intake
 
 PROTOCOLS: Final = {
@@ -146,12 +147,7 @@ class Serving:
         self.config.loaded_app = wrap(self.config.loaded_app)
         self._server = AnnouncingServer(self.config, board)
         self.count_refusal = board.count_refusal
-        inner: Any = self.config.http_protocol_class
-        self._connection: Any = type(
-            "AdoptedConnection",
-            (GatedConnection, inner),
-            {"pass_on": inner.data_received},
-        )
+        self._connection: Any = adopting(self.config.http_protocol_class)
         # None: this uvicorn has no library for WebSockets.
         self.websocket: Any = self.config.ws_protocol_class and type(
             "AdoptedWebSocket", (WatchedWebSocket, self.config.ws_protocol_class), {}
@@ -374,7 +370,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._sock = sock
         self._serving = serving
         self._application = self.app
-        self._gate = Gate(self, peer=visit.peer, limit=visit.head_limit)
+        self._gate = Gate(
+            self,
+            peer=visit.peer,
+            limit=visit.head_limit,
+            websockets=serving.websocket is not None,
+        )
         self.intake = Intake(self)
         if (log := logs.access()) is not None:
             self._access = self.access_logger = Access(log)
@@ -681,6 +682,18 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._unset_keepalive_if_required()
         self.transport.close()
 
+    def out_of_step(self) -> None:
+        """Close: the parser has read what the gate has not passed. Log and count it."""
+        self._gate.take_all()
+        text = "the HTTP parser and the gate disagree about a request: closed"
+        about = logs.about(conn=self._visit.id, cause="out_of_step")
+        logs.worker.error(text, extra=about)
+        self._serving.count_refusal("out_of_step")
+        if self.cycle is not None:
+            # It may have been given half a body as the whole one: that is no request.
+            self.cycle.disconnected = True
+        self.drop()
+
     def give_back(self, to: Elsewhere, unread: bytes) -> None:
         """Leave this connection to another worker, once all is written."""
         self._unset_keepalive_if_required()
@@ -724,6 +737,16 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._serving.parking.put(self._visit.id, self)
         else:
             self.abandon()
+
+
+def adopting(inner: Any) -> Any:
+    """Return the class that serves, with *inner* of uvicorn, what was handed over."""
+    stepping = type("SteppingConnection", (STEPS[inner.__name__], inner), {})
+    return type(
+        "AdoptedConnection",
+        (GatedConnection, stepping),
+        {"pass_on": stepping.data_received},  # type: ignore[attr-defined]
+    )
 
 
 class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]

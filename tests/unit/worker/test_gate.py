@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heads import BAD
-from maitred.worker.gate import Elsewhere, Gate, Stage
+from maitred.worker.gate import Elsewhere, Gate, Reading, Stage
 
 LIMIT = 300
 THERE = Elsewhere(b"key", learned=False)
@@ -37,6 +37,7 @@ class Server:
         self.returned = []
         self.refused = []
         self.dropped = 0
+        self.lost_step = 0
         self.heads = []
         self.gate = Gate(self, peer=b"192.0.2.7", limit=limit)
 
@@ -46,8 +47,12 @@ class Server:
         return THERE if head.path == b"/there" else None
 
     def pass_on(self, data):
-        """Note it."""
+        """Note it, and read it as the gate does."""
         self.passed.append(data)
+        if self.gate.reading is Reading.DUE:
+            assert self.gate.begun()
+        if self.stage is not Stage.INSIDE:
+            assert self.gate.ended()
 
     def give_back(self, *said):
         """Note it."""
@@ -60,6 +65,10 @@ class Server:
     def drop(self):
         """Note it."""
         self.dropped += 1
+
+    def out_of_step(self):
+        """Note it."""
+        self.lost_step += 1
 
     @property
     def stage(self):

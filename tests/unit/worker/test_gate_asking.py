@@ -24,6 +24,12 @@ class World:
     def pass_on(self, data):
         """Be the server."""
         self.passed += data
+        self.gate.begun()
+        self.gate.ended()
+
+    def out_of_step(self):
+        """Never lose step."""
+        pytest.fail("the server did as the gate does")
 
     def refuse(self, *refusal):
         """Note it."""
