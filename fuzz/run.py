@@ -16,7 +16,13 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["maitred.routing", "maitred.wire.codec", "maitred.worker.gate"]
+    include=[
+        "maitred.routing",
+        "maitred.wire.codec",
+        "maitred.worker.gate",
+        "maitred.worker.handshake",
+        "maitred.worker.parsers",
+    ]
 ):
     from targets import TARGETS
 
@@ -51,9 +57,9 @@ def seeds(target: str) -> list[bytes]:
             wire.encode([message])[0]
             for message in (Taken(7), Drain(9), Claim(1, 0, b"key"))
         ]
-    if target in {"gate", "chunked"}:
+    if target in {"gate", "seam", "chunked"}:
         bodies = [each.partition(b"\r\n\r\n")[2] for each in requests]
-        chosen = requests if target == "gate" else [each for each in bodies if each]
+        chosen = [each for each in bodies if each] if target == "chunked" else requests
         return [b"\x20" + each for each in chosen]
     return requests
 

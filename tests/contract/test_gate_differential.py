@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from gate_kit import PARSERS, Gated
 
-AGREE = runpy.run_path(str(Path(__file__).parents[2] / "fuzz" / "targets.py"))["agree"]
+FUZZED = runpy.run_path(str(Path(__file__).parents[2] / "fuzz" / "targets.py"))
+AGREE, SEAM = FUZZED["agree"], FUZZED["seam"]
 
 METHODS = st.sampled_from([b"GET", b"POST", b"OPTIONS", b"PUT", b"get", b"X!", b"PRI"])
 TARGETS = st.sampled_from(
@@ -35,6 +36,11 @@ LINES = st.sampled_from(
         *(b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: identity"),
         *(b"Transfer_Encoding: chunked", b"Transfer-Encoding:\x0bchunked"),
         *(b"Connection: close", b"Connection: keep-alive", b"Expect: 100-continue"),
+        *(b"Connection: Upgrade", b"connection: x, upgrade"),
+        b"Proxy-Connection: upgrade",
+        *(b"Upgrade: websocket", b"upgrade:h2c", b"Upgrade: websocket \t", b"Upgrade:"),
+        *(b"Upgrade: h2c, websocket", b"HTTP2-Settings: AAMAAABk"),
+        *(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"Sec-WebSocket-Version: 13"),
         *(
             b"X: \x7f",
             b"X: \0",
@@ -65,6 +71,8 @@ def one_request(draw):
     """Make something like a request; about half of them are good ones."""
     good = draw(st.booleans())
     lines = [b"Host: a"] if good else []
+    if draw(st.integers(0, 3)) == 0:
+        lines += [b"Connection: Upgrade", b"Upgrade: h2c"]
     lines += draw(st.lists(LINES, max_size=1 if good else 3))
     first = b" ".join(
         [b"GET", b"/", b"HTTP/1.1"]
@@ -94,6 +102,15 @@ def test_what_passes_is_read_in_one_way(data, cuts):
     AGREE(b"".join(whole.requests), len(whole.requests))
     for request in whole.requests:
         AGREE(request, 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(one_request(), min_size=1, max_size=3).map(b"".join), st.integers(0, 255)
+)
+def test_what_passes_is_what_the_application_is_asked(data, cut):
+    """With uvicorn's protocols behind the gate, each request is asked as it passed."""
+    SEAM(bytes([cut]) + data)
 
 
 def test_both_parsers_read_ordinary_streams():
