@@ -37,6 +37,7 @@ from maitred.failpoints import PLACES
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS
 from maitred.routing.refusal import CAUSES
+from maitred.signal_effects import SIGNALS
 from maitred.supervision.lifecycle import (
     IGNORED,
     IMPOSSIBLE,
@@ -104,6 +105,12 @@ def settings():
                 effect,
             )
         )
+    return table(*rows)
+
+
+def signals():
+    rows = [("signal", "comes from", "master", "keeper", "worker", "acceptor, admin")]
+    rows += [(number.name[3:], *effects) for number, effects in SIGNALS.items()]
     return table(*rows)
 
 
@@ -351,6 +358,7 @@ PARTS = {
     **{name: functools.partial(shown, *file) for name, file in SHOWN.items()},
     **runpy.run_path(str(DOCS / "api.py"))["PARTS"],
     "settings": settings,
+    "signals": signals,
     "aliases": aliases,
     "lacking": lacking,
     "serve-options": lambda: options_of(serve),

@@ -28,6 +28,8 @@ FILES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
 MAY_IMPORT = {
     "errors": set(),
     "logs": {"errors"},
+    # What each signal does to each process.
+    "signal_effects": {"logs"},
     "config": {"errors"},
     # Finds the places by name, in what is loaded.
     "failpoints": set(),
@@ -50,19 +52,19 @@ MAY_IMPORT = {
     "control": {"config", "logs", "errors"},
     "master": {
         *("wire", "routing", "placement", "supervision", "control", "certificates"),
-        *("config", "accounts", "sandbox", "logs", "errors"),
+        *("config", "accounts", "sandbox", "signal_effects", "logs", "errors"),
     },
     "worker": {
         *("wire", "routing", "certificates", "no_new_privs", "connection"),
-        *("config", "failpoints", "titles", "logs", "errors"),
+        *("config", "failpoints", "titles", "signal_effects", "logs", "errors"),
     },
     # Not the worker: the command line must not be able to load the application.
     # It asks the master as anybody could; it must not be able to reach into it.
-    "admin": {"control", "routing", "titles", "logs", "errors"},
+    "admin": {"control", "routing", "titles", "signal_effects", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
         *("config", "accounts", "no_new_privs", "haproxy"),
-        *("failpoints", "titles", "sandbox", "logs", "errors"),
+        *("failpoints", "titles", "sandbox", "signal_effects", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},
     "__main__": {"cli"},

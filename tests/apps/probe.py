@@ -11,7 +11,8 @@ The probe: an application that says which process answers, and what it sees.
     /early       answers before it has heard the body
     /hash        says the SHA-256 of the body
     /fds         what this process has open
-    /grandchild  the numbers of what a process has open that this one starts
+    /grandchild  the numbers of what a process has open that this one starts, and the
+                 signals that it blocks and ignores
     websocket    echoes, with the pid in front; tells who the client is if asked
 """
 
@@ -105,7 +106,7 @@ async def answer(scope, receive, send):
         case "/fds":
             said["fds"] = open_descriptors()
         case "/grandchild":
-            said["fds"] = inherited_descriptors()
+            said |= inherited()
         case _:
             said |= {
                 "client": scope["client"],
@@ -148,13 +149,18 @@ async def stream(send, chunks):
     await send({"type": "http.response.body"})
 
 
-def inherited_descriptors():
-    """Start a process with all it may inherit; say which numbers it has."""
-    listing = "import os; print(*sorted(os.listdir('/proc/self/fd'))[:-1])"
+def inherited():
+    """Start a process with all it may inherit; say what it has."""
+    listing = (
+        "import os; print(*sorted(os.listdir('/proc/self/fd'))[:-1]);"
+        " print(open('/proc/self/status').read())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", listing], close_fds=False, stdout=PIPE, check=True
     )
-    return done.stdout.decode().split()
+    numbers, *status = done.stdout.decode().splitlines()
+    masks = dict(line.split(":\t", 1) for line in status if line.startswith("Sig"))
+    return {"fds": numbers.split(), "signals": masks}
 
 
 def open_descriptors():

@@ -13,12 +13,11 @@ import contextlib
 import faulthandler
 import json
 import os
-import signal
 import socket
 import sys
 from typing import Any, Final
 
-from maitred import logs, titles
+from maitred import logs, signal_effects, titles
 from maitred.errors import NoMaster
 
 from .app import App
@@ -27,21 +26,14 @@ from .collector import Exposition
 from .history import EVERY, History
 from .serving import serve
 
-THE_MASTERS: Final = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT),
-    *(signal.SIGHUP, signal.SIGUSR2),
-)
-"Signals that are for the master, also where they are sent to all of its processes."
-
 POLITENESS: Final = 10
 "How much less of a busy processor we want than the service does (nice(2))."
 
 
 def main() -> None:
     """Run the admin process, and end with the master."""
-    for number in THE_MASTERS:
-        signal.signal(number, signal.SIG_IGN)
     logs.heed_reopen()
+    signal_effects.be_helper()
     if lent := os.environ.pop("MAITRED_STACK", ""):
         os.set_inheritable(int(lent), False)
         faulthandler.enable(file=int(lent))

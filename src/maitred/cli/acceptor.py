@@ -10,27 +10,18 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
-import signal
 import socket
 import sys
-from typing import Final
 
-from maitred import failpoints, logs, titles
+from maitred import failpoints, logs, signal_effects, titles
 from maitred.errors import ChannelClosed
 from maitred.master.deputy import Deputy
-
-THE_MASTERS: Final = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT),
-    *(signal.SIGHUP, signal.SIGUSR2),
-)
-"Signals that are for the master, also where they are sent to all of its processes."
 
 
 def main() -> None:
     """Run one deputy, and end."""
-    for number in THE_MASTERS:
-        signal.signal(number, signal.SIG_IGN)
     logs.heed_reopen()
+    signal_effects.be_helper()
     failpoints.arm(os.environ)
     stack = int(os.environ.pop("MAITRED_STACK"))
     os.set_inheritable(stack, False)

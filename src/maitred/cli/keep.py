@@ -39,7 +39,7 @@ def run(ctx: click.Context, /, **options: Any) -> int:
 
     Takes what `maitred serve` takes. The keeper opens what --bind says and never lets
     go of it: while there is no master, connections wait instead of being refused. TERM,
-    INT, QUIT, HUP, USR1 and USR2 are passed on to the master.
+    INT, QUIT, HUP, USR1, USR2, TTIN and TTOU are passed on to the master.
     """
     settings = settings_of(**options)
     titles.show(f"keeper {titles.served(settings.target)}", settings.name)

@@ -49,7 +49,8 @@ def serve(**options: Any) -> ExitCode:
     TARGET is module:attribute, found from the current directory. TERM, INT and QUIT
     drain the workers and stop, a second one stops now; HUP reloads, as `maitred reload`
     does; USR2 upgrades the master, as `maitred upgrade` does; USR1 opens --log-file
-    anew. Settings may stand in maitred.toml and elsewhere: see `maitred config`.
+    anew; TTIN and TTOU have one worker more or less, as `maitred scale` does. Settings
+    may stand in maitred.toml and elsewhere: see `maitred config`.
     """
     past = arrive()
     # An upgrade brings another program, a reload brings other settings.

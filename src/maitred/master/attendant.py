@@ -20,13 +20,12 @@ import contextlib
 import json
 import os
 import random
-import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from maitred import logs
+from maitred import logs, signal_effects
 from maitred.config import Settings
 from maitred.errors import SystemRefused, UsageError
 from maitred.supervision.backoff import delay
@@ -220,7 +219,7 @@ class Attendant:
             }
             perhaps = [fd for fd in (past, token) if fd is not None]
             passed = (*listeners, theirs, *perhaps)
-            held = (signal.SIGUSR1,)
+            held = signal_effects.HELD
             process = Process((*COMMAND, json.dumps(paper)), {}, passed, held=held)
             undo.pop_all()
         return process, ours

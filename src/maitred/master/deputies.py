@@ -15,14 +15,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
-from maitred import logs
+from maitred import logs, signal_effects
 from maitred.config import Settings
 from maitred.errors import ChannelClosed, ChannelFull, PeerMisbehaved, SystemRefused
 from maitred.supervision.backoff import delay
@@ -298,7 +297,7 @@ class Deputies:
                 COMMAND,
                 {"MAITRED_CHANNEL": str(theirs.fileno())},
                 (theirs.fileno(),),
-                held=(signal.SIGUSR1,),
+                held=signal_effects.HELD,
             )
         except (SystemRefused, OSError) as exc:
             ours.close()

@@ -9,7 +9,9 @@ application.
     TERM, INT, QUIT         closes its listeners, tells the master, leaves when that has
                             left, with its exit code
     one of them again       tells the master, and ends it (KILL) if it is slow to go
-    HUP, USR1, USR2         tells the master
+    HUP, USR1, USR2,        tells the master
+    TTIN, TTOU
+    TSTP, ALRM              nothing, and says so
 
 Invariants: at most one master. After a stop that was asked for there is never another.
 Signals are blocked all the time and taken one by one: none interrupts anything, and
@@ -26,7 +28,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from maitred import logs
+from maitred import logs, signal_effects
 from maitred.errors import ExitCode, SystemRefused
 from maitred.supervision.keeping import Keeping, Leave
 
@@ -35,8 +37,11 @@ from .parent import was_ready
 from .processes import KeptMaster, how_it_ended
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-PASSED_ON: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-HEARD: Final = frozenset({*STOPS, *PASSED_ON, signal.SIGCHLD})
+PASSED_ON: Final = (
+    *(signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGTTIN, signal.SIGTTOU),
+)
+HEARD: Final = frozenset({*STOPS, *PASSED_ON, *signal_effects.SAID, signal.SIGCHLD})
 PATIENCE: Final = 10.0
 "Seconds that a master has to leave at once, when it was told to, before it is ended."
 ORDERLY: Final = frozenset({int(ExitCode.OK), int(ExitCode.CUT)})
@@ -90,7 +95,9 @@ class Keeper:
             return self._stop(number)
         if number == signal.SIGCHLD:
             return self._look()
-        if number is not None:
+        if number in signal_effects.SAID:
+            logs.keeper.warning("%s", signal_effects.ignored(signal.Signals(number)))
+        elif number is not None:
             if number == signal.SIGUSR1:
                 logs.reopen()
             if self._master is not None:

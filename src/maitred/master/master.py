@@ -15,12 +15,13 @@ import random
 import shlex
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, fields, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
-from maitred import logs
+from maitred import logs, signal_effects
 from maitred.accounts import group_of
 from maitred.certificates import server_context
 from maitred.config import RELOADED, Settings, WorkerSettings, reread
@@ -69,6 +70,7 @@ from .deputies import Deputies
 from .desk import AnyRouter, Desk, router_of
 from .draining import Drains, interrupted
 from .elders import Elders
+from .errands import Came
 from .events import Events, What
 from .following import PATIENCE, Roll, followed, watch_reload
 from .inherited import Inherited
@@ -254,11 +256,17 @@ class Master:
             self._attaching.serve(self._on_attached)
         self._control.serve()
         self._meet()
-        for number in STOPS:
-            self._loop.add_signal_handler(number, self._on_stop_signal)
-        self._loop.add_signal_handler(signal.SIGHUP, self._on_hup)
-        self._loop.add_signal_handler(signal.SIGUSR2, self._attempts.begin)
-        self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        signal_effects.hear(
+            self._loop,
+            {
+                **dict.fromkeys(STOPS, self._on_stop_signal),
+                signal.SIGHUP: self._on_hup,
+                signal.SIGUSR1: self._reopen_logs,
+                signal.SIGUSR2: self._attempts.begin,
+                signal.SIGTTIN: partial(self._scale_by, 1),
+                signal.SIGTTOU: partial(self._scale_by, -1),
+            },
+        )
         # A keeper and a predecessor block them until now, so that none comes before it
         # is expected.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
@@ -528,7 +536,7 @@ class Master:
                 self._command(),
                 self._keys if sealed else None,
                 # What a worker of another language would do is not known.
-                () if self._settings.exec else (signal.SIGUSR1,),
+                () if self._settings.exec else signal_effects.HELD,
                 directory=self._settings.chdir,
             )
         except (SystemRefused, OSError) as exc:
@@ -931,6 +939,38 @@ class Master:
 
     def _scale(self, workers: int) -> Lines:
         """Have so many workers; give the lines for who waits until it is so."""
+        before, keys = self._resize(workers)
+        return watch_scale(
+            before,
+            keys,
+            supervisor=self._supervisor,
+            workers=self._workers,
+            counted=self._counted,
+            now=self._loop.time,
+        )
+
+    def _scale_by(self, step: int) -> None:
+        """Have *step* more workers, never none, for whoever sent TTIN or TTOU."""
+        workers = self._settings.workers + step
+        if not workers:
+            logs.master.info("TTOU: the last worker stays")
+            return
+        try:
+            self._resize(workers)
+        except (CommandFailed, UsageError) as exc:
+            logs.master.warning("%s: %s", "TTIN" if step > 0 else "TTOU", exc)
+
+    def _resize(self, workers: int) -> tuple[int, Awaitable[Mapping[int, Came | None]]]:
+        """
+        Have so many workers from now on.
+
+        Returns:
+            How many there were, and what becomes of the keys in each acceptor.
+
+        Raises:
+            UsageError: There cannot be so many here.
+            CommandFailed: Not now.
+        """
         sealed = any(a.slot is not None for a in self._router.affinities)
         settings = scaled(self._settings, workers, sealed=sealed)
         if self._stopping or not self._serving or self._supervisor.reloading:
@@ -942,14 +982,7 @@ class Master:
         keys = self._deputies.ask("resize", workers=workers)
         self._do(self._supervisor.resize(workers, self._loop.time()))
         self._dispatcher.settle()
-        return watch_scale(
-            before,
-            keys,
-            supervisor=self._supervisor,
-            workers=self._workers,
-            counted=self._counted,
-            now=self._loop.time,
-        )
+        return before, keys
 
     def _drain(self, slot: int) -> Lines:
         lines = self._drains.drain(slot)

@@ -18,7 +18,7 @@ import threading
 import time
 from typing import Final
 
-from maitred import failpoints, logs, titles
+from maitred import failpoints, logs, signal_effects, titles
 from maitred.config import WorkerSettings
 from maitred.errors import AppFailed, SystemRefused, UsageError
 from maitred.no_new_privs import gain_no_privileges
@@ -35,9 +35,10 @@ LAST_MOMENT: Final = 3.0
 
 def main() -> int:
     """Run one worker; return its exit code."""
-    signals.pass_over_interrupt()
+    signals.pass_over()
     gain_no_privileges()
     logs.heed_reopen()
+    signal_effects.begin()
     failpoints.arm(os.environ)
     if lent := os.environ.pop("MAITRED_STACK", ""):
         # ABRT, and a crash in C, leave the stack of every thread where the master reads

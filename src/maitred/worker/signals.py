@@ -4,7 +4,8 @@ The signals of a worker, and what a process that its application forks drops of 
 An application may fork at any time, from any thread: multiprocessing does so, and
 whoever has such a child ends it with TERM. The child begins as a copy of the worker.
 
-Invariants: TERM and INT mean to a forked child what they mean to any Python process.
+Invariants: TERM, INT and what is for the master mean to a forked child what they mean
+to any Python process.
 No signal to a child reaches the worker, and nothing that a child does is taken for the
 worker's own: its channel, its title, the file for its stack. A program that is executed
 inherits no ignored signal of ours.
@@ -20,10 +21,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
+from maitred.signal_effects import NOT_FOR_WORKERS
+
 Handler = Callable[[int, FrameType | None], object]
 
 DEFAULTS: Final[dict[int, Any]] = {
     signal.SIGTERM: signal.SIG_DFL,
+    **dict.fromkeys(NOT_FOR_WORKERS, signal.SIG_DFL),
     signal.SIGINT: signal.default_int_handler,
 }
 "What Python itself does at the signals that mean something else to a worker."
@@ -47,14 +51,15 @@ def heed(number: signal.Signals, handler: Handler) -> None:
     _ours[number] = handler
 
 
-def pass_over_interrupt() -> None:
+def pass_over() -> None:
     """
-    Do nothing at INT: the terminal's Ctrl-C is for the master.
+    Do nothing at what is for the master, as the terminal's Ctrl-C is.
 
-    The signal is not ignored, because what is ignored stays so in every program that
+    The signals are not ignored, because what is ignored stays so in every program that
     the application executes; a handler does not.
     """
-    heed(signal.SIGINT, _do_nothing)
+    for number in NOT_FOR_WORKERS:
+        heed(number, _do_nothing)
 
 
 def drop_in_children(drop: Callable[[], object]) -> None:
