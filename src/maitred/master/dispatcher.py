@@ -453,6 +453,7 @@ class Dispatcher:
             if loser is not None:
                 loser.revoke(key)
                 self._addressees.add(loser)
+            self._follow(key, index)
         while self._addressees:
             worker = self._addressees.pop()
             if self._filling[worker.slot] is worker:
@@ -467,11 +468,30 @@ class Dispatcher:
         slots, now = self._placement.slots, self._loop.time()
         for slot, queue in zip(slots, self._queues, strict=True):
             while queue and slot.has_room:
-                self._assign(queue.popleft(), slot, now)
+                connection = queue.popleft()
+                # Its session may have been given away, or evicted, since it waits.
+                if self._place(connection, now) is slot:
+                    self._assign(connection, slot, now)
+                else:
+                    self.dispatch(connection)
         for _ in range(len(self._lobby)):
             if not any(slot.has_room for slot in slots):
                 break
             self.dispatch(self._lobby.popleft())
+
+    def _follow(self, key: bytes, index: int) -> None:
+        """Place anew what waits for slot *index* because *key* was that slot's."""
+        queue = self._queues[index]
+        # One that was evicted has no new owner to go to; it waits for its turn.
+        if not queue or self._placement.owner(key, self._loop.time()) is None:
+            return
+        following = [each for each in queue if each.key == key]
+        if following:
+            kept = [each for each in queue if each.key != key]
+            queue.clear()
+            queue.extend(kept)
+            for connection in following:
+                self.dispatch(connection)
 
     def _refresh(self) -> None:
         """Read the scoreboards, so that the policy sees who has how many."""
