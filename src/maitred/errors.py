@@ -12,6 +12,7 @@ Everything that can go wrong, in one tree.
         ├── MessageTooLarge     we tried to send more than a packet holds
         ├── ChannelFull         the kernel takes no more now; nothing was sent
         ├── ChannelClosed       the peer is gone
+        │   └── ChannelRefused  the system does not pass what is said here
         ├── DescriptorsLost     a packet came, its descriptors did not
         └── PeerMisbehaved      the peer broke the protocol; do not go on
 
@@ -22,6 +23,7 @@ what to do. Expected outcomes (need more bytes, no match) are values, not errors
 from __future__ import annotations
 
 import enum
+import errno
 from typing import Any
 
 
@@ -193,6 +195,27 @@ class ChannelClosed(ChannelError):
     def __str__(self) -> str:
         tail = " with messages still unread" if self.undelivered else ""
         return f"the peer closed the channel{tail}"
+
+
+class ChannelRefused(ChannelClosed):
+    """
+    The system does not pass what is said here, now or later. Close the channel.
+
+    Nothing was sent. ``error`` is what the system said: EPERM where the receiver has
+    the option SO_PASSRIGHTS off, which it needs to be handed descriptors.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        """Remember the *error* with which the system refused."""
+        super().__init__()
+        self.args = (error,)
+        self.error = error
+
+    def __str__(self) -> str:
+        why = self.error.strerror or str(self.error)
+        if self.error.errno == errno.EPERM:
+            why += " (is SO_PASSRIGHTS off at the other end?)"
+        return f"the system refuses to pass messages of this channel: {why}"
 
 
 class DescriptorsLost(ChannelError):

@@ -359,3 +359,38 @@ def test_a_socket_that_somebody_listens_on_stays(service, tmp_path):
     )  # fmt: skip
     assert "something listens there" in done.stderr
     assert made.path.exists()
+
+
+def test_who_lets_no_descriptors_in_costs_no_slot(service):
+    """It is rejected, or ended when it is handed something; the slot is for others."""
+    attached = service("--agent", "127.0.0.1:0")
+    first = attached.attacher("first", "closed")
+    assert b"it cannot be told its slot" in first.communicate(timeout=DEADLINE)[0]
+    second = attached.attacher("second", "hold")
+    wait_until("it has a slot", lambda: second.pid in attached.slots())
+    third = attached.attacher("third", "closes")
+    wait_until("both have slots", lambda: None not in attached.slots())
+    with ExitStack() as clients:
+        # One of them is handed the first of these, and the other the next.
+        for _ in range(4):
+            client = clients.enter_context(attached.server.connect())
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert third.wait(DEADLINE) == -9
+        attached.server.wait_for_log("is ended: the system refuses to pass messages")
+    fourth = attached.attacher("fourth", "hold")
+    wait_until("the slot is for others", lambda: fourth.pid in attached.slots())
+
+
+def test_who_comes_while_a_slot_waits_is_told_when_to_come(service):
+    """A slot whose workers fail is for a worker again after a while, and says so."""
+    attached = service()
+    attached.attacher("held", "hold")
+    for number in range(3):
+        wait_until(
+            "one slot is empty", lambda: sum(p is None for p in attached.slots()) == 1
+        )
+        failing = attached.attacher(f"failing{number}", "desert")
+        failing.communicate(timeout=DEADLINE)
+    late = attached.attacher("late", "hold")
+    said = late.communicate(timeout=DEADLINE)[0]
+    assert b"the empty slot is for a worker again in " in said

@@ -12,6 +12,7 @@ from maitred.errors import (
     ChannelClosed,
     ChannelError,
     ChannelFull,
+    ChannelRefused,
     CommandFailed,
     DescriptorsLost,
     ExitCode,
@@ -55,6 +56,17 @@ SENTENCES = [
     (
         ChannelFull(),
         "the channel takes no more now: the rest of a packet is waiting",
+    ),
+    (
+        ChannelRefused(refused(errno.EACCES)),
+        "the system refuses to pass messages of this channel: Permission denied",
+    ),
+    (
+        ChannelRefused(refused(errno.EPERM)),
+        (
+            "the system refuses to pass messages of this channel: Operation not"
+            " permitted (is SO_PASSRIGHTS off at the other end?)"
+        ),
     ),
     (
         ChannelFull(refused(errno.EAGAIN)),

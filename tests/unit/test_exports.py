@@ -22,6 +22,7 @@ PUBLIC = {
         ),
         *("MAX_DESCRIPTORS", "MAX_PACKET"),
         *("MaitredError", "ChannelError", "ChannelClosed", "ChannelFull"),
+        "ChannelRefused",
         *("DescriptorsLost", "MessageTooLarge", "PeerMisbehaved"),
     },
     "maitred.wire": {

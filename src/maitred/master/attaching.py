@@ -100,9 +100,21 @@ class Attaching:
             raise SystemRefused(f"cannot listen on --attach {path}: {why}") from exc
         self._inode = inode_of(path)
 
-    def serve(self, attached: Callable[[Worker], None]) -> None:
-        """Hear whoever comes; call *attached* with each that fills a vacancy."""
+    def serve(
+        self,
+        attached: Callable[[Worker], None],
+        next_vacancy: Callable[[], float | None],
+    ) -> None:
+        """
+        Hear whoever comes.
+
+        Args:
+            attached: Called with each that fills a vacancy.
+            next_vacancy: Returns the seconds until an empty slot is for a worker again;
+                None: no slot is empty.
+        """
         self._attached = attached
+        self._next_vacancy = next_vacancy
         self._loop = asyncio.get_running_loop()
         self._listen()
 
@@ -210,18 +222,22 @@ class Attaching:
         except OSError as exc:
             self._reject(channel, who, f"it cannot be watched ({exc.strerror})")
             return
+        attached = Attached(board, vacancy.slot, vacancy.generation, said.nonce)
+        try:
+            channel.send_nowait(attached)
+        except ChannelError as exc:  # who cannot be handed this, can be handed nothing
+            os.close(pidfd)
+            os.close(memory)
+            self._reject(channel, who, f"it cannot be told its slot: {exc}")
+            return
+        finally:
+            board.close()
         self._vacancies.popleft()
         self._nonces[said.nonce] = None
         if len(self._nonces) > NONCES:
             self._nonces.popitem(last=False)
         worker = Worker(*vacancy, channel, memory, AttachedProcess(pid, pidfd))
         worker.window = min(self._window, said.capacity)
-        # Where it cannot be said, its end is heard of by the pidfd or the channel.
-        with contextlib.suppress(ChannelError):
-            channel.send_nowait(
-                Attached(board, vacancy.slot, vacancy.generation, said.nonce)
-            )
-        board.close()
         self._names[name] = worker
         text = "%s attached: slot %d, generation %d, capacity %d"
         logs.master.info(text, who, vacancy.slot, vacancy.generation, said.capacity)
@@ -242,7 +258,13 @@ class Attaching:
         if name in self._names:
             return "a worker of that name is attached"
         if not self._vacancies:
-            return "every slot has its worker"
+            wait = self._next_vacancy()
+            if wait is None:
+                return "every slot has its worker"
+            return (
+                f"the empty slot is for a worker again in {wait:.1f} s, because the"
+                " last one failed; attach again then"
+            )
         return ""
 
     def _expect_ready(self, name: str, worker: Worker) -> None:

@@ -30,7 +30,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from maitred import logs
-from maitred.errors import ChannelClosed, PeerMisbehaved
+from maitred.errors import (
+    ChannelClosed,
+    ChannelRefused,
+    MessageTooLarge,
+    PeerMisbehaved,
+)
 from maitred.placement import Placement, Slot
 from maitred.wire.messages import (
     Answer,
@@ -632,6 +637,13 @@ class Dispatcher:
         before = worker.handed_over
         try:
             done = worker.send_outbox(self._counters.times)
+        except (ChannelRefused, MessageTooLarge) as exc:
+            # Nothing will ever reach it, as where it has SO_PASSRIGHTS off.
+            self._distrust(worker, str(exc))
+            self._give_back_outbox(worker)
+            worker.hush()
+            self._loop.call_soon(self.settle)
+            return
         except ChannelClosed:
             # It ends, which the kernel reports and detach settles, or is ended.
             self._vacate(worker)
@@ -699,6 +711,8 @@ class Dispatcher:
         try:
             for packet in worker.packets():
                 self._heed[type(packet[0])](worker, packet)
+        except ChannelRefused as exc:
+            self._distrust(worker, str(exc))
         except ChannelClosed:
             self._fall_silent(worker)
             self._loop.call_later(GRACE, self._end, worker)

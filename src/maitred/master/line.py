@@ -12,7 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from maitred.errors import ChannelClosed, ChannelFull
+from maitred import logs
+from maitred.errors import (
+    ChannelClosed,
+    ChannelFull,
+    ChannelRefused,
+    MessageTooLarge,
+)
 from maitred.wire import Channel, Owner
 
 RETRY: Final = 0.01
@@ -72,6 +78,12 @@ class Line:
                 self._channel.send_nowait(message)
             except ChannelFull:
                 self._retry = self._loop.call_later(RETRY, self._flush)
+                return
+            except (ChannelRefused, MessageTooLarge) as exc:
+                # Both ends hear that it is over, and begin anew.
+                logs.master.error("a line between acceptors is cut: %s", exc)
+                self._channel.hang_up()
+                self._drop()
                 return
             except ChannelClosed:  # whoever listens hears of it
                 self._drop()

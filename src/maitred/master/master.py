@@ -253,7 +253,7 @@ class Master:
             self._restore(self._past)
         self._answer_agents()
         if self._attaching is not None:
-            self._attaching.serve(self._on_attached)
+            self._attaching.serve(self._on_attached, self._next_vacancy)
         self._control.serve()
         self._meet()
         signal_effects.hear(
@@ -551,6 +551,13 @@ class Master:
         self._workers[worker.id] = worker
         self._deputies.attach(worker)
         self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
+
+    def _next_vacancy(self) -> float | None:
+        """Return the seconds until the next try for an empty slot; None: none waits."""
+        now = self._loop.time()
+        slots = range(self._settings.workers)
+        tries = [self._supervisor.failures(slot, now).next_try for slot in slots]
+        return min((max(at - now, 0.0) for at in tries if at is not None), default=None)
 
     def _on_attached(self, worker: Worker) -> None:
         self._watch_over(worker)

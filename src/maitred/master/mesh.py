@@ -28,7 +28,9 @@ from maitred import logs
 from maitred.errors import (
     ChannelClosed,
     ChannelFull,
+    ChannelRefused,
     DescriptorsLost,
+    MessageTooLarge,
     PeerMisbehaved,
 )
 from maitred.routing import Homes
@@ -286,6 +288,10 @@ class Mesh:
         except ChannelFull:
             if self._retry is None:
                 self._retry = self._loop.call_later(RETRY_SEND, self._try_again)
+        except (ChannelRefused, MessageTooLarge) as exc:
+            assert peer.channel is not None
+            logs.master.error("another acceptor is left: %s", exc)
+            peer.channel.hang_up()  # of which both ends hear
         except ChannelClosed:
             pass  # its end is heard in order; what it did not take waits for the next
         finally:

@@ -34,19 +34,22 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 from maitred.errors import (
     ChannelClosed,
     ChannelFull,
+    ChannelRefused,
     DescriptorsLost,
     MessageTooLarge,
     PeerMisbehaved,
 )
 
-from .codec import HEADER, MAX_DESCRIPTORS, MAX_PACKET, Codec, Header
+from .ancillary import ROOM, SCM_RIGHTS, SOL_SOCKET, descriptors_in
+from .codec import HEADER, MAX_PACKET, Codec, Header
 from .descriptor import Descriptor, close_all
+from .errnos import Meaning, meaning
 
 # Linux has it; elsewhere close-on-exec is set right after the receive.
 MSG_CMSG_CLOEXEC: Final = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -56,25 +59,13 @@ MSG_NOSIGNAL: Final = int(getattr(socket, "MSG_NOSIGNAL", 0))
 # As numbers: with Python's flags, one "&" takes as long as a small system call.
 MSG_TRUNC: Final = int(socket.MSG_TRUNC)
 MSG_CTRUNC: Final = int(socket.MSG_CTRUNC)
-SOL_SOCKET: Final = int(socket.SOL_SOCKET)
-SCM_RIGHTS: Final = int(socket.SCM_RIGHTS)
-
-# Room for every descriptor the kernel ever puts into one message, and for the
-# credentials that a socket with SO_PASSCRED or SO_PASSPIDFD gets first. So
-# MSG_CTRUNC can mean one thing only: this process has no free descriptor.
-ANCILLARY_ROOM: Final = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4) + 256
-
-# The kernel takes nothing now, and may soon. ETOOMANYREFS: too many descriptors
-# of this user are in flight (unix(7); RLIMIT_NOFILE of the sender, not for root).
-TRY_LATER: Final = frozenset(
-    {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
-)
-PEER_GONE: Final = frozenset(
-    {errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN}
-)
 
 PAUSE: Final = 0.01
-"Seconds to wait where the kernel refuses although the channel may be writable."
+"""
+Seconds between two tries to send. A channel may take a packet long before poll calls it
+writable, which is when three quarters of it have been read (unix_writable); and at some
+limits it is writable and refuses all the same.
+"""
 
 LONGEST_POLL: Final = 3600.0
 "Seconds; poll(2) takes no infinity."
@@ -120,6 +111,7 @@ class Channel:
             raise ValueError(
                 "a channel needs SEQPACKET or STREAM sockets of a Unix pair"
             )
+        self._tables = dict(sends), dict(receives)
         self._codec = Codec(sends=sends, receives=receives)
         sock.setblocking(False)
         sock.set_inheritable(False)
@@ -173,6 +165,22 @@ class Channel:
             on_error.pop_all()
             return channels
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """
+        Return how another process makes this end, as an argument of multiprocessing.
+
+        The other process gets a copy of the descriptor: close this end when it has been
+        started, so that whoever has the other end hears when that process is gone.
+
+        Raises:
+            ValueError: A packet was sent or received in part.
+            TypeError: Something else than multiprocessing pickles; a descriptor can
+                only be passed to a process.
+        """
+        if self._rest or self._arrived:
+            raise ValueError("a channel in the middle of a packet cannot be passed on")
+        return _rebuilt, (self._sock, *self._tables)
+
     def fileno(self) -> int:
         """Say the socket's number, for a selector; it stays ours."""
         return self._sock.fileno()
@@ -188,6 +196,11 @@ class Channel:
             wake()
         self._drop_owners()
         self._sock.close()
+
+    def hang_up(self) -> None:
+        """Say nothing any more, so that both ends hear that it is over."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         return self
@@ -213,6 +226,8 @@ class Channel:
         Raises:
             ChannelFull: Nothing was sent; try later or elsewhere.
             ChannelClosed: The peer is gone; nothing was sent.
+            ChannelRefused: The system does not pass it, now or later; likewise. It is
+                a ChannelClosed, because the channel is of no use any more.
             MessageTooLarge: Too much for one packet; nothing was sent.
             TypeError: Not messages that we may send; nothing was sent.
             ValueError: A descriptor was closed before; nothing was sent.
@@ -257,17 +272,23 @@ class Channel:
         try:
             return self._sock.sendmsg([data], ancillary, MSG_NOSIGNAL)
         except OSError as exc:
-            if exc.errno in TRY_LATER:
-                raise ChannelFull(exc) from exc
-            if exc.errno in PEER_GONE:
-                # SEQPACKET says ECONNRESET once, to whoever asks first: remember
-                # it for the receiver.
-                self._reset = self._reset or exc.errno == errno.ECONNRESET
-                raise ChannelClosed(undelivered=self._reset) from exc
-            if exc.errno == errno.EMSGSIZE:
-                limit = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-                raise MessageTooLarge("bytes", len(data), limit - 32) from exc
-            raise
+            match meaning(exc.errno):
+                case Meaning.RETRY:
+                    raise ChannelFull(exc) from exc
+                case Meaning.GONE:
+                    # SEQPACKET says ECONNRESET once, to whoever asks first: remember
+                    # it for the receiver.
+                    self._reset = self._reset or exc.errno == errno.ECONNRESET
+                    raise ChannelClosed(undelivered=self._reset) from exc
+                case Meaning.TOO_LARGE:
+                    limit = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+                    raise MessageTooLarge("bytes", len(data), limit - 32) from exc
+                case Meaning.REFUSED:
+                    raise self._refusal(exc) from exc
+
+    def _refusal(self, error: OSError) -> Exception:
+        """Return what to raise for *error*: itself, if we have closed the channel."""
+        return error if self._sock.fileno() < 0 else ChannelRefused(error)
 
     def send(self, *messages: Any, timeout: float | None = None) -> None:
         """
@@ -292,7 +313,8 @@ class Channel:
             try:
                 return send()
             except ChannelFull as full:
-                self._wait(select.POLLOUT if full.poll_helps else 0, deadline)
+                events = select.POLLOUT if full.poll_helps else 0
+                self._wait(events, deadline, PAUSE)
 
     async def asend(self, *messages: Any) -> None:
         """
@@ -315,10 +337,12 @@ class Channel:
             try:
                 return send()
             except ChannelFull as full:
-                if full.poll_helps:
-                    await self._ready(loop.add_writer, loop.remove_writer)
-                else:
+                if not full.poll_helps:
                     await asyncio.sleep(PAUSE)
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE):
+                        await self._ready(loop.add_writer, loop.remove_writer)
 
     # Receiving
 
@@ -357,17 +381,12 @@ class Channel:
                 [self._buffer[self._arrived : self._end]]
                 if self._arrived
                 else self._room,
-                ANCILLARY_ROOM,
+                ROOM,
                 MSG_CMSG_CLOEXEC,
             )
-        except BlockingIOError:
-            return False
-        except ConnectionResetError:
-            # The peer left without reading all we sent. Linux says so once, and
-            # what the peer had said before is still there: read on to the end.
-            self._reset = True
-            return True
-        passed = bool(ancillary) and self._own(_numbers(ancillary))
+        except OSError as exc:
+            return self._could_not_read(exc)
+        passed = bool(ancillary) and self._own(descriptors_in(ancillary))
         if not count:
             # Our packets are never empty, so 0 bytes are the end of the stream.
             raise ChannelClosed(undelivered=self._reset)
@@ -386,6 +405,20 @@ class Channel:
                     f"a packet of {self._arrived} bytes whose header says {self._end}"
                 )
         return True
+
+    def _could_not_read(self, error: OSError) -> bool:
+        """Return whether to read on in spite of *error*; raise what it means if not."""
+        match meaning(error.errno):
+            case Meaning.RETRY:
+                return False
+            case Meaning.GONE if error.errno == errno.ECONNRESET:
+                # The peer left without reading all we sent. Linux says so once, and
+                # what the peer had said before is still there: read on to the end.
+                self._reset = True
+                return True
+            case Meaning.GONE:
+                raise ChannelClosed(undelivered=self._reset) from error
+        raise self._refusal(error) from error
 
     def _own(self, fds: array.array[int]) -> bool:
         """Own all of *fds*; say whether there was one."""
@@ -444,15 +477,17 @@ class Channel:
 
     # Waiting
 
-    def _wait(self, events: int, deadline: Deadline) -> None:
-        """Wait for *events*; for none, a moment. TimeoutError at the deadline."""
-        left = deadline.left()
+    def _wait(
+        self, events: int, deadline: Deadline, longest: float = LONGEST_POLL
+    ) -> None:
+        """Wait for *events*, or for *longest* seconds; TimeoutError at the deadline."""
+        left = min(deadline.left(), longest)
         if not events:
-            time.sleep(min(left, PAUSE))
+            time.sleep(left)
             return
         poll = select.poll()
         poll.register(self._sock, events)
-        poll.poll(min(left, LONGEST_POLL) * 1000)
+        poll.poll(left * 1000)
 
     async def _ready(
         self, add: Callable[..., None], remove: Callable[[int], bool]
@@ -492,10 +527,8 @@ class Deadline:
         return left
 
 
-def _numbers(ancillary: Sequence[tuple[int, int, bytes]]) -> array.array[int]:
-    """Take every descriptor out of *ancillary*; none may be overlooked."""
-    numbers = array.array("i")
-    for level, kind, data in ancillary:
-        if level == SOL_SOCKET and kind == SCM_RIGHTS:
-            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-    return numbers
+def _rebuilt(
+    sock: socket.socket, sends: Mapping[int, type], receives: Mapping[int, type]
+) -> Channel:
+    """Return the channel that was passed to this process as *sock*."""
+    return Channel(sock, sends=sends, receives=receives)

@@ -21,7 +21,9 @@ from maitred import logs
 from maitred.errors import (
     ChannelClosed,
     ChannelError,
+    ChannelRefused,
     DescriptorsLost,
+    MessageTooLarge,
     PeerMisbehaved,
 )
 from maitred.routing import Homes
@@ -106,7 +108,10 @@ class Link:
             timeout = SHORT_TIMEOUT if self.index else SAY_TIMEOUT
             self.channel.send(*messages, timeout=timeout)
         except (ChannelError, TimeoutError) as exc:
-            logs.worker.debug("acceptor %d does not hear us: %s", self.index, exc)
+            refused = isinstance(exc, (ChannelRefused, MessageTooLarge))
+            (logs.worker.error if refused else logs.worker.debug)(
+                "acceptor %d does not hear us: %s", self.index, exc
+            )
             self.is_gone = True
             self._on_failure(self)
 
@@ -260,7 +265,8 @@ class Links:
             if isinstance(exc.messages[0], Handoff):
                 link.say(*(Refused(m.id, Reason.NO_DESCRIPTOR) for m in exc.messages))
         except (ChannelClosed, PeerMisbehaved) as exc:
-            if isinstance(exc, PeerMisbehaved) and not link.is_gone:
+            is_news = isinstance(exc, (PeerMisbehaved, ChannelRefused))
+            if is_news and not link.is_gone:
                 logs.worker.error("leaving acceptor %d: %s", link.index, exc)
             link.is_gone = True
             if not link.index:
