@@ -264,7 +264,7 @@ def main():
     )
     say("")
     say(f"  pip install {Path(__file__).resolve().parents[1]}")
-    say("  maitred serve your_module:app --workers 4 --affinity cookie:YOUR_COOKIE")
+    say("  maitred serve your_module:app --workers 4 --affinity sticky")
     return 0
 
 

@@ -16,6 +16,7 @@ twice claims, and this test checks, that the same process answered twice.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -43,7 +44,13 @@ NAME = r"[0-9a-f]{32}|(?<!\d)\d{4,6}(?!\d)"
 VARIABLE = re.compile(rf"{NAME}|slot \d+|draining \d+ workers|\d+\.\d+ s")
 TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ", re.MULTILINE)
 PORT = "8000"
-CURL_WITH_VALUE = {"-X": "method", "-H": "header", "-d": "body"}
+CURL_WITH_VALUE = {
+    "-X": "method",
+    "-H": "header",
+    "-d": "body",
+    "-b": "cookies",
+    "-c": "jar",
+}
 
 
 class Page:
@@ -79,7 +86,7 @@ class Page:
                 self.end(signal.SIGINT)
                 self.expect_log(expected)
             case ["curl", *arguments]:
-                self.compare(curl(arguments), expected)
+                self.compare(curl(arguments, self.directory), expected)
             case ["kill", number, pid]:
                 subprocess.run(["kill", number, pid], check=True)
             case ["python", program, *arguments]:
@@ -201,9 +208,11 @@ def kind(piece: str) -> str:
     return re.sub(r"\d+", lambda _: r"\d+", re.escape(piece).replace(r"\.", "."))
 
 
-def curl(arguments: list[str]) -> str:
+def curl(arguments: list[str], directory: Path) -> str:
     """Do what curl does with the few options that the documentation uses."""
     method, headers, body, url = "GET", {}, None, ""
+    cookies: dict[str, str] = {}
+    jar = None
     words = iter(arguments)
     for word in words:
         match CURL_WITH_VALUE.get(word):
@@ -214,14 +223,21 @@ def curl(arguments: list[str]) -> str:
                 headers[name] = value
             case "body":
                 body = next(words)
+            case "cookies":
+                cookies = json.loads((directory / next(words)).read_text())
+            case "jar":
+                jar = directory / next(words)
             case None:
                 assert not word.startswith("-"), f"curl {word}"
                 url = word
     if body is not None and method == "GET":
         method = "POST"
-    return httpx.request(
-        method, url, headers=headers, content=body, timeout=DEADLINE
-    ).text
+    with httpx.Client(cookies=cookies, timeout=DEADLINE) as client:
+        said = client.request(method, url, headers=headers, content=body).text
+        if jar is not None:
+            kept = {cookie.name: cookie.value for cookie in client.cookies.jar}
+            jar.write_text(json.dumps(kept))
+    return said
 
 
 @pytest.mark.integration
