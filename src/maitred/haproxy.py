@@ -112,7 +112,7 @@ PLAIN: Final[Mapping[str, tuple[Rule, ...]]] = MappingProxyType(
             _header("reflex-client-token", learn=False),
         ),
         "solara": (_cookie("solara-session-id", learn=True),),
-        "chainlit": (_cookie("X-Chainlit-Session-id", learn=True),),
+        "chainlit": (_sticky(STICKY, learn=True),),
     }
 )
 "Forms that are one word, the presets among them."

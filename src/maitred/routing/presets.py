@@ -162,10 +162,11 @@ _ALL: Final = (
         find=cookie("solara-session-id"),
         about="Solara: cookie solara-session-id, one for each browser",
     ),
-    Affinity(
-        name="chainlit",
-        find=cookie("X-Chainlit-Session-id"),
-        about="Chainlit: cookie X-Chainlit-Session-id, which it sets for this purpose",
+    sticky(STICKY, NO_SEAL).called(
+        "chainlit",
+        # Chainlit sets a cookie for this purpose; but it marks it Secure for every
+        # client that is not on the same machine, and browsers then drop it by HTTP.
+        about=f"Chainlit: {_COOKIE}; one for each browser",
     ),
 )
 

@@ -202,7 +202,6 @@ def test_mcp_session_ends_with_its_delete():
         ("reflex", b"/_upload", (b"Reflex-Client-Token: s1",), b"s1"),
         ("reflex", b"/login?token=s1", (), None),
         ("solara", b"/", (b"Cookie: solara-session-id=s1",), b"s1"),
-        ("chainlit", b"/ws/", (b"Cookie: X-Chainlit-Session-id=s1",), b"s1"),
     ],
 )
 def test_preset_finds_what_its_framework_documents(preset, line, headers, found):
