@@ -225,7 +225,7 @@ STATUS = {
     "max_keys": "how many there may be",
     "peeking": "connections whose first bytes have not come yet",
     "waiting": "connections that are decided and wait for room in a worker",
-    "dropped_log_lines": "lines of the master's log that could not be written",
+    "dropped_log_lines": "lines of the log that could not be written, by any process",
     "listeners": "one entry for each: name, and how many connections it accepted",
     "connections": "counts since the start, see below",
     "acceptors": "one entry for each, the master first: number, pid, state (`silent`:"

@@ -3,14 +3,16 @@
 import logging
 import os
 import re
+import subprocess
 import sys
 import threading
 
 import pytest
+import uvicorn.server
 
 from maitred import logs
 
-NAMES = ("maitred", "uvicorn.error", "uvicorn.access")
+NAMES = ("maitred", "uvicorn", "uvicorn.error", "uvicorn.access")
 
 
 @pytest.fixture(autouse=True)
@@ -69,9 +71,102 @@ def test_line_says_when_how_bad_and_who(capfd):
 def test_server_in_the_workers_is_quieter(level, heard, capfd):
     """What uvicorn says of every start is of no interest; its warnings are."""
     logs.configure(level)
-    for each in logs.LEVELS:
-        getattr(logging.getLogger("uvicorn.error"), each)("a %s message", each)
+    said = {"logger": logging.getLogger("uvicorn.error"), "LEVELS": logs.LEVELS}
+    speak = "for each in LEVELS: getattr(logger, each)('a %s message', each)"
+    exec(compile(speak, uvicorn.server.__file__, "exec"), said)
     assert re.findall(r"a (\w+) message", written(capfd)) == heard
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "uvicorn.error"])
+@pytest.mark.parametrize("level", logs.LEVELS)
+def test_application_is_heard_where_uvicorn_would_be(name, level, capfd):
+    """It logs there to be seen; as much as the level says, nothing twice."""
+    logs.configure("debug")
+    logs.configure(level)
+    for each in logs.LEVELS:
+        getattr(logging.getLogger(name), each)("a %s message", each)
+    heard = logs.LEVELS[logs.LEVELS.index(level) :]
+    assert re.findall(r"a (\w+) message", written(capfd)) == list(heard)
+
+
+# What an application configures, in a process of its own: it is said of all loggers.
+
+BEGIN = """
+import logging.config
+from maitred import logs
+logs.configure("info")
+ini = '''
+[loggers]
+keys=root
+[handlers]
+keys=null
+[formatters]
+keys=
+[logger_root]
+level=ERROR
+handlers=null
+[handler_null]
+class=NullHandler
+args=()
+'''
+def request():
+    entry = logs.Entry("::1", 1, 200, 0, 0.0, 7, method="GET", target="/")
+    # As the worker does before it writes.
+    if logging.getLogger("uvicorn.access").isEnabledFor(logging.INFO):
+        logs.access().write(entry)
+null = {"null": {"class": "logging.NullHandler"}}
+"""
+OURS = ["maitred.worker", "uvicorn.error", "uvicorn"]
+CONFIGURATIONS = {
+    "dictConfig": "logging.config.dictConfig({'version': 1})",
+    "dictConfig of the root": "logging.config.dictConfig({'version': 1, 'handlers': "
+    "null, 'root': {'handlers': ['null'], 'level': 'ERROR'}})",
+    "fileConfig": "import io; logging.config.fileConfig(io.StringIO(ini))",
+}
+
+
+def said_by(code):
+    """Run *code* after BEGIN; return what it logged."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + code], capture_output=True, text=True, check=True
+    )
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_configuration_of_an_application_silences_nobody(name):
+    """It closes all handlers and switches off all loggers; ours go on, to the end."""
+    said = said_by(
+        f"{CONFIGURATIONS[name]}\n"
+        f"for name in {OURS}: logging.getLogger(name).warning('a %s message', name)\n"
+        "request()\n"
+        "assert logs.dropped() == 0\n"
+    )
+    assert re.findall(r"a ([\w.]+) message", said) == OURS
+    assert "GET /" in said
+
+
+def test_what_an_application_says_of_a_logger_by_its_name_holds():
+    """Off is off, and its own handlers have the records."""
+    assert (
+        said_by(
+            "logging.getLogger('uvicorn.access').disabled = True\n"
+            "own = {'handlers': ['null'], 'level': 'DEBUG'}\n"
+            "logging.config.dictConfig({'version': 1, 'handlers': null,"
+            " 'loggers': {'uvicorn.error': own}})\n"
+            "logging.getLogger('uvicorn.error').error('one word')\n"
+            "request()\n"
+        )
+        == ""
+    )
+    said = said_by(
+        "logging.getLogger('uvicorn.error').disabled = True\n"
+        "logging.getLogger('uvicorn.error').error('one word')\n"
+        "logging.getLogger('uvicorn.error').disabled = False\n"
+        "logging.getLogger('uvicorn.error').error('another word')\n"
+    )
+    assert "another word" in said
+    assert "one word" not in said
 
 
 @pytest.mark.parametrize("level", logs.LEVELS)
@@ -118,7 +213,7 @@ def handler(sink):
     handler = logs.Writer(sink.write)
     yield handler
     sink.open.set()
-    handler.close()
+    handler.end()
 
 
 def test_stuck_sink_keeps_nobody_waiting(handler, sink):
@@ -166,14 +261,14 @@ def test_end_does_not_wait_for_ever(handler, sink, monkeypatch):
     monkeypatch.setattr(logs.writer, "LAST_WORDS", 0.01)
     sink.open.clear()
     handler.put("a word\n")
-    handler.close()
+    handler.end()
     sink.open.set()
 
 
-def test_closed_log_takes_nothing_more(handler, sink):
+def test_log_that_has_ended_takes_nothing_more(handler, sink):
     """After the end a line is dropped, and nothing starts anew."""
     handler.put("before\n")
-    handler.close()
+    handler.end()
     handler.put("after\n")
     assert sink.lines == ["before"]
     assert handler.dropped == 1

@@ -10,6 +10,7 @@ A connection is named by its id, ``conn=...``, in every line about it, in all pr
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -20,6 +21,7 @@ from typing import Any, Final, Protocol
 
 from .access import ACCESS_FORMATS, AccessLog, Entry, hash_of
 from .formats import AUTO, FORMATS, Format
+from .loggers import NotOfTheServer, enduring
 from .writer import LAST_WORDS, MOST, PIECE, File, Writer
 
 __all__ = [
@@ -123,21 +125,25 @@ def traces(logger: logging.Logger) -> bool:
 
 def say(text: str) -> None:
     """Write *text* among the log, as it is where it can be; without waiting."""
-    for handler in _handlers():
-        form = handler.formatter
-        handler.put(form.raw(text) if isinstance(form, Format) else text)
+    if _writer is not None:
+        form = _writer.formatter
+        _writer.put(form.raw(text) if isinstance(form, Format) else text)
 
 
 def flush() -> None:
     """Wait a moment until all that was logged is written."""
-    for handler in _handlers():
-        handler.flush()
+    if _writer is not None:
+        _writer.flush()
+
+
+# Python flushes at its end what logging.config has left it, which may be nothing.
+atexit.register(flush)
 
 
 def reopen() -> None:
     """Begin with a new log file, after the old one was renamed; without waiting."""
-    for handler in _handlers():
-        handler.reopen()
+    if _writer is not None:
+        _writer.reopen()
 
 
 def heed_reopen() -> None:
@@ -148,14 +154,11 @@ def heed_reopen() -> None:
 
 def dropped() -> int:
     """Say how many lines of this process's log were dropped."""
-    return sum(handler.dropped for handler in _handlers())
+    return 0 if _writer is None else _writer.dropped
 
 
-def _handlers() -> list[Writer]:
-    handlers = logging.getLogger("maitred").handlers
-    return [handler for handler in handlers if isinstance(handler, Writer)]
-
-
+# As the loggers, there is one of each in a process.
+_writer: Writer | None = None
 _access: AccessLog | None = None
 
 
@@ -211,9 +214,8 @@ def configure(
     Raises:
         SystemRefused: The file cannot be opened.
     """
-    global _access  # noqa: PLW0603 - as the loggers, there is one in a process
+    global _access, _writer  # noqa: PLW0603 - as the loggers
     _occupy_standard_descriptors()
-    server_level = "DEBUG" if level == "debug" else "WARNING"
     file = File(path) if path else None
     writer = Writer() if file is None else Writer(file.write, file.reopen)
     if form == AUTO:
@@ -221,18 +223,26 @@ def configure(
     known = {name: value for name, value in whose.items() if value != ""}
     formatter = FORMATS[form](known)
     writer.setFormatter(formatter)
+    _writer = writer
     _access = AccessLog(access_form, formatter, writer) if access_log else None
-    said = {
-        "maitred": (level.upper(), [writer]),
-        "uvicorn.error": (server_level if level != "error" else "ERROR", [writer]),
-        # We write the lines of requests. What an application puts here holds.
-        "uvicorn.access": ("INFO", []),
-    }
-    for name, (least, handlers) in said.items():
-        logger = logging.getLogger(name)
-        logger.setLevel(least)
-        logger.handlers[:] = handlers
+    # Applications log to the server's loggers too; what is said of them there holds.
+    for name in ("maitred", "uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = enduring(name)
+        logger.setLevel(level.upper())
+        logger.handlers[:] = [writer]
         logger.propagate = False
+    for logger in (master, worker, keeper):
+        enduring(logger.name)
+    server = logging.getLogger("uvicorn.error")
+    for each in server.filters[:]:
+        if isinstance(each, NotOfTheServer):
+            server.removeFilter(each)
+    if level != "debug":
+        server.addFilter(NotOfTheServer())
+    # We write the lines of requests.
+    requests = logging.getLogger("uvicorn.access")
+    requests.setLevel("INFO")
+    requests.handlers.clear()
 
 
 def _occupy_standard_descriptors() -> None:

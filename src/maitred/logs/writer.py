@@ -168,6 +168,14 @@ class Writer(logging.Handler):
                 )
 
     def close(self) -> None:
+        """
+        Write what waits, and go on: others may close us who do not mean us.
+
+        ``logging.config`` closes every handler of the process before it begins.
+        """
+        self.flush()
+
+    def end(self) -> None:
         """Write no more than what waits now."""
         self.flush()
         with self._changed:

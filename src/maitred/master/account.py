@@ -62,13 +62,18 @@ class Account:
         return self._believe("requests", self._board.requests)
 
     @property
+    def dropped(self) -> int:
+        """Return how many lines of its log the worker could not write."""
+        return self._believe("dropped", self._board.dropped)
+
+    @property
     def refused(self) -> dict[str, int]:
         """Return, by cause, how many requests the worker has refused."""
         said = self._believed.keys() | self._board.refused.keys()
         counts = self._board.refused
         return {
             cause: count
-            for cause in sorted(said - {"requests"})
+            for cause in sorted(said - {"requests", "dropped"})
             if (count := self._believe(cause, counts.get(cause, 0)))
         }
 

@@ -617,6 +617,7 @@ class Master:
         del self._workers[worker.id]
         self._elders.forget(worker)
         self._counters.refused_by_workers.update(worker.account.refused)
+        self._deputies.departed.dropped += worker.account.dropped
         did = {"requests": worker.account.requests, "deaths": 1}
         cpu = 0.0 if costs is None else costs.cpu
         self._dispatcher.done.note(worker.slot, {**did, "cpu": cpu})

@@ -120,7 +120,8 @@ class Overview:
                 for name in ("keys", "peeking", "waiting")
             },
             "dropped_log_lines": departed.dropped
-            + sum(report["dropped_log_lines"] for report in reports),
+            + sum(report["dropped_log_lines"] for report in reports)
+            + sum(worker.account.dropped for worker in self._workers.values()),
             "connections": counters.statistics(),
             "departed": departed.counters.statistics(),
             "times": {"bounds": list(BOUNDS), **counters.times.statistics()},

@@ -6,6 +6,7 @@ The scoreboard: shared memory that a worker writes and the master reads.
     offset 16     u64: when its event loop was last heard of, CLOCK_MONOTONIC in ns;
                   0: it does not say, and is never judged by it
     offset 24     u64: by how many ns that was later than planned
+    offset 56     u64: lines of its log that it could not write
     offset 64     a u64 for each cause of REFUSALS: requests the worker refused for it
     MARKS         ENTRIES marks of 64 bytes: one for each connection that is kept
     JOURNAL       REGIONS regions of REGION bytes: what was read and not begun
@@ -176,6 +177,15 @@ class Scoreboard:
     @lag.setter
     def lag(self, value: int) -> None:
         self._numbers[3] = value
+
+    @property
+    def dropped(self) -> int:
+        """Lines of the worker's log that could not be written."""
+        return self._numbers[7]
+
+    @dropped.setter
+    def dropped(self, value: int) -> None:
+        self._numbers[7] = value
 
     @property
     def refused(self) -> dict[str, int]:

@@ -1,6 +1,8 @@
 """
 The heartbeat: the event loop itself writes on the scoreboard that it turns.
 
+With it, how many lines of the worker's log were dropped by then.
+
 Not a thread: a thread beats on while the loop is stuck in a handler.
 """
 
@@ -10,6 +12,7 @@ import asyncio
 import time
 from typing import Final
 
+from maitred import logs
 from maitred.wire.scoreboard import BEAT, Scoreboard
 
 BEAT_NS: Final = int(BEAT * 1e9)
@@ -29,4 +32,5 @@ def beat(
     now = time.monotonic_ns()
     board.beat = now
     board.lag = 0 if due is None else max(now - due, 0)
+    board.dropped = logs.dropped()
     loop.call_later(BEAT, beat, board, loop, now + BEAT_NS)

@@ -3,6 +3,8 @@
 import os
 import time
 
+from maitred import logs
+from maitred.master.account import Account
 from maitred.wire.scoreboard import BEAT, Scoreboard
 from maitred.worker.heartbeat import BEAT_NS, beat
 
@@ -40,4 +42,19 @@ def test_late_beat_says_how_late_it_is():
     assert board.lag == board.beat - due
     beat(board, Loop(), time.monotonic_ns() + 10**12)
     assert board.lag == 0
+    board.close()
+
+
+def test_lines_that_were_dropped_are_counted_where_the_master_looks(monkeypatch):
+    """With each beat; the master believes it as it believes the other counts."""
+    monkeypatch.setattr(logs, "dropped", lambda: 3)
+    page = Scoreboard.create()
+    board = Scoreboard(page)
+    os.close(page)
+    beat(board, Loop())
+    account = Account(board, "worker 1 of slot 0")
+    assert account.dropped == 3
+    assert account.refused == {}
+    board.dropped = 2
+    assert account.dropped == 3
     board.close()
