@@ -6,7 +6,7 @@ The access log: one line for each request that was answered, or cut short.
     logfmt, json   fields
 
 What we know: the connection's id, the slot, a hash of the session's key, how many
-workers had the connection before, seconds, bytes.
+workers had the connection before, seconds, bytes; why it was refused.
 
 Invariant: no byte of a client can end a line, a field or a quoted text, or is anything
 but 0x20 to 0x7e; what else it sent is escaped. The key itself is never written.
@@ -50,7 +50,8 @@ class Entry(NamedTuple):
     ``client`` is an address, as a proxy that is believed tells it; it and ``target``,
     ``referer`` and ``agent`` may be the client's. An empty text, and a status of 0,
     say that it is not known. ``size`` is the bytes written for the answer, its head
-    included; ``seconds`` from the request's head to the end of the answer.
+    included; ``seconds`` from the request's head to the end of the answer. ``cause`` is
+    why it was refused, if maitred refused it.
     """
 
     client: str
@@ -67,6 +68,7 @@ class Entry(NamedTuple):
     version: str = ""
     referer: str = ""
     agent: str = ""
+    cause: str = ""
 
 
 @lru_cache(4096)
@@ -101,12 +103,17 @@ def _known(entry: Entry) -> str:
     )
 
 
+def _why(entry: Entry) -> str:
+    """Return the cause of a refusal as one more field of logfmt."""
+    return f" cause={spelled(entry.cause)}" if entry.cause else ""
+
+
 def plain(entry: Entry) -> str:
     """Spell *entry* for people."""
     client = f"{escaped(entry.client)}:{entry.port}" if entry.client else "-"
     return (
         f'{client} - "{_request(entry)}" {entry.status or "-"} {entry.size}B'
-        f" {entry.seconds * 1000:.1f}ms {_known(entry)}"
+        f" {entry.seconds * 1000:.1f}ms {_known(entry)}{_why(entry)}"
     )
 
 
@@ -127,6 +134,7 @@ class Combined:
             f'{client} - - [{when}] "{_request(entry)}" {entry.status or "-"}'
             f' {entry.size} "{escaped(entry.referer) or "-"}"'
             f' "{escaped(entry.agent) or "-"}" {_known(entry)} time={entry.seconds:.6f}'
+            f"{_why(entry)}"
         )
 
 
@@ -162,6 +170,7 @@ def _fields(entry: Entry) -> Mapping[str, str | int | float]:
         "hops": entry.hops,
         "referer": entry.referer,
         "agent": entry.agent,
+        "cause": entry.cause,
     }
     return {name: value for name, value in fields.items() if value != ""}
 

@@ -169,6 +169,9 @@ class Structured(Format):
         super().__init__(whose)
         self._clock = Clock("%Y-%m-%dT%H:%M:%S", time.gmtime)
         self._pid = os.getpid()
+        # What a request's line says of whose it is, beside its own fields.
+        service = {name: whose[name] for name in ("service",) if name in whose}
+        self._who: Fields = {"level": "info", **service, "pid": self._pid}
 
     def format(self, record: logging.LogRecord) -> str:
         """Spell *record*."""
@@ -213,7 +216,7 @@ class Logfmt(Structured):
 
     def access(self, now: float, text: str) -> str:
         """Spell a request."""
-        return f"time={self.when(now)} level=info pid={self._pid} {text}"
+        return f"{self.line(self.when(now), self._who)} {text}"
 
 
 class Json(Structured):
@@ -229,8 +232,7 @@ class Json(Structured):
 
     def access(self, now: float, text: str) -> str:
         """Spell a request."""
-        who = f'"level": "info", "pid": {self._pid}'
-        return f'{{"time": "{self.when(now)}", {who}, {text}}}'
+        return f"{self.line(self.when(now), self._who)[:-1]}, {text}}}"
 
 
 def spelled(value: str | float) -> str:

@@ -136,6 +136,7 @@ class Desk:
             most=most,
             dispatch=self.dispatcher.dispatch,
             refuse=self.refusals.refuse,
+            turn_away=self.refusals.turn_away,
             settle=self.dispatcher.settle,
             counters=counters,
         )

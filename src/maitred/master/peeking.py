@@ -60,7 +60,7 @@ class Refuse(Protocol):
 class Peeker:
     """Peeks until a connection is decided, and passes it on."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what becomes of a connection, each by its name
         self,
         router: Router | TlsRouter | FieldsRouter,
         *,
@@ -69,6 +69,7 @@ class Peeker:
         most: int,
         dispatch: Callable[[Connection], None],
         refuse: Refuse,
+        turn_away: Callable[[Connection, str], None],
         settle: Callable[[], None],
         counters: Counters,
     ) -> None:
@@ -82,6 +83,8 @@ class Peeker:
             most: How many may wait.
             dispatch: Takes a connection that may be placed.
             refuse: Takes a connection that is to be answered here.
+            turn_away: Takes one that is to be closed without a word: who speaks no
+                PROXY may not speak HTTP either.
             settle: Called after a batch of the above.
             counters: Where to count.
         """
@@ -91,6 +94,7 @@ class Peeker:
         self._most = most
         self._dispatch = dispatch
         self._refuse = refuse
+        self._turn_away = turn_away
         self._settle = settle
         self._counters = counters
         self._failing = logs.Seldom()
@@ -273,11 +277,6 @@ class Peeker:
             return True
         address = ip_address(peer.partition(b"%")[0].decode())
         return any(address in network for network in self._trusted)
-
-    def _turn_away(self, connection: Connection, cause: str) -> None:
-        """Close without a word: who speaks no PROXY may not speak HTTP either."""
-        self._counters.refused[cause] += 1
-        connection.close()
 
     def _on_ready(self) -> None:
         """Look again at those that have news."""

@@ -86,6 +86,12 @@ class Refusals:
             return
         self._linger(connection)
 
+    def turn_away(self, connection: Connection, cause: str) -> None:
+        """Own *connection*: count *cause*, log it, and close without a word."""
+        self._counters.refused[cause] += 1
+        self._log(connection, 0, cause, 0)
+        connection.close()
+
     def _words(self, sniffer: Sniffer, connection: Connection, cause: str) -> bytes:
         """Give what the protocol has to say of *cause*, in the client's version."""
         heard = connection.consumed
@@ -108,11 +114,11 @@ class Refusals:
             self._linger(restored(each, past))
 
     def _log(self, connection: Connection, status: int, cause: str, size: int) -> None:
-        """Log an answer as the access log of a worker would."""
+        """Log an answer as the access log of a worker would, whatever the protocol."""
         if logs.traces(logs.master):
             about = logs.about(conn=connection.id, cause=cause)
             logs.master.debug("refused: %s", cause, extra=about)
-        if self._access is not None and self._sniffer is None:
+        if self._access is not None:
             self._access.write(
                 logs.Entry(
                     client=connection.peer.decode(),
@@ -123,6 +129,7 @@ class Refusals:
                     conn=connection.id,
                     hops=connection.hops,
                     key=connection.key or b"",
+                    cause=cause,
                 )
             )
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
 "What the first word of an application to a WebSocket is answered with."
+CAUSE: Final = "maitred.cause"
+"Where a scope says why a wrapper refused it in the application's place."
 theirs = logging.getLogger("uvicorn.access")
 
 
@@ -99,11 +101,12 @@ class Access:
                 target.decode("latin-1"),
                 scope["http_version"],
                 *self._log.read(scope["headers"]),
+                scope.get(CAUSE, ""),
             )
         )
 
-    def refused(self, status: int, size: int) -> None:
-        """Write that we answered in the application's place, with *size* bytes."""
+    def refused(self, status: int, size: int, cause: str) -> None:
+        """Write that we answered, *size* bytes, in the application's place."""
         began, self._began = self._began, 0.0
         visit = self.visit
         client = visit.client or ("", 0)
@@ -117,6 +120,7 @@ class Access:
                 conn=visit.id,
                 slot=visit.slot,
                 hops=visit.hops,
+                cause=cause,
             )
         )
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from maitred.routing.refusal import CAUSES
 
+from .access import CAUSE
 from .claims import App, Message, Receive, Scope, Send
 
 TEXT: Final = b"text/plain; charset=utf-8"
@@ -56,6 +57,7 @@ class Limit:
 
 def refuse(scope: Scope, status: int, cause: str) -> list[Message]:
     """Give the messages that answer *scope* with *status* and *cause*."""
+    scope[CAUSE] = cause  # for the access log
     kind = "http.response"
     if scope["type"] == "websocket":
         kind = REFUSABLE

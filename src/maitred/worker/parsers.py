@@ -25,10 +25,16 @@ class Stepping(AnyProtocol):  # type: ignore[misc]
 
     _gate: Gate
     out_of_step: Callable[[], None]
+    refuse: Callable[[int, str], None]
 
     def _should_upgrade(self) -> bool:
         """Return what the gate has decided: nobody reads an Upgrade line twice."""
         return self._gate.upgrades
+
+    def send_400_response(self, _text: str) -> None:
+        """Refuse what the parser cannot read as we refuse what the gate cannot."""
+        if not self.transport.is_closing():
+            self.refuse(400, "bad_request")
 
 
 class OutOfStep(Exception):

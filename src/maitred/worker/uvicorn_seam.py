@@ -662,7 +662,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._is_leaving = True
         self._serving.count_refusal(cause)
         if self._access is not None:
-            self._access.refused(status, len(answer(status, cause)))
+            self._access.refused(status, len(answer(status, cause)), cause)
         if self.cycle is not None and not self.cycle.response_complete:
             # The application has begun with this request; it learns that it ends.
             if not self.cycle.response_started:
@@ -689,6 +689,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         about = logs.about(conn=self._visit.id, cause="out_of_step")
         logs.worker.error(text, extra=about)
         self._serving.count_refusal("out_of_step")
+        if self._access is not None:
+            self._access.refused(0, 0, "out_of_step")
         if self.cycle is not None:
             # It may have been given half a body as the whole one: that is no request.
             self.cycle.disconnected = True
