@@ -90,6 +90,7 @@ class Settings:
     backlog: int = 2048
     window: int = 64
     max_keys: int = 100_000
+    max_key_bytes: int = 0
     key_ttl: float = 3600.0
     sticky_key_file: str = ""
     head_timeout: float = 10.0
@@ -263,13 +264,14 @@ class Settings:
             raise UsageError(
                 f"--umask {self.umask}: octal digits are needed, as in 027"
             )
-        for name, of in (
-            ("limit_concurrency", "requests"),
-            ("max_per_source", "connections"),
+        for name, of, what in (
+            ("limit_concurrency", "requests", "no limit"),
+            ("max_key_bytes", "bytes", "512 for each of --max-keys"),
+            ("max_per_source", "connections", "no limit"),
         ):
             if getattr(self, name) < 0:
                 raise UsageError(
-                    f"{option(name)} {getattr(self, name)}: 0 for no limit, or a number"
+                    f"{option(name)} {getattr(self, name)}: 0 for {what}, or a number"
                     f" of {of}"
                 )
         if not re.fullmatch("(/[!-~]*[^/])?", self.root_path):

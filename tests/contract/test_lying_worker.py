@@ -299,6 +299,22 @@ def test_keys_that_fit_no_packet_together_are_revoked_in_several():
     play(act)
 
 
+def test_long_names_fill_no_memory():
+    """A worker that claims them pushes out names; their bytes stay within bounds."""
+
+    async def act(scene):
+        scene.keys.own(b"first", 1, asyncio.get_running_loop().time())
+        for number in range(400):
+            scene.liar.say(Claim(3600, 1, b"%d" % number + b"x" * 100_000))
+            await scene.turn()
+            scene.liar.heard()
+            assert scene.keys.size <= scene.keys.most_bytes
+        assert 0 < len(scene.keys) < 6
+        assert Revoke(b"first") in scene.other.heard()
+
+    play(act)
+
+
 def test_worker_that_never_reads_is_ended(monkeypatch):
     """What is to be said to it is bounded in bytes."""
     monkeypatch.setattr(dispatching, "MOST_UNSAID", 1 << 20)

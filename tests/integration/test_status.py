@@ -113,6 +113,9 @@ def test_status_counts_what_happened(serve):
     assert said["listeners"] == [{"name": server.url, "accepted": 9}]
     assert said["state"] == "ready"
     assert said["max_keys"] == 100_000
+    each = ask_master(server.control, "keys")["keys"][0]["key"]
+    assert said["key_bytes"] == 6 * (256 + len(each))
+    assert said["max_key_bytes"] == 51_200_000
     assert said["others"] == []
     assert said["connections"]["handed_over"] == said["connections"]["taken"] == 9
     assert said["peeking"] == said["waiting"] == 0

@@ -81,6 +81,14 @@ def test_nothing_of_something_is_refused(name, spelled):
     assert getattr(Settings(**{"target": "app:app", name: 1}), name) == 1
 
 
+def test_bytes_of_keys_may_follow_their_number():
+    """0 does; less than that is nothing."""
+    assert Settings(target="app:app", max_key_bytes=0).max_key_bytes == 0
+    assert refusal(max_key_bytes=-1) == (
+        "--max-key-bytes -1: 0 for 512 for each of --max-keys, or a number of bytes"
+    )
+
+
 @pytest.mark.parametrize(("most", "fits"), [(-1, False), (0, True), (1, True)])
 def test_limit_for_a_source_may_be_none(most, fits):
     """0 is no limit; less than that is nothing."""

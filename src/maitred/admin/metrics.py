@@ -273,6 +273,15 @@ METRICS: Final = (
     Metric("maitred_keys", G, "Sessions in the key table.", _field("keys")),
     Metric("maitred_keys_limit", G, "How many there may be.", _field("max_keys")),
     Metric(
+        "maitred_key_bytes", G, "Bytes that these sessions take.", _field("key_bytes")
+    ),
+    Metric(
+        "maitred_key_bytes_limit",
+        G,
+        "How many bytes they may take.",
+        _field("max_key_bytes"),
+    ),
+    Metric(
         "maitred_log_lines_dropped_total",
         C,
         "Lines of the master's log that could not be written.",

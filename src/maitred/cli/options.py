@@ -262,6 +262,10 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
         "backlog": Option("Connections the kernel may hold for us."),
         "window": Option("Connections handed to a worker and not yet answered for."),
         "max_keys": Option("Sessions remembered; the least recently used goes first."),
+        "max_key_bytes": Option(
+            "Bytes that the sessions remembered may take, each its name and 256; the"
+            " least recently used goes first. 0: 512 for each of `--max-keys`."
+        ),
         "key_ttl": Option("Seconds a session is remembered after its last use."),
         "sticky_key_file": Option(
             "Keys that sign our own cookie and stamps, one id:base64 a line, mode 0600;"

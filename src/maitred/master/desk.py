@@ -83,6 +83,7 @@ class Desk:
             settings.slots,
             limit=_share(settings.max_keys, acceptors),
             ttl=settings.key_ttl,
+            most_bytes=settings.max_key_bytes // acceptors,
         )
         policy = POLICIES[settings.policy]
         self.placement = Placement(
@@ -219,6 +220,8 @@ class Desk:
             "times": self.counters.times.statistics(),
             "done": self.dispatcher.done.state(),
             "keys": len(self.keys),
+            "key_bytes": self.keys.size,
+            "max_key_bytes": self.keys.most_bytes,
             "peeking": len(self.peeker),
             "waiting": self.waiting,
             "slots": [

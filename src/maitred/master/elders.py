@@ -24,6 +24,8 @@ from maitred.wire import messages
 from .dispatcher import Dispatcher
 from .workers import Worker
 
+SWEPT: Final = 10_000
+"Keys that are swept at each look, so that those that have expired are not counted."
 LOOK: Final = 1.0
 "Seconds between two looks at how many sessions are left."
 GOODBYE: Final = messages.Drain(2000, give_back=1)
@@ -175,6 +177,7 @@ class Elders:
             self._timer.cancel()
             self._timer = None
         now = self._loop.time()
+        self._keys.sweep(now, SWEPT)
         for worker, until in list(self._elders.values()):
             over = until <= now
             if not over and self._count(worker) != 0:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from maitred import logs
-from maitred.placement.keys import Owned
+from maitred.placement import Owned
 
 from .desk import Desk
 
@@ -53,6 +53,8 @@ class Errands:
 
         Clients have their turn between two pieces of the table.
         """
+        for _ in iter(self._desk.keys.unpack, False):  # soon after an upgrade
+            await asyncio.sleep(0)
         listed: list[Came] = []
         slots: Counter[int] = Counter()
         alive = self._desk.keys.alive(self._loop.time())

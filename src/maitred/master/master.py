@@ -34,7 +34,6 @@ from maitred.errors import (
     UpgradeRefused,
     UsageError,
 )
-from maitred.placement import Contents
 from maitred.routing import FieldsRouter, Seal
 from maitred.sandbox import confined
 from maitred.supervision import (
@@ -74,6 +73,7 @@ from .errands import Came
 from .events import Events, What
 from .following import PATIENCE, Roll, followed, watch_reload
 from .inherited import Inherited
+from .key_pages import KeyPages
 from .listeners import Listener, accept_at_once, open_listeners, restored
 from .notify import Notifier, Phase
 from .overview import Overview
@@ -397,8 +397,11 @@ class Master:
             self._elders,
         )
         self._drains = Drains(self._desk, self._deputies, lambda: self._settings)
+        self._key_pages = KeyPages(self._desk.keys)
         self._attempts = Upgrades(
             self._snapshot,
+            self._key_pages,
+            check=self._check_upgrade,
             seconds=settings.upgrade_timeout,
             given_up=self._stop_asked,
             settle_down=self._settle_down,
@@ -787,12 +790,12 @@ class Master:
         put_off, self._put_off = self._put_off, []
         self._do(put_off)
 
-    def _snapshot(self) -> dict[str, Any]:
+    def _check_upgrade(self) -> None:
         """
-        Write down all that a successor has to know.
+        Check that there may be a successor.
 
         Raises:
-            UpgradeRefused: There is to be no successor.
+            UpgradeRefused: There is to be none.
         """
         if self._stopping:
             raise UpgradeRefused("the service is stopping")
@@ -806,6 +809,15 @@ class Master:
                 "--attach: workers that others started cannot be passed on; restart the"
                 " service instead"
             )
+
+    def _snapshot(self) -> dict[str, Any]:
+        """
+        Write down all that a successor has to know.
+
+        Raises:
+            UpgradeRefused: There is to be no successor.
+        """
+        self._check_upgrade()
         table = Table()
         return {
             "format": FORMAT,
@@ -836,7 +848,7 @@ class Master:
             "done": self._dispatcher.done.state(),
             "supervisor": flatten(self._supervisor, without=Supervisor.SETTINGS),
             "counters": flatten(self._counters),
-            "key_table": self._desk.keys.contents(),
+            "key_pages": self._key_pages.state(table),
             "workers": [each.state(table) for each in self._workers.values()],
             "dispatcher": self._dispatcher.state(table),
             "peeker": self._desk.peeker.state(table),
@@ -863,7 +875,7 @@ class Master:
         counts = master.get("accepted", ())
         for each, count in zip(self._listeners, counts, strict=False):
             each.accepted = count
-        self._desk.keys.fill(Contents(*state["key_table"]))
+        self._key_pages.restore(state, past)
         for each in state["workers"]:
             worker = Worker.restored(each, past)
             self._workers[worker.id] = worker
@@ -921,6 +933,7 @@ class Master:
                 self._on_ready(worker)
         self._dispatcher.settle()
         self._schedule()
+        self._key_pages.unpack()
         self._past = None
 
     def _wait_on(self) -> Mapping[str, Any] | Lines:

@@ -28,6 +28,8 @@ from .workers import Worker
 
 BY_ACCEPTOR: Final = ("accepted", "passed", "received")
 "Counts that are told of each acceptor."
+BY_TABLE: Final = ("keys", "key_bytes", "max_key_bytes", "peeking", "waiting")
+"What is summed up over all acceptors."
 SHARES: Final = ("in_flight", "handed_over", "hops_in", "hops_out")
 "Counts of a worker of which each acceptor has its share."
 DID: Final = ("requests", "handed_over", "hops_in", "hops_out", "cpu")
@@ -115,10 +117,7 @@ class Overview:
             "affinity": list(settings.affinity),
             "policy": settings.policy,
             "max_keys": settings.max_keys,
-            **{
-                name: sum(report[name] for report in reports)
-                for name in ("keys", "peeking", "waiting")
-            },
+            **{name: sum(report[name] for report in reports) for name in BY_TABLE},
             "dropped_log_lines": departed.dropped
             + sum(report["dropped_log_lines"] for report in reports)
             + sum(worker.account.dropped for worker in self._workers.values()),

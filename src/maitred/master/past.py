@@ -22,8 +22,10 @@ from maitred.wire.messages import VERSION
 
 from . import plain
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 "Of the snapshot. Raise it when a successor of the same number could not read it."
+READABLE: Final = {"format": {1, FORMAT}, "protocol": {VERSION}}
+"Of what predecessors a snapshot can be read. In format 1 the keys stand in it."
 VARIABLE: Final = "MAITRED_SUCCESSION"
 "In the environment: the descriptor of the snapshot, and what it is for."
 REHEARSAL: Final = "rehearsal"
@@ -69,10 +71,10 @@ class Past:
         Raises:
             UsageError: It is from a master that we cannot succeed.
         """
-        for what, ours in (("format", FORMAT), ("protocol", VERSION)):
-            if snapshot[what] != ours:
+        for what, readable in READABLE.items():
+            if snapshot[what] not in readable:
                 raise UsageError(
-                    f"the new code speaks {what} {ours}, the running master"
+                    f"the new code speaks {what} {max(readable)}, the running master"
                     f" {snapshot[what]}; restart it instead"
                 )
         self.state: dict[str, Any] = snapshot

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from maitred import logs
 from maitred.errors import UpgradeRefused
 
+from .key_pages import KeyPages
 from .succession import rehearse, take_over
 
 PULSE: Final = 3.0
@@ -26,7 +27,9 @@ class Upgrades:
     def __init__(
         self,
         write: Callable[[], dict[str, Any]],
+        pages: KeyPages,
         *,
+        check: Callable[[], None],
         seconds: float,
         given_up: asyncio.Future[None],
         settle_down: Callable[[], Awaitable[None]],
@@ -37,12 +40,16 @@ class Upgrades:
 
         Args:
             write: Writes the snapshot.
+            pages: Writes the key table.
+            check: Raises UpgradeRefused where there is to be no successor.
             seconds: What the new code has to show that it can take over.
             given_up: Done when there is to be no upgrade any more.
             settle_down: Called before the end: it begins nothing new from then on.
             serve_on: Called when that was not the end.
         """
         self._write = write
+        self._pages = pages
+        self._check = check
         self._seconds = seconds
         self._given_up = given_up
         self._settle_down = settle_down
@@ -76,10 +83,14 @@ class Upgrades:
                 raise UpgradeRefused("another upgrade is under way")
             self._under_way = True
             try:
+                self._check()
                 logs.master.info("upgrade: the new code rehearses")
+                await self._pages.write()
                 await rehearse(self._write(), self._seconds, self._given_up)
+                self._pages.catch_up()
                 await self._leave()
             finally:
+                self._pages.drop()
                 self._under_way = False
         except UpgradeRefused as exc:
             if exc.traceback:

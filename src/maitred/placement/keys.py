@@ -1,20 +1,41 @@
 """
 Which slot owns which key. Pure.
 
-Invariant: never more than ``limit`` keys; the least recently used goes first. A key
-that was not used for its time to live is gone, whether or not it was purged yet.
+Each key stands in the table with its place: a place is of one slot, and holds either
+what that slot's application made or what clients made. To forget everything in a place
+is to give the place up, whatever stands in it; the entries are taken out later, a few
+at a time. So no end of a worker and no reload takes longer than another.
+
+Invariants: never more than ``limit`` keys nor more than ``most_bytes`` bytes of them;
+the least recently used goes first. A key that was not used for its time to live is
+gone, whether or not it was purged yet.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import islice, takewhile
+from typing import Final, NamedTuple
+
+from .pages import GONE, Entry, Page, written
+
+ENTRY: Final = 256
+"Bytes that a key takes in the table, beside those of its name."
+HONEST: Final = 512
+"Bytes for each key, where nothing else is said: the longest name is about 160 bytes."
+LOOKS: Final = 8
+"Keys that are looked at for each new one, while some are to be taken out."
+EXACT: Final = 4096
+"Keys up to which those that have expired are told from the others at each count."
+PAGE: Final = 8192
+"Keys in a page: to write it or to unpack it takes some 20 ms."
+OLDEST: Final = 1024
+"Keys that are known to be the least recently used, so that one is found at once."
 
 
-@dataclass(slots=True)
-class Owned:
+class Owned(NamedTuple):
     """Who owns a key, for how long after each use, until when, and who made it."""
 
     slot: int
@@ -23,12 +44,22 @@ class Owned:
     claimed: bool
 
 
+@dataclass(slots=True)
+class Home:
+    """A place, and how many keys and bytes stand there."""
+
+    place: int
+    slot: int
+    claimed: bool
+    count: int = 0
+    size: int = 0
+
+
 class Contents(NamedTuple):
     """
-    The contents of a table in columns: the keys as text, and the fields of ``Owned``.
+    The contents of a table as masters wrote them down until pages came.
 
-    A hundred thousand keys are written and read again while clients wait, and lists of
-    plain values are what is fastest to write and read.
+    The keys as text, the least recently used first, and the fields of ``Owned``.
     """
 
     keys: list[str]
@@ -41,7 +72,9 @@ class Contents(NamedTuple):
 class KeyTable:
     """A bounded map from key to slot, in order of use."""
 
-    def __init__(self, slots: int, *, limit: int, ttl: float) -> None:
+    def __init__(
+        self, slots: int, *, limit: int, ttl: float, most_bytes: int = 0
+    ) -> None:
         """
         Begin empty.
 
@@ -49,51 +82,131 @@ class KeyTable:
             slots: How many slots there are.
             limit: Keys kept at most.
             ttl: Seconds a key lives after its last use, where nothing else is said.
+            most_bytes: Bytes they take at most; 0: as many as honest ones need.
         """
-        self._owned: OrderedDict[bytes, Owned] = OrderedDict()
+        # In order of use. Exact tuples of numbers, which the garbage collector leaves
+        # alone: it would stop the service to look at a million of anything else.
+        self._owned: dict[bytes, Entry] = {}
         self._limit = limit
         self.ttl = ttl
-        # What all keys take together: a name as affinities make it has some 160 bytes.
-        self.most_bytes = 512 * limit
-        self._claimed = [0] * slots
+        self.most_bytes = most_bytes or HONEST * limit
+        self._homes: dict[int, Home] = {}
+        # The places of each slot: what clients made, what its application made.
+        self._places: list[list[Home]] = []
+        self._next_place = 1
+        self.resize(slots)
+        self._count = 0
+        self._size = 0
+        # Keys in the table whose place was given up.
+        self._debris = 0
+        self._walk: list[bytes] = []
+        # The least recently used, with their entries; those used since are others.
+        self._oldest: deque[tuple[bytes, Entry]] = deque()
         self._lost: list[tuple[bytes, int]] = []
+        # Keys that changed since the pages were begun; None: none were begun.
+        self._changed: set[bytes] | None = None
+        # What a predecessor left: pages not unpacked yet, the oldest last; what was
+        # unpacked; and keys of those pages that were looked up since.
+        self._pages: list[Page] = []
+        self._unpacked: dict[bytes, Entry] = {}
+        self._recalled: set[bytes] = set()
+        # Places that there were when it was left; what stands elsewhere was gone then.
+        self._known: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
-        return len(self._owned)
+        return self._count
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes all keys take."""
+        return self._size
 
     def resize(self, slots: int) -> None:
         """Know of *slots* slots, no fewer than before."""
-        self._claimed.extend([0] * (slots - len(self._claimed)))
+        for slot in range(len(self._places), slots):
+            self._places.append([self._settle(slot, c) for c in (False, True)])
+
+    def _settle(self, slot: int, claimed: bool) -> Home:
+        """Return a new place."""
+        home = Home(self._next_place, slot, claimed)
+        self._homes[home.place] = home
+        self._next_place += 1
+        return home
 
     def counts(self, first: int) -> tuple[int, int]:
-        """Say how many keys of slot *first* and later ones are not claimed, and are."""
-        claims = [o.claimed for o in self._owned.values() if o.slot >= first]
-        return len(claims) - sum(claims), sum(claims)
+        """Return how many keys of slot *first* and later are not claimed, and are."""
+        made, claimed = zip((0, 0), *self._numbers()[first:], strict=True)
+        return sum(made), sum(claimed)
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        return [(made.count, claimed.count) for made, claimed in self._places]
 
     def claimed_by(self, slot: int) -> int:
-        """Say how many keys the worker of *slot* has claimed."""
-        return self._claimed[slot]
+        """Return how many keys the worker of *slot* has claimed."""
+        return self._places[slot][True].count
 
     def use(self, key: bytes, now: float) -> int | None:
-        """Give the slot that owns *key*, None if none does, and count this as a use."""
-        owned = self._owned.get(key)
-        if owned is None:
+        """Return the slot that owns *key*, None if none does, and count it as a use."""
+        entry = self._owned.pop(key, None)
+        if entry is None and self._pages:
+            entry = self._recall(key)
+        if entry is None:
             return None
-        if owned.expires <= now:
-            self.release(key)
+        place, expires, ttl = entry
+        home = self._homes.get(place)
+        if home is None or expires <= now:
+            self._drop(key, entry)
             return None
-        owned.expires = now + owned.ttl
-        self._owned.move_to_end(key)
-        return owned.slot
+        self._owned[key] = (place, now + ttl, ttl)
+        if self._changed is not None:
+            self._changed.add(key)
+        return home.slot
+
+    def _recall(self, key: bytes) -> Entry | None:
+        """Take the entry of *key* out of what a predecessor left, and return it."""
+        if key in self._recalled:
+            return None
+        found = next(filter(None, (page.find(key) for page in self._pages)), None)
+        older = self._unpacked.pop(key, None)
+        if found is None:
+            return older
+        self._recalled.add(key)
+        return found if found[0] in self._known else None
+
+    def _drop(self, key: bytes, entry: Entry) -> Home | None:
+        """Count *key*, which is taken out, no more; return where it was, if it was."""
+        if self._changed is not None:
+            self._changed.add(key)
+        home = self._homes.get(entry[0])
+        if home is None:
+            self._debris -= 1
+            return None
+        size = ENTRY + len(key)
+        home.count -= 1
+        home.size -= size
+        self._count -= 1
+        self._size -= size
+        return home
 
     def find(self, key: bytes, now: float) -> Owned | None:
-        """Say who owns *key*, if anybody does; this is no use of it."""
-        owned = self._owned.get(key)
-        return None if owned is None or owned.expires <= now else owned
+        """Return who owns *key*, if anybody does; this is no use of it."""
+        entry = self._owned.get(key)
+        if entry is None and self._pages:
+            entry = self._recall(key)
+            if entry is not None:
+                self._owned[key] = entry
+        return None if entry is None else self._alive(entry, now)
+
+    def _alive(self, entry: Entry, now: float) -> Owned | None:
+        place, expires, ttl = entry
+        home = self._homes.get(place)
+        if home is None or expires <= now:
+            return None
+        return Owned(home.slot, ttl, expires, home.claimed)
 
     def alive(self, now: float) -> Iterator[tuple[bytes, Owned]]:
         """
-        Give every key that is alive and who owns it, the last used first.
+        Return every key that is alive and who owns it, the last used first.
 
         However long that takes, keys may come and go meanwhile: those are walked that
         are here at this moment, and still are when it is their turn.
@@ -123,74 +236,223 @@ class KeyTable:
             ttl: Seconds it lives after its last use; the table's own if None.
             claimed: The application in the slot's worker made it.
         """
-        previous = self._owned.get(key)
+        previous = self._take(key)
         if previous is not None and previous.slot != slot:
             self._lost.append((key, previous.slot))
-        self.release(key)
+        home = self._places[slot][claimed]
+        size = ENTRY + len(key)
+        home.count += 1
+        home.size += size
+        self._count += 1
+        self._size += size
         ttl = self.ttl if ttl is None else ttl
-        self._owned[key] = Owned(slot, ttl, now + ttl, claimed)
-        self._claimed[slot] += claimed
-        while self._owned and (
-            len(self._owned) > self._limit
-            or next(iter(self._owned.values())).expires <= now
-        ):
-            oldest, owned = next(iter(self._owned.items()))
-            self._lost.append((oldest, owned.slot))
-            self.release(oldest)
+        self._owned[key] = (home.place, now + ttl, ttl)
+        if self._changed is not None:
+            self._changed.add(key)
+        self._make_room(now)
+
+    def _take(self, key: bytes) -> Home | None:
+        """Take *key* out; return where it was, if it was somewhere."""
+        entry = self._owned.pop(key, None)
+        if entry is None and self._pages:
+            entry = self._recall(key)
+        return None if entry is None else self._drop(key, entry)
+
+    def _make_room(self, now: float) -> None:
+        """Take out what is over, or too much; note who has lost it."""
+        if self._pages:  # what is older than all that is here is not here yet
+            return
+        while (oldest := self._find_oldest()) is not None:
+            key, entry = oldest
+            is_over = entry[0] not in self._homes or entry[1] <= now
+            if not (
+                is_over or self._count > self._limit or self._size > self.most_bytes
+            ):
+                break
+            del self._owned[key]
+            self._lose(key, entry)
+        if self._debris:
+            self.sweep(now, LOOKS)
+
+    def _lose(self, key: bytes, entry: Entry) -> None:
+        home = self._drop(key, entry)
+        if home is not None:
+            self._lost.append((key, home.slot))
+
+    def _find_oldest(self) -> tuple[bytes, Entry] | None:
+        """Return the least recently used key and its entry, if there is one."""
+        while self._owned:
+            while self._oldest:
+                key, entry = self._oldest[0]
+                if self._owned.get(key) is entry:
+                    return key, entry
+                self._oldest.popleft()
+            self._oldest.extend(islice(self._owned.items(), OLDEST))
+        return None
+
+    def sweep(self, now: float, count: int) -> None:
+        """Look at *count* keys; take out those of places given up, and the expired."""
+        if not self._walk:
+            self._walk = [*self._owned]
+        for _ in range(min(count, len(self._walk))):
+            key = self._walk.pop()
+            entry = self._owned.get(key)
+            if entry is not None and (entry[0] not in self._homes or entry[1] <= now):
+                del self._owned[key]
+                self._lose(key, entry)
 
     def take_lost(self) -> list[tuple[bytes, int]]:
-        """Give the keys that went, unasked, from the slots that owned them, once."""
+        """Return the keys that went, unasked, from the slots that owned them, once."""
         lost, self._lost = self._lost, []
         return lost
 
-    def contents(self) -> Contents:
-        """Write down every key and who owns it, the least recently used first."""
-        texts = [key.decode("latin-1") for key in self._owned]
-        owned = self._owned.values()
-        return Contents(
-            texts,
-            [each.slot for each in owned],
-            [each.ttl for each in owned],
-            [each.expires for each in owned],
-            [each.claimed for each in owned],
-        )
-
-    def fill(self, contents: Contents) -> None:
-        """Know, in addition, the *contents* that another table had."""
-        texts, slots, ttls, expires, claims = contents
-        keys = [text.encode("latin-1") for text in texts]
-        self._owned.update(
-            zip(keys, map(Owned, slots, ttls, expires, claims), strict=True)
-        )
-        for slot, claimed in zip(slots, claims, strict=True):
-            self._claimed[slot] += claimed
-
     def release(self, key: bytes, slot: int | None = None) -> None:
         """Forget *key*; where *slot* is given, only if that is its owner."""
-        owned = self._owned.get(key)
-        if owned is not None and slot in {None, owned.slot}:
-            del self._owned[key]
-            self._claimed[owned.slot] -= owned.claimed
+        if slot is not None:
+            owned = self.find(key, -1.0)
+            if owned is None or owned.slot != slot:
+                return
+        self._take(key)
 
     def count(self, slot: int, now: float) -> int:
-        """Say how many keys of *slot* are alive."""
-        return sum(o.slot == slot and o.expires > now for o in self._owned.values())
+        """
+        Return how many keys of *slot* are alive.
+
+        In a large table some that have expired may be among them: those that were not
+        swept yet.
+        """
+        if len(self._owned) <= EXACT and not self._pages:
+            places = {home.place for home in self._places[slot]}
+            return sum(
+                place in places and expires > now
+                for place, expires, _ in self._owned.values()
+            )
+        return sum(home.count for home in self._places[slot])
 
     def release_all(self, slot: int) -> None:
         """Forget every key of *slot*."""
-        self.take_all(slot)
+        self._give_up(self._places[slot][False])
+        self._give_up(self._places[slot][True])
 
     def take_all(self, slot: int) -> list[bytes]:
-        """Forget every key of *slot*, and give them."""
-        keys = [k for k, o in self._owned.items() if o.slot == slot]
-        for key in keys:
-            self.release(key)
+        """Forget every key of *slot*, and return them."""
+        while self.unpack():
+            pass
+        places = {home.place for home in self._places[slot] if home.count}
+        keys = [k for k, entry in self._owned.items() if entry[0] in places]
+        self.release_all(slot)
         return keys
 
     def release_claimed(self, slot: int) -> None:
         """Forget every key that the worker of *slot* has claimed."""
-        if self._claimed[slot]:
-            for key in [
-                k for k, o in self._owned.items() if o.slot == slot and o.claimed
-            ]:
-                self.release(key)
+        self._give_up(self._places[slot][True])
+
+    def _give_up(self, home: Home) -> None:
+        """Forget every key in this place, whose slot has another one from now on."""
+        if home.count:
+            del self._homes[home.place]
+            self._places[home.slot][home.claimed] = self._settle(
+                home.slot, home.claimed
+            )
+            self._debris += home.count
+            self._count -= home.count
+            self._size -= home.size
+
+    # What a successor is told. It takes as long as there are keys, but never in one go.
+
+    @property
+    def is_unpacking(self) -> bool:
+        """Return whether some of what a predecessor left is still in its pages."""
+        return bool(self._pages)
+
+    def pages(self) -> Iterator[bytes]:
+        """
+        Write down every key, the least recently used first, page by page.
+
+        Keys may come and go between two pages. Those that do are noted for
+        ``page_of_changes``, until ``end_pages``.
+        """
+        while self.unpack():
+            pass
+        self._changed = set()
+        names = [*self._owned]
+        for start in range(0, len(names), PAGE):
+            found = (
+                (name, self._owned.get(name, GONE))
+                for name in islice(names, start, start + PAGE)
+            )
+            yield written([each for each in found if each[1][0] in self._homes])
+
+    def page_of_changes(self, *, last: bool = True) -> bytes:
+        """
+        Write down what has changed since the pages were begun; they are older.
+
+        Args:
+            last: Otherwise another one follows, with what changes from now on.
+        """
+        changed = self._changed or set()
+        # A key that is used goes to the end, so those that changed all stand there.
+        kept = list(takewhile(changed.__contains__, reversed(self._owned)))
+        gone = changed.difference(kept)
+        if not last:
+            self._changed = set()
+        entries = [(key, self._owned[key]) for key in reversed(kept)]
+        return written([*((key, GONE) for key in gone), *entries])
+
+    def end_pages(self) -> None:
+        """Note no more what changes."""
+        self._changed = None
+
+    def state(self) -> list[list[int]]:
+        """Return every place that pages may speak of, and what stands there."""
+        return [
+            [home.place, home.slot, home.claimed, home.count, home.size]
+            for homes in self._places
+            for home in homes
+        ]
+
+    def restore(self, state: Sequence[Sequence[int]], pages: Sequence[Page]) -> None:
+        """
+        Have all that another table had; ``unpack`` then takes it out of its pages.
+
+        Args:
+            state: The other table's places.
+            pages: The other table's pages, in the order they were written in.
+        """
+        homes = [Home(p, slot, bool(c), *counts) for p, slot, c, *counts in state]
+        self._homes = {home.place: home for home in homes}
+        self._known = frozenset(self._homes)
+        self._next_place = max(self._homes) + 1
+        slots, self._places = len(self._places), []
+        for made, claimed in zip(homes[::2], homes[1::2], strict=True):
+            self._places.append([made, claimed])
+        self.resize(slots)
+        self._count = sum(home.count for home in homes)
+        self._size = sum(home.size for home in homes)
+        self._pages = [*reversed(pages)]
+
+    def unpack(self) -> bool:
+        """Unpack the oldest page that is left; return whether there was one."""
+        if not self._pages:
+            return False
+        for key, entry in self._pages.pop().items():
+            if key in self._recalled:
+                continue
+            self._unpacked.pop(key, None)
+            if entry[0] in self._known:
+                self._unpacked[key] = entry
+        if not self._pages:
+            # Whatever was used since we have it is younger.
+            self._unpacked.update(self._owned)
+            self._owned, self._unpacked = self._unpacked, {}
+            self._recalled.clear()
+            self._oldest.clear()
+        return True
+
+    def fill(self, contents: Contents) -> None:
+        """Know, in addition, the *contents* that another table had."""
+        texts, slots, ttls, expires, claims = contents
+        for row in zip(texts, slots, ttls, expires, claims, strict=True):
+            text, slot, ttl, until, claimed = row
+            # As it was when it was used last.
+            self.own(text.encode("latin-1"), slot, until - ttl, ttl, claimed=claimed)
