@@ -287,6 +287,8 @@ SLOT = {
     " worker, or because it is to have nothing more",
     "requests": "requests it has answered, as of at most 0.1 s ago",
     "uptime": "seconds since its process started",
+    "threads": "with kinds wsgi and socket `most`, the threads it may serve in, `busy`,"
+    " those that are, and `waiting`, the requests that wait for one; else null",
     "lag": "seconds by which its event loop was late when it was last due, twice a"
     " second; null if it does not say",
     "memory": "bytes of it that are resident, those it shares with others included",

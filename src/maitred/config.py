@@ -437,12 +437,13 @@ class WorkerSettings:
     head_limit: int
     timeout_keep_alive: float
     drain_timeout: float
+    wait_timeout: float
 
 
 SHARED: Final = frozenset(
     {
         *("kind", "name", "workers", "drain", "affinity", "certfile", "keyfile"),
-        *("drain_timeout", "key_ttl", "head_timeout", "head_limit"),
+        *("drain_timeout", "wait_timeout", "key_ttl", "head_timeout", "head_limit"),
         *("log_format", "log_file", "access_log_format"),
     }
 )

@@ -81,6 +81,14 @@ def _slot(name: str) -> Read:
     ]
 
 
+def _threads(name: str) -> Read:
+    return lambda snapshot: [
+        ((str(s["slot"]),), threads[name])
+        for s in snapshot["slots"]
+        if (threads := s.get("threads"))
+    ]
+
+
 def _total(name: str) -> Read:
     return lambda snapshot: [
         ((str(s["slot"]),), s["totals"][name]) for s in snapshot["slots"]
@@ -412,6 +420,27 @@ METRICS: Final = (
         G,
         "By how much the worker's event loop was late when it was last due.",
         _slot("lag"),
+        BY["slot"],
+    ),
+    Metric(
+        "maitred_worker_threads",
+        G,
+        "Threads the worker may serve in; only kinds wsgi and socket have any.",
+        _threads("most"),
+        BY["slot"],
+    ),
+    Metric(
+        "maitred_worker_threads_busy",
+        G,
+        "How many of its threads are busy.",
+        _threads("busy"),
+        BY["slot"],
+    ),
+    Metric(
+        "maitred_worker_threads_waiting",
+        G,
+        "Requests or connections that wait for one of its threads.",
+        _threads("waiting"),
         BY["slot"],
     ),
     Metric(

@@ -161,6 +161,8 @@ def _row(worker: dict[str, Any], before: dict[str, Any] | None, past: float) -> 
         state = "drained"
     elif worker.get("late"):
         state = "late"
+    elif (threads := worker.get("threads")) and threads["waiting"]:
+        state = "full"  # of requests that wait for a thread
     names = ("open", "hops_in", "hops_out", "lag", "memory")
     known = {name: worker.get(name) for name in names}
     return Row(

@@ -47,8 +47,11 @@ def render(answer: dict[str, Any]) -> str:
     if troubles := [f"{counts[n]} {text}" for n, text in TROUBLES.items() if counts[n]]:
         lines.append(f"troubles: {', '.join(troubles)}")
     lines.append("")
-    rows = [list(COLUMNS.values())]
-    rows += [[str(slot.get(name, "-")) for name in COLUMNS] for slot in answer["slots"]]
+    columns = dict(COLUMNS)
+    if any(slot.get("threads") for slot in answer["slots"]):
+        columns["threads"] = "THREADS"
+    rows = [list(columns.values())]
+    rows += [[_cell(slot, name) for name in columns] for slot in answer["slots"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join(map(str.rjust, row, widths)) for row in rows]
     if notes := [note for slot in answer["slots"] for note in _notes(slot)]:
@@ -62,12 +65,22 @@ def service(answer: dict[str, Any]) -> str:
     return f"{name}{answer['target']}"
 
 
+def _cell(slot: dict[str, Any], name: str) -> str:
+    """Write what *slot* says of *name*."""
+    if name == "threads" and (threads := slot.get(name)):
+        return f"{threads['busy']}/{threads['most']}"
+    return str(slot.get(name, "-"))
+
+
 def _notes(slot: dict[str, Any]) -> Iterator[str]:
     """Say what is wrong with *slot*, if anything is."""
     if slot.get("drained"):
         yield f"slot {slot['slot']}: drained, it is given nothing new"
     if slot.get("late"):
         yield f"slot {slot['slot']}: late, its event loop is stuck or busy"
+    if (threads := slot.get("threads")) and threads["waiting"]:
+        busy = f"{threads['busy']} of {threads['most']} threads are busy"
+        yield f"slot {slot['slot']}: {busy}, {threads['waiting']} wait for one"
     if deaths := slot["early_deaths"]:
         times = f"{deaths} early deaths in a row" if deaths > 1 else "1 early death"
         wait = slot["next_try"]

@@ -97,19 +97,22 @@ class Wanted(Protocol):
 
 
 class Seldom:
-    """Says at most once a second that it is time to log something that goes on."""
+    """Says, at most every so often, that it is time to log something that goes on."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with: it is time. *clock* gives seconds."""
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, every: float = EVERY
+    ) -> None:
+        """Begin with: it is time. *clock* gives seconds, *every* is as many."""
         self._clock = clock
+        self._every = every
         self._next = -math.inf
 
     def is_due(self) -> bool:
-        """Say whether to log now; if so, the next time is a second away."""
+        """Say whether to log now; if so, the next time is EVERY seconds away."""
         now = self._clock()
         if now < self._next:
             return False
-        self._next = now + EVERY
+        self._next = now + self._every
         return True
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from maitred import logs
 from maitred.config import Settings
 from maitred.supervision import Supervisor
-from maitred.wire.scoreboard import BEAT
+from maitred.wire.scoreboard import BEAT, Scoreboard
 
 from .counters import Counters, Done
 from .departed import Departed
@@ -178,6 +178,7 @@ class Overview:
             "open": worker.account.connections,
             "requests": worker.account.requests,
             **{name: sum(share[name] for share in ours) for name in SHARES},
+            "threads": _threads(board),
             "lag": _lag(board.beat, board.lag, time.monotonic_ns()),
             "memory": costs and costs.memory,
             "cpu": costs and costs.cpu,
@@ -206,6 +207,17 @@ def _acceptor(report: Mapping[str, Any]) -> dict[str, Any]:
         **{name: report["connections"][name] for name in BY_ACCEPTOR},
         "memory": costs and costs.memory,
         "cpu": costs and costs.cpu,
+    }
+
+
+def _threads(board: Scoreboard) -> dict[str, int] | None:
+    """Say how many threads serve requests, if any do so, and how many requests wait."""
+    if not board.threads:
+        return None
+    return {
+        "most": board.threads,
+        "busy": board.threads_busy,
+        "waiting": board.threads_waiting,
     }
 
 

@@ -64,6 +64,9 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
             502, "The worker died while it served this request; it was not repeated."
         ),
         "stopping": Cause(503, "This server is stopping."),
+        "no_thread": Cause(
+            503, "No thread of the worker of this session was free in time."
+        ),
         "too_many_from_source": Cause(429, "This address has too many connections."),
         "handshake_body": Cause(400, "The handshake of a WebSocket has no body."),
         "out_of_step": Cause(

@@ -6,6 +6,9 @@ The scoreboard: shared memory that a worker writes and the master reads.
     offset 16     u64: when its event loop was last heard of, CLOCK_MONOTONIC in ns;
                   0: it does not say, and is never judged by it
     offset 24     u64: by how many ns that was later than planned
+    offset 32     u64: in how many threads it may serve; 0: it has no such threads
+    offset 40     u64: how many of them are busy
+    offset 48     u64: how many requests wait for one
     offset 56     u64: lines of its log that it could not write
     offset 64     a u64 for each cause of REFUSALS: requests the worker refused for it
     MARKS         ENTRIES marks of 64 bytes: one for each connection that is kept
@@ -59,6 +62,7 @@ REFUSALS: Final = (
     "too_many_from_source",
     "handshake_body",
     "out_of_step",
+    "no_thread",
 )
 """
 The causes of refusals, in the order of their counts.
@@ -186,6 +190,33 @@ class Scoreboard:
     @dropped.setter
     def dropped(self, value: int) -> None:
         self._numbers[7] = value
+
+    @property
+    def threads(self) -> int:
+        """In how many threads the worker may serve; 0: it has no such threads."""
+        return self._numbers[4]
+
+    @threads.setter
+    def threads(self, value: int) -> None:
+        self._numbers[4] = value
+
+    @property
+    def threads_busy(self) -> int:
+        """How many of its threads are busy."""
+        return self._numbers[5]
+
+    @threads_busy.setter
+    def threads_busy(self, value: int) -> None:
+        self._numbers[5] = value
+
+    @property
+    def threads_waiting(self) -> int:
+        """How many requests wait for one of its threads."""
+        return self._numbers[6]
+
+    @threads_waiting.setter
+    def threads_waiting(self, value: int) -> None:
+        self._numbers[6] = value
 
     @property
     def refused(self) -> dict[str, int]:

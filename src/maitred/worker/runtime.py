@@ -165,9 +165,11 @@ class Worker:
         """
         settings, board = self.settings, self._board
         if settings.kind == "wsgi":
-            from a2wsgi import WSGIMiddleware  # noqa: PLC0415
+            from .threads import Threads  # noqa: PLC0415
+            from .wsgi import WSGI  # noqa: PLC0415
 
-            app = WSGIMiddleware(app, workers=settings.threads)
+            pool = Threads(settings.threads, settings.wait_timeout, board)
+            app = WSGI(app, pool, board.count_refusal)
         if settings.kind in HTTP_KINDS:
             return Serving(
                 app,
@@ -180,6 +182,7 @@ class Worker:
                 root_path=settings.root_path,
                 timeout_keep_alive=settings.timeout_keep_alive,
                 forwarded_allow_ips=settings.forwarded_allow_ips,
+                tells_leaving=settings.kind == "wsgi",
             )
         keys, ttl = self.keys, settings.key_ttl
         if settings.kind == "socket":

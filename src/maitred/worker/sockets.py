@@ -28,6 +28,7 @@ from .keys import OwnKeys
 from .parking import Parking
 from .raw import LOOK, loop_factory
 from .talks import Ours
+from .threads import SOON, Occupancy
 
 SETTLE: Final = 0.02
 
@@ -62,6 +63,7 @@ class SocketServing:
         self._board = board
         self._loop_name = loop
         self._threads = threads
+        self._occupancy = Occupancy(threads, board)
         self._keys = keys
         self._ttl = ttl
         self._served: dict[socket.socket, Any] = {}
@@ -93,6 +95,9 @@ class SocketServing:
             return
         self._waiting.append((sock, visit))
         self._begin()
+        self._show()
+        if self._waiting:
+            self._loop.call_later(SOON, self._warn, visit)
 
     def _begin(self) -> None:
         while self._waiting and len(self._served) < self._threads:
@@ -100,6 +105,7 @@ class SocketServing:
             visit.taken()
             self._served[sock] = visit
             self._board.connections = len(self._served)
+            self._show()
             context = contextvars.copy_context()
             context.run(connection.CURRENT.set, Ours(visit, self._loop))
             # Nobody else reads it from now on, so that a wait may be one of the
@@ -129,11 +135,20 @@ class SocketServing:
         visit = self._served.pop(sock)
         self._board.connections = len(self._served)
         self._board.requests += 1
+        self._show()
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
         sock.close()
         visit.closed()
         self._begin()
+
+    def _show(self) -> None:
+        self._occupancy.show(len(self._served), len(self._waiting))
+
+    def _warn(self, visit: Any) -> None:
+        """Warn if the connection of *visit* still waits for a thread."""
+        if any(waiting is visit for _, waiting in self._waiting):
+            self._occupancy.warn("connections", len(self._waiting))
 
     # What the runtime asks
 
@@ -152,6 +167,7 @@ class SocketServing:
             sock, visit = self._waiting.popleft()
             sock.close()
             visit.refused()
+        self._show()
 
     def give_back_each(self) -> None:
         """Do nothing: there is nothing between two requests."""

@@ -111,6 +111,7 @@ class Serving:
         timeout_keep_alive: float,
         root_path: str = "",
         forwarded_allow_ips: str = "",
+        tells_leaving: bool = False,
     ) -> None:
         """
         Prepare to serve *app*.
@@ -127,6 +128,7 @@ class Serving:
             root_path: What a proxy in front took away from the paths.
             forwarded_allow_ips: From where X-Forwarded-For and -Proto are believed;
                 "none": from nowhere; empty: as uvicorn does by itself.
+            tells_leaving: Whether the scope of each HTTP request has the future LEFT.
         """
         # What makes connections secure; None: they are plain.
         self.tls: ssl.SSLContext | None = None
@@ -147,6 +149,7 @@ class Serving:
         self.config.loaded_app = wrap(self.config.loaded_app)
         self._server = AnnouncingServer(self.config, board)
         self.count_refusal = board.count_refusal
+        self.tells_leaving = tells_leaving
         self._connection: Any = adopting(self.config.http_protocol_class)
         # None: this uvicorn has no library for WebSockets.
         self.websocket: Any = self.config.ws_protocol_class and type(
@@ -319,6 +322,8 @@ once, when a large body was heard; so no more than these and two reads wait, and
 connection is returned with fits one packet of the channel.
 """
 MOST_UNREAD: Final = MOST_PENDING + 2 * READ_SIZE
+LEFT: Final = "maitred.left"
+"In a scope: a future that is done when the client of this request has left."
 LINGER: Final = 2.0
 HALF_CLOSED: Final = 2.0
 """
@@ -364,6 +369,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     _end_timer: asyncio.TimerHandle | None = None
     # Writes the access log, if there is one.
     _access: Access | None = None
+    # Done when the client of the last request has left, if the application asks.
+    _left: asyncio.Future[None] | None = None
 
     def adopted(self, visit: Visit, sock: socket.socket, serving: Serving) -> None:
         """Remember whose connection this is; before ``connection_made``."""
@@ -395,8 +402,11 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.belongs = self._note_arrival
         visit.told = self._told
         self.app = self._application
-        if mark.kept:
+        if self._serving.tells_leaving:
+            self.app = self._begin_telling
+        elif mark.kept:
             self.app = self._begin
+        if mark.kept:
             mark.put(visit.prefix)
         if not visit.idle:
             self._serving.untaken.add(visit)
@@ -436,6 +446,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         """Run the application, and mark that it begins."""
         self._mark.started()
         return self._application(scope, receive, send)
+
+    def _begin_telling(self, scope: Any, receive: Any, send: Any) -> Any:
+        """Run an application that wants to know when the client leaves."""
+        if scope["type"] == "http":
+            self._left = scope[LEFT] = self.loop.create_future()
+        return self._begin(scope, receive, send)
 
     def _note_arrival(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
         """Say where a request belongs, and note when it came."""
@@ -517,6 +533,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.transport.get_extra_info("ssl_object") is not None  # has no halves
             or cycle is None
             or cycle.response_complete
+            or cycle.more_body  # the body can never be whole, nor the answer be meant
             or self._is_leaving
         ):
             return None
@@ -544,6 +561,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             shut(self._sock, self._mark)
             self._visit.closed()
         super().connection_lost(exc)
+        if self._left is not None:
+            self._left.set_result(None)
         self._let_go()
 
     def take(self) -> None:

@@ -132,3 +132,15 @@ def test_command_prints_json_for_programs(monkeypatch):
     monkeypatch.setattr(module, "ask", lambda path, *_: ANSWER | {"path": path})
     result = CliRunner().invoke(cli, ["status", "--json"])
     assert json.loads(result.output) == ANSWER | {"path": "/run/default.sock"}
+
+
+def test_threads_are_shown_where_there_are_some():
+    """A column for all, and a note for a worker that requests wait for."""
+    assert "THREADS" not in render(ANSWER)
+    threads = {"most": 8, "busy": 8, "waiting": 3}
+    text = render(ANSWER | {"slots": [SLOT | {"threads": threads}, EMPTY]})
+    assert "THREADS" in text
+    assert " 8/8\n" in text
+    assert "slot 0: 8 of 8 threads are busy, 3 wait for one" in text
+    idle = {"most": 8, "busy": 2, "waiting": 0}
+    assert "wait for one" not in render(ANSWER | {"slots": [SLOT | {"threads": idle}]})
