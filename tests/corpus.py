@@ -48,7 +48,6 @@ REFUSED = {
     "040_compat": SECOND,
     "099": "gunicorn's test reads no further: the file holds less than its length says",
     **dict.fromkeys(["pp_01", "pp_02", "pp_04", "pp_05"], PROXY),
-    "rfc9112_leading_crlf_01": "an empty line first: h11 takes it for an error",
     "rfc9112_target_absolute_userinfo_01": "the target has a user, and Host has none",
     "rfc9112_target_authority_connect_01": CONNECT,
     "rfc9112_target_authority_ipv6_01": CONNECT,

@@ -29,6 +29,7 @@ TARGETS = st.sampled_from(
 VERSIONS = st.sampled_from([b"HTTP/1.1"] * 6 + [b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0"])
 LINES = st.sampled_from(
     [
+        *(b"Host: [fe80::1%25eth0]", b"Host: [::1%a]:80", b"Host: [::1%]"),
         *(b"Host: a", b"Host: b", b"Host:", b"Host: a, b", b"host:\ta ", b"Host : a"),
         *(b"Content-Length: 0", b"Content-Length: 5", b"Content-Length: +5"),
         *(b"Content-Length: 5, 5", b"Content-Length: 05", b"content-length:\t5"),
@@ -80,7 +81,9 @@ def one_request(draw):
         else [draw(METHODS), draw(TARGETS), draw(VERSIONS)]
     )
     end = b"\r\n" if good else draw(ENDS)
-    return b"".join(line + end for line in [first, *lines]) + b"\r\n" + draw(BODIES)
+    before = draw(st.sampled_from([b""] * 5 + [b"\r\n", b"\r\n\r\n", b"\n"]))
+    head = b"".join(line + end for line in [first, *lines]) + b"\r\n"
+    return before + head + draw(BODIES)
 
 
 @settings(max_examples=600, deadline=None)

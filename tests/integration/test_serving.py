@@ -40,6 +40,23 @@ def test_connection_is_kept_for_many_requests(server):
     assert len({a["pid"] for a in answers}) == 1
 
 
+UNUSUAL = {
+    "empty line first": b"\r\n" + get(),
+    "empty host": b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
+    "address with a zone": b"GET / HTTP/1.1\r\nHost: [fe80::1%25eth0]:80\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_what_is_unusual_and_allowed_is_served(server, name):
+    """As the first request of a connection, and as the next one."""
+    with connect(server.port) as client:
+        for _ in range(2):
+            assert client.ask(UNUSUAL[name]).status == 200
+        client.send(get(method="POST") + UNUSUAL[name])
+        assert [client.answer().status for _ in "ab"] == [200, 200]
+
+
 def test_pipelined_requests_are_answered_in_order(server):
     """Three requests in one segment get three answers in order."""
     with connect(server.port) as client:

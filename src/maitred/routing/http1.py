@@ -6,6 +6,8 @@ The head of an HTTP/1 request, recognised in peeked bytes. Pure.
     Cookie: a=1; b=2 CRLF
     CRLF                                the end of the head
 
+One empty line before it is skipped (RFC 9112 section 2.2); it counts as a part of it.
+
 We are stricter than the parsers in the workers on purpose: a head that two
 parsers could read in two ways is no ground for a decision, so it is answered with
 400 here and repaired nowhere (RFC 9112 section 2.2, 3, 5). The worker reads the raw
@@ -46,6 +48,8 @@ HEADER_LINE: Final = rb"%b+:[\t\x20-\x7e\x80-\xff]*+\r\n" % TOKEN
 HEAD: Final = re.compile(rb"%b((?:%b)*+)\r\n" % (REQUEST_LINE, HEADER_LINE))
 
 # What shows, before the head is complete, that it never will be one.
+CRLF: Final = b"\r\n"
+EMPTY_SO_FAR: Final = (b"", b"\r", CRLF)
 METHOD_SO_FAR: Final = re.compile(rb"%b{1,32}(?: |\Z)" % TOKEN)
 LINE_SO_FAR: Final = re.compile(rb"(?s)[^\n]*\n")
 FIRST_LINE: Final = re.compile(REQUEST_LINE)
@@ -55,7 +59,10 @@ OTHER_VERSION: Final = re.compile(
 NEVER_IN_HEAD: Final = re.compile(rb"\0|\r(?![\n]|\Z)|(?<!\r)\n")
 
 AUTHORITY: Final = re.compile(
-    rb"(?P<name>[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z"
+    rb"(?P<name>[A-Za-z0-9._~%!$&'()*+;=-]+"
+    # With a zone, as in fe80::1%eth0 or, in a URI, fe80::1%25eth0 (RFC 6874): clients
+    # should keep it to themselves, and some do not.
+    rb"|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~%-]+)?\])(?::[0-9]{0,5})?\Z"
 )
 # With a path: without one, httptools has none to give and h11 gives all of it.
 ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]*)(/.*)")
@@ -159,18 +166,25 @@ def sniff_head(
     """
     if len(data) > limit:
         data = data[:limit]
-    if match := HEAD.match(data):
+    start = len(CRLF) if data.startswith(CRLF) else 0
+    if match := HEAD.match(data, start):
         method, target, minor, _ = match.groups()
         head = RawHead(method, target, data[match.start(4) - 1 : match.end(4)], peer)
         head.size = match.end()
         return _settle(head, target, minor) or head
-    return _why_not(data, limit)
+    if data in EMPTY_SO_FAR:
+        return TOO_LARGE if data and len(data) == limit else NEED_MORE
+    return _why_not(data[start:], is_full=len(data) == limit)
 
 
-def _why_not(data: bytes, limit: int) -> NeedMore | NoMatch:
-    """Say whether *data*, which is no head, may still become one."""
-    if not data:
-        return NEED_MORE
+def _why_not(data: bytes, *, is_full: bool) -> NeedMore | NoMatch:
+    """
+    Return whether *data*, which is no head, may still become one.
+
+    Args:
+        data: What follows the empty line, if there is one.
+        is_full: Whether the limit is reached, with that line.
+    """
     if data[0] == TLS_HANDSHAKE:
         return TLS
     if not METHOD_SO_FAR.match(data):
@@ -179,7 +193,7 @@ def _why_not(data: bytes, limit: int) -> NeedMore | NoMatch:
         return BAD_VERSION if OTHER_VERSION.match(data) else BAD_REQUEST
     if b"\r\n\r\n" in data or NEVER_IN_HEAD.search(data):
         return BAD_REQUEST
-    return TOO_LARGE if len(data) == limit else NEED_MORE
+    return TOO_LARGE if is_full else NEED_MORE
 
 
 def _settle(head: RawHead, target: bytes, minor: bytes) -> NoMatch | None:
@@ -219,8 +233,9 @@ def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
     """
     Find out which host *head* is for; say whether that is beyond doubt.
 
-    HTTP/1.1 needs exactly one Host (RFC 9112 section 3.2), and a target in absolute
-    form must agree with it: whoever lets one win has two parsers with two hosts.
+    HTTP/1.1 needs exactly one Host (RFC 9112 section 3.2), which may be empty: the
+    target has no authority then (RFC 9110 section 7.2). A target in absolute form has
+    one, and must agree: whoever lets one win has two parsers with two hosts.
     """
     origin = target.startswith((b"/", b"*"))
     hosts = head.values(b"host")
@@ -233,7 +248,7 @@ def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
     if origin:
         return True
     absolute = ABSOLUTE.match(target)
-    if absolute is None or absolute[1].lower() != hosts[0].lower():
+    if absolute is None or not host or absolute[1].lower() != hosts[0].lower():
         return False
     head.path, _, head.query = absolute[2].partition(b"?")
     return True
@@ -244,7 +259,9 @@ def normal_host(value: bytes) -> bytes | None:
     """
     Give the name in *value* of a Host header: lower case, no port, no trailing dot.
 
-    None when it is not one host and perhaps one port.
+    None when it is not one host and perhaps one port; empty when *value* is.
     """
+    if not value:
+        return b""
     authority = AUTHORITY.match(value)
     return authority["name"].lower().removesuffix(b".") if authority else None

@@ -236,7 +236,7 @@ class Gate:
                 return False
             self._head = head = verdict
             self._head_bytes = self.pending[: head.size]
-            self._settle_upgrade(head)
+            self._settle_bytes(head)
         if self.upgrades and head.length != 0:
             self._turn_away(HANDSHAKE_BODY)
             return False
@@ -265,11 +265,13 @@ class Gate:
             self._go_on(size)
         return True
 
-    def _settle_upgrade(self, head: RawHead) -> None:
-        """Decide what becomes of an offer to upgrade, if *head* has one."""
+    def _settle_bytes(self, head: RawHead) -> None:
+        """Decide what passes for *head*: no empty line first, no offer to upgrade."""
         self.upgrades, self._instead = False, None
+        data = self._head_bytes
+        if data.startswith(b"\r\n"):  # h11 takes it for an error
+            self._instead = data = data.removeprefix(b"\r\n")
         if head.has(b"\nupgrade:"):
-            data = self._head_bytes
             self.upgrades = self._speaks_websocket and is_handshake(head, data)
             if not self.upgrades:
                 self._instead = without_upgrade(data)

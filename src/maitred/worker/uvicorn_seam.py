@@ -657,7 +657,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def _on_head_timeout(self) -> None:
         """Part with a client who began a request, or with one who never said a word."""
-        if self._gate.pending:
+        if self._gate.pending.strip(b"\r\n"):
             self.refuse(408, "head_timeout")
         else:
             self._gate.take_all()

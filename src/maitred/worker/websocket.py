@@ -309,7 +309,9 @@ class Speaking(Handling):
 
     def _shake_hands(self) -> bool:
         """Answer the request, if all of it has come; say whether frames follow."""
-        head, end, rest = bytes(self._rest).partition(END_OF_HEAD)
+        # One empty line first is skipped, as the master did.
+        heard = bytes(self._rest).removeprefix(b"\r\n")
+        head, end, rest = heard.partition(END_OF_HEAD)
         if not end:
             if len(head) > LONGEST_HEAD:
                 self.outlet.close()

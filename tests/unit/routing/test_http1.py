@@ -4,7 +4,7 @@ import pytest
 
 from heads import BAD, GOOD, REAL, request
 from maitred.routing import HEAD_LIMIT, NEED_MORE, NoMatch
-from maitred.routing.http1 import RawHead, sniff_head
+from maitred.routing.http1 import TOO_LARGE, RawHead, sniff_head
 
 
 def head(data, peer=b""):
@@ -87,11 +87,27 @@ def test_asterisk_is_a_path():
         (b"example.org.:80", b"example.org"),
         (b"[2001:DB8::1]:80", b"[2001:db8::1]"),
         (b"127.0.0.1", b"127.0.0.1"),
+        (b"", b""),
+        (b"[FE80::1%Eth0]:80", b"[fe80::1%eth0]"),
+        (b"[fe80::1%25eth0]", b"[fe80::1%25eth0]"),
     ],
 )
 def test_host_has_a_normal_form(sent, host):
     """One host has one spelling: lower case, without port and trailing dot."""
     assert head(request(host=sent)).host == host
+
+
+def test_empty_line_first_is_a_part_of_the_head():
+    """One is skipped, however it comes; it counts for the limit."""
+    data = b"\r\n" + request()
+    found = head(data)
+    assert (found.method, found.path, found.host) == (b"GET", b"/", b"a")
+    assert found.size == len(data)
+    for size in range(len(data)):
+        assert sniff_head(data[:size]) == NEED_MORE
+    for limit in (1, 2, len(data) - 1):
+        assert sniff_head(data, b"", limit) == TOO_LARGE
+    assert isinstance(sniff_head(data, b"", len(data)), RawHead)
 
 
 def test_absent_host_is_empty():

@@ -276,6 +276,14 @@ def test_bad_body_after_the_answer_is_not_answered_twice(server):
     assert server.stage is Stage.CLOSED
 
 
+def test_empty_line_first_stays_outside(server):
+    """h11 would take it for an error; what is given back has it, as all else."""
+    server.hears(b"\r\n" + GET).answers().hears(b"\r", b"\n" + GET).answers()
+    assert server.passed == [GET, GET]
+    server.hears(b"\r\n").hears(AWAY)
+    assert server.returned == [(THERE, b"\r\n" + AWAY)]
+
+
 def test_upgrade_is_a_request_like_any_other(server):
     """Until the server has made a WebSocket of it, the next one is checked."""
     upgrade = GET[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"
