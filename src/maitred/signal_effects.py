@@ -105,7 +105,7 @@ SIGNALS: Final[Mapping[signal.Signals, Effects]] = MappingProxyType(
         signal.SIGPIPE: Effects("a reader that left", *[NOTHING] * 4),
         signal.SIGCHLD: Effects(
             "a child that ended",
-            NOTHING,
+            "nothing; as process 1 it reaps what others have left behind",
             "looks whether its master has ended",
             "what the application says",
             NOTHING,

@@ -1,9 +1,10 @@
 """
 Answering HAProxy's agent check: what this machine can take.
 
-    up ready 75%      three of four workers take what is new
-    drain             nothing new, the sessions it has: an operator said so, or it stops
-    down#starting     nobody serves yet
+    up ready 75%       three of four workers take what is new
+    drain              nothing new, for an operator said so, or it stops
+    down #starting     nobody serves yet
+    down #no worker    no worker has been ready for a while: all of them crash
 
 (HAProxy's configuration manual, ``agent-check``.) Each connection is told one line and
 closed; nothing is waited for, so that nobody can keep anything here.
@@ -27,6 +28,10 @@ AT_ONCE: Final = 64
 PAUSE: Final = 0.5
 "Seconds without accepting after the system said that it has nothing left."
 OPTION: Final = "--agent"
+PATIENCE: Final = 5.0
+"Seconds without a worker that serves, until the machine is down."
+LEAST: Final = 10
+"Percent that a machine has at least: of a weight of 10 or more something is left."
 
 
 def open_agent(address: str) -> list[Listener]:
@@ -42,10 +47,37 @@ def open_agent(address: str) -> list[Listener]:
     return listeners
 
 
-def capacity(slots: Sequence[Slot], workers: int) -> bytes:
-    """Say how many of *workers* take what is new, as a weight; never none."""
-    taking = sum(slot.takes_new for slot in slots)
-    return b"up ready %d%%\n" % max(100 * taking // workers, 1)
+class Capacity:
+    """What this machine can take, as long as nobody has taken it out."""
+
+    def __init__(self) -> None:
+        """Begin with a machine that serves."""
+        self._down_since: float | None = None
+
+    def say(
+        self, slots: Sequence[Slot], workers: int, now: float, *, serves: int
+    ) -> bytes:
+        """
+        Return the line for HAProxy.
+
+        Args:
+            slots: All of them.
+            workers: How many there are to be.
+            now: The time in seconds; HAProxy asks every other second.
+            serves: How many workers are ready and do not crash all the time.
+        """
+        if serves:
+            self._down_since = None
+        elif self._down_since is None:
+            self._down_since = now
+        # Not at once, because a worker that crashes is replaced, and its sessions may
+        # wait for that; no other machine has them.
+        if self._down_since is not None and now - self._down_since >= PATIENCE:
+            return b"down #no worker\n"
+        taking = sum(slot.takes_new for slot in slots)
+        # Rounded up, and never none: HAProxy takes this share of the server's weight in
+        # whole numbers, and a machine without weight gets no new session at all.
+        return b"up ready %d%%\n" % max(-(-100 * taking // workers), LEAST)
 
 
 class Agent:

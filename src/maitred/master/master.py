@@ -60,7 +60,7 @@ from maitred.supervision import (
 )
 from maitred.wire import messages
 
-from .agent import Agent, capacity, open_agent
+from .agent import Agent, Capacity, open_agent
 from .attaching import Attaching
 from .attendant import Attendant, inherited_from, load_token, open_admin
 from .connection import FIELDS
@@ -76,6 +76,7 @@ from .inherited import Inherited
 from .key_pages import KeyPages
 from .listeners import Listener, accept_at_once, open_listeners, restored
 from .notify import Notifier, Phase
+from .orphans import Orphans
 from .overview import Overview
 from .parent import Parent
 from .past import FORMAT, Past, Table
@@ -267,6 +268,7 @@ class Master:
                 signal.SIGTTOU: partial(self._scale_by, -1),
             },
         )
+        self._orphans = Orphans()
         # A keeper and a predecessor block them until now, so that none comes before it
         # is expected.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
@@ -294,6 +296,7 @@ class Master:
                 self._agent_listeners = open_agent(self._settings.agent)
             except SystemRefused as exc:
                 logs.master.warning("the agent check is not answered: %s", exc)
+        self._ability = Capacity()
         self._agent = Agent(self._agent_listeners, self._capacity)
 
     def _capacity(self) -> bytes:
@@ -301,8 +304,22 @@ class Master:
         if self._stopping or self._is_out:
             return b"drain\n"
         if not self._serving:
-            return b"down#starting\n"
-        return capacity(self._desk.placement.slots, self._settings.workers)
+            return b"down #starting\n"
+        now, workers = self._loop.time(), self._settings.workers
+        return self._ability.say(
+            self._desk.placement.slots,
+            workers,
+            now,
+            serves=sum(self._serves(slot, now) for slot in range(workers)),
+        )
+
+    def _serves(self, slot: int, now: float) -> bool:
+        """Return whether number *slot* is filled by a worker that does not crash."""
+        number = self._supervisor.current(slot)
+        is_ready = number is not None and (
+            self._supervisor.state(number) is WorkerState.READY
+        )
+        return is_ready and not self._supervisor.failures(slot, now).in_a_row
 
     def _machine(self, state: str) -> dict[str, Any]:
         """Have the agent check answer *state* from now on."""
@@ -438,6 +455,7 @@ class Master:
         self._control.close()
         self._notifier.close()
         self._parent.close()
+        self._orphans.close()
         if self._tick is not None:
             self._tick.cancel()
 

@@ -35,6 +35,10 @@ NOT_STARTED: Final = 127
 "The exit code of a master that could not even be executed, as a shell has it."
 
 
+_children: Final[set[int]] = set()
+"The processes that are a ``Process``, and not reaped yet."
+
+
 class Process:
     """One worker process that we started and will reap."""
 
@@ -110,6 +114,7 @@ class Process:
             popen.wait()
             os.close(self._stack)
             raise SystemRefused(f"cannot watch {command[0]}: {exc.strerror}") from exc
+        _children.add(self.pid)
         # We reap it ourselves, as we do those we did not start: Popen may forget it.
         popen.returncode = 0
         self._reaped = False
@@ -131,6 +136,7 @@ class Process:
         process.pid, process.pidfd = state["pid"], past.take(state["pidfd"])
         process._stack = past.take(state["stack"])  # noqa: SLF001 - it is one of us
         process._reaped = False  # noqa: SLF001 - likewise
+        _children.add(process.pid)
         process.stack = ""
         return process
 
@@ -163,6 +169,7 @@ class Process:
         """
         result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         self._reaped = True
+        _children.discard(self.pid)
         os.close(self.pidfd)
         self.stack = os.pread(self._stack, LONGEST_STACK, 0).decode(errors="replace")
         os.close(self._stack)
@@ -206,6 +213,27 @@ class AttachedProcess:
         os.close(self.pidfd)
         self.pidfd = -1
         return 0
+
+
+def reap_orphans() -> bool:
+    """
+    Reap the children that we did not start: process 1 inherits those of the dead.
+
+    Returns:
+        Whether all of them were reaped. Not those behind a process of ours which has
+        ended and is reaped by its owner, who has yet to hear of it.
+    """
+    while True:
+        try:
+            # Left as it is, because its status may be somebody's.
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return True
+        if ended is None:
+            return True
+        if ended.si_pid in _children:
+            return False
+        os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def how_it_ended(code: int) -> str:
