@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from driver import APPS, COMMAND, wait_until
 from maitred.control import ask as ask_master
 from manager import refusals
-from raw_http import ask
+from raw_http import ask, connect_unix, get
 from real_systemd import RUNTIME, Systemd, why_not
 
 WHY_NOT = why_not()
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "contrib" / "systemd"
 SERVICE = "counter.service"
+ADDRESS = "127.0.0.1:{}"
 SEES = (ROOT, Path(COMMAND).resolve().parents[2])
 "What the service has to see of this machine, wherever it stands."
 # A user's manager has no other users, its own places, and not every kernel lets it hide
@@ -43,8 +45,25 @@ HERE = {
 class Service:
     """The service of contrib/, as the manager has it."""
 
-    def __init__(self, directory: Path, *, own_socket: bool, watchdog: int) -> None:
-        """Start the manager, and through it the service or its socket."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        own_socket: bool,
+        watchdog: int,
+        listen: str,
+        bind: str,
+    ) -> None:
+        """
+        Start the manager, and through it the service or its socket.
+
+        Args:
+            directory: For its files.
+            own_socket: Whether there is a socket unit.
+            watchdog: Seconds after which a silent service is ended.
+            listen: Where the socket unit listens, with {} for the port.
+            bind: Where the service does.
+        """
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         units = {SERVICE: (UNITS / "maitred.service").read_text()}
@@ -62,7 +81,8 @@ class Service:
             units["counter.socket"] = (UNITS / "maitred.socket").read_text()
         units[f"{SERVICE}.d/here.conf"] = "\n".join(lines)
         for name, text in units.items():
-            units[name] = text.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
+            place = (listen if name == "counter.socket" else bind).format(self.port)
+            units[name] = text.replace("127.0.0.1:8000", place)
         self.systemd = Systemd(directory, units)
 
     def status(self) -> dict:
@@ -88,8 +108,22 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Make services, which are gone after the test."""
     made: list[Service] = []
 
-    def make(*, own_socket: bool = False, watchdog: int = 30) -> Service:
-        made.append(Service(tmp_path, own_socket=own_socket, watchdog=watchdog))
+    def make(
+        *,
+        own_socket: bool = False,
+        watchdog: int = 30,
+        listen: str = ADDRESS,
+        bind: str = ADDRESS,
+    ) -> Service:
+        made.append(
+            Service(
+                tmp_path,
+                own_socket=own_socket,
+                watchdog=watchdog,
+                listen=listen,
+                bind=bind,
+            )
+        )
         return made[-1]
 
     yield make
@@ -142,14 +176,29 @@ def test_stuck_master_is_ended_by_the_watchdog(service):
     assert ours.answers() == 200
 
 
-def test_socket_unit_listens_before_the_service(service):
+@pytest.mark.parametrize(
+    ("listen", "bind"), [(ADDRESS, ADDRESS), ("{}", ":{}"), ("{}", "0.0.0.0:{}")]
+)
+def test_socket_unit_listens_before_the_service(service, listen, bind):
     """Who connects first waits, and starts the service by that."""
-    ours = service(own_socket=True)
+    ours = service(own_socket=True, listen=listen, bind=bind)
     ours.systemd.ctl("start", "counter.socket")
     assert ours.systemd.show(SERVICE, "ActiveState") == "inactive"
     assert ours.answers() == 200
     wait_until("the manager knows", lambda: ours.is_served_after(0))
     ours.systemd.ctl("stop", SERVICE, "counter.socket")
+
+
+def test_abstract_socket_comes_back_from_the_store(service):
+    """And the service does not refuse it as somebody else's."""
+    name = f"@maitred-test-{uuid.uuid4().hex}"
+    ours = service(bind=f"unix:{name}")
+    ours.systemd.ctl("start", SERVICE)
+    ours.systemd.ctl("kill", "--kill-who=main", "--signal=KILL", SERVICE)
+    wait_until("it is served again", lambda: ours.is_served_after(1))
+    with connect_unix(name.replace("@", "\0", 1)) as client:
+        assert client.ask(get()).status == 200
+    assert ours.status()["listening"] == [f"unix:{name}"]
 
 
 @pytest.mark.skipif(

@@ -20,6 +20,7 @@ from typing import Final
 
 from maitred.placement import Slot
 
+from .inherited import Inherited
 from .listeners import NEVER_MIND, Listener, accept_at_once, open_listeners
 
 BACKLOG: Final = 64
@@ -34,15 +35,16 @@ LEAST: Final = 10
 "Percent that a machine has at least: of a weight of 10 or more something is left."
 
 
-def open_agent(address: str) -> list[Listener]:
+def open_agent(address: str, inherited: Inherited | None = None) -> list[Listener]:
     """
-    Listen for agent checks at *address*; empty: nowhere.
+    Listen for agent checks at *address*; empty: nowhere. It may have been *inherited*.
 
     Raises:
         UsageError: It is no address.
         SystemRefused: It cannot be listened on.
     """
-    listeners = open_listeners((address,) if address else (), BACKLOG, option=OPTION)
+    binds = (address,) if address else ()
+    listeners = open_listeners(binds, BACKLOG, inherited=inherited, option=OPTION)
     accept_at_once(listeners)  # HAProxy says nothing, and waits
     return listeners
 

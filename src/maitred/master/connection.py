@@ -19,9 +19,8 @@ from maitred.wire.messages import Return
 
 from .listeners import Listener
 from .past import Past, Table
+from .socket_places import MAPPED
 
-MAPPED: Final = "::ffff:"
-"An IPv4 client on a dual-stack listener (RFC 4291 section 2.5.5.2)."
 RECORD: Final = 256
 "Bytes of a packet for a connection, its addresses included; key and bytes come on top."
 LONGEST_ADDRESS: Final = 64

@@ -6,8 +6,8 @@ Listening sockets that whoever started us has opened: socket activation.
     LISTEN_FDNAMES  their names, with colons between (sd_listen_fds(3))
 
 systemd and ``maitred keep`` pass them in this way, and give them again to the next
-master when this one dies. Each is for the ``--bind`` of its address, or for that of
-its number.
+master when this one dies. Each is for the ``--bind`` of its place (``socket_places``),
+or for that of its number.
 
 Invariant: every socket that was passed is taken by a bind or closed. One that we only
 held open would be a black hole: its backlog takes connections that nobody accepts.
@@ -16,17 +16,24 @@ held open would be a black hole: its backlog takes connections that nobody accep
 from __future__ import annotations
 
 import os
+import re
 import socket
-import stat
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from maitred import logs
 
+from .socket_places import Place, is_dual, place_of, places_of, written
+
+FAMILIES: Final = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
 FIRST: Final = 3
 "The number of the first (SD_LISTEN_FDS_START)."
 VARIABLES: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+NAME: Final = "maitred-"
+"How the name of each listener that a manager holds for us begins."
+ODD: Final = re.compile(r"[^!-9;-~]")
+"What such a name may not have: spaces, colons, and what is not ASCII (sd_notify(3))."
 
 
 @dataclass(slots=True)
@@ -36,9 +43,11 @@ class Inherited:
 
     Args:
         sockets: With the name that each was passed under.
+        taken: With the bind that has taken each.
     """
 
     sockets: list[tuple[str, socket.socket]] = field(default_factory=list)
+    taken: list[tuple[str, socket.socket]] = field(default_factory=list)
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str]) -> Inherited:
@@ -61,15 +70,41 @@ class Inherited:
                 entry[1].detach()
                 return
 
-    def take(self, family: socket.AddressFamily, address: Any) -> socket.socket | None:
-        """Give the socket that listens on *address*; port 0 is any port."""
-        for entry in self.sockets:
-            sock = entry[1]
-            if sock.family == family and _listens(sock) and _is_at(sock, address):
-                self.sockets.remove(entry)
-                sock.setblocking(False)
-                return sock
-        return None
+    def knows(self, bind: str) -> bool:
+        """Say whether one was stored for *bind*, whose port is whichever is free."""
+        return any(name.endswith(_mark(bind)) for name, _ in self.sockets)
+
+    def take(
+        self, family: socket.AddressFamily, address: Any, bind: str
+    ) -> socket.socket | None:
+        """
+        Return the socket that listens at *address*, which is the caller's from now on.
+
+        Args:
+            family: Of *address*.
+            address: With port 0 for any port.
+            bind: What asks for it. If its port is 0, a socket that was stored for it
+                comes before others: a manager gives them in any order.
+        """
+        wanted = place_of(family, address)
+        found = [entry for entry in self.sockets if wanted in _all_places(entry[1])]
+        if not found:
+            return None
+        # One that listens there alone, before one that listens elsewhere as well.
+        entry = min(
+            found,
+            key=lambda each: (not each[0].endswith(_mark(bind)), is_dual(each[1])),
+        )
+        self.sockets.remove(entry)
+        self.taken.append((bind, entry[1]))
+        entry[1].setblocking(False)
+        return entry[1]
+
+    def taker(self, family: socket.AddressFamily, address: Any) -> str | None:
+        """Return the bind that has taken a socket which listens at *address* too."""
+        wanted = place_of(family, address)
+        takers = [bind for bind, sock in self.taken if wanted in places_of(sock)]
+        return takers[0] if takers else None
 
     def close_rest(self) -> Iterator[str]:
         """Close what no bind has taken; give the name of each."""
@@ -86,13 +121,22 @@ class Inherited:
 
 def where(sock: socket.socket) -> str:
     """Write the address of *sock*; empty if it does not listen."""
-    if not _listens(sock):
-        return ""
-    address = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return f"unix:{os.fsdecode(address)}"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return written(sock) if _listens(sock) else ""
+
+
+def name_of(sock: socket.socket, bind: str = "") -> str:
+    """
+    Return the name under which a manager holds *sock*, so that it is known again.
+
+    Args:
+        sock: It listens.
+        bind: What it was opened for, where the address does not say that: port 0.
+    """
+    return ODD.sub("_", f"{NAME}{where(sock)}") + _mark(bind)
+
+
+def _mark(bind: str) -> str:
+    return f"~{ODD.sub('_', bind)}" if bind else ""
 
 
 def _own(number: int) -> socket.socket | None:
@@ -106,28 +150,16 @@ def _own(number: int) -> socket.socket | None:
 
 
 def _listens(sock: socket.socket) -> bool:
-    return sock.type == socket.SOCK_STREAM and bool(
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    return (
+        sock.family in FAMILIES
+        and sock.type == socket.SOCK_STREAM
+        and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     )
 
 
-def _is_at(sock: socket.socket, address: Any) -> bool:
-    ours = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return bool(ours == address) and _is_socket(address)
-    if address[1] == 0:
-        return _host(ours) == _host(address)
-    return _host(ours) == _host(address) and bool(ours[1] == address[1])
-
-
-def _host(address: Any) -> tuple[Any, ...]:
-    """Give host and scope, in which alone a link-local address means anything."""
-    return (address[0].partition("%")[0], *address[3:])
-
-
-def _is_socket(path: str) -> bool:
-    """Say whether clients can still find the socket that was bound to *path*."""
-    try:
-        return stat.S_ISSOCK(os.lstat(path).st_mode)
-    except OSError:
-        return False
+def _all_places(sock: socket.socket) -> set[Place]:
+    """Return where *sock* listens; for a bind whose port is free, port 0 as well."""
+    if not _listens(sock):
+        return set()
+    places = places_of(sock)
+    return places | {each._replace(port=0) for each in places}

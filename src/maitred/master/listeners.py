@@ -27,8 +27,11 @@ from typing import Any, Final
 from maitred.config import PROXY_MARK
 from maitred.errors import SystemRefused, UsageError
 
+from .collision import hint_for
 from .inherited import Inherited
 from .past import Past, Table
+from .socket_options import keep_alive
+from .socket_places import MAPPED, unix_address
 
 TCP: Final = re.compile(
     r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})"
@@ -38,18 +41,6 @@ DEFER_ACCEPT_SECONDS: Final = 1
 """
 The kernel holds a new connection back until its first bytes are there, or about this
 long (tcp(7), TCP_DEFER_ACCEPT): then the first peek nearly always succeeds.
-"""
-
-KEEPALIVE: Final = (
-    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
-    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 15),
-    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
-)
-"""
-A client that vanished without a word (no FIN) is found out after two minutes of silence
-instead of never. Accepted sockets inherit it. No TCP_USER_TIMEOUT: it would also end
-clients who live and read nothing for a while (tcp(7); their window is closed).
 """
 
 NO_SUCH_ADDRESS: Final = frozenset(
@@ -78,6 +69,7 @@ class Listener:
         inode: The file's device and inode, by which it is known to be ours.
         proxy: Whether its connections begin with a PROXY header.
         kept: Whether somebody else holds the socket too, for the next master.
+        bind: What it was opened for, if that says port 0: the address says less.
         accepted: How many connections this process accepted from it.
     """
 
@@ -88,6 +80,7 @@ class Listener:
     inode: tuple[int, int] | None = None
     proxy: bool = False
     kept: bool = False
+    bind: str = ""
     accepted: int = 0
     _kind: tuple[int, int, int] = field(init=False)
 
@@ -165,12 +158,13 @@ def open_listeners(
     opened: dict[int, list[Listener]] = {}
     with contextlib.ExitStack() as undo:
         # Port 0 is last: it takes any port that was passed and is no other bind's.
-        for index in sorted(range(len(binds)), key=lambda i: _port_is_free(binds[i])):
+        for index in sorted(range(len(binds)), key=lambda i: _order(binds[i], given)):
             bind = binds[index]
-            text = bind.removesuffix(PROXY_MARK)
-            opened[index] = _open(text, backlog, uds_mode, given, option)
+            ours = [each.sock for found in opened.values() for each in found]
+            opened[index] = _open(bind, backlog, uds_mode, given, option, ours)
             for listener in opened[index]:
                 listener.proxy = proxy or bind.endswith(PROXY_MARK)
+                listener.bind = bind if _port_is_free(bind) else ""
                 undo.callback(listener.close)
         undo.pop_all()
     return [listener for index in sorted(opened) for listener in opened[index]]
@@ -183,38 +177,43 @@ def accept_at_once(listeners: Iterable[Listener]) -> None:
             listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
 
 
+def _order(bind: str, given: Inherited) -> tuple[bool, bool]:
+    return _port_is_free(bind), not given.knows(bind)
+
+
 def _port_is_free(bind: str) -> bool:
     return bind.removesuffix(PROXY_MARK).endswith(":0")
 
 
 def _open(
-    bind: str, backlog: int, uds_mode: int, given: Inherited, option: str
+    marked: str,
+    backlog: int,
+    uds_mode: int,
+    given: Inherited,
+    option: str,
+    ours: list[socket.socket],
 ) -> list[Listener]:
+    bind = marked.removesuffix(PROXY_MARK)
+    passed = [sock for _, sock in given.sockets]
     try:
         if bind.startswith("unix:"):
             path = bind.removeprefix("unix:")
-            if (sock := given.take(socket.AF_UNIX, path)) is not None:
+            address = unix_address(path)
+            if (sock := given.take(socket.AF_UNIX, address, marked)) is not None:
                 sock.listen(backlog)
                 return [Listener(sock, bind, (b"", 0), kept=True)]
             return [_unix(bind, path, backlog, uds_mode)]
         if bind.startswith("fd://"):
             return [_inherited(bind, bind.removeprefix("fd://"), backlog, given)]
-        return _tcp(bind, backlog, given)
+        return _tcp(bind, marked, backlog, given)
     except OSError as exc:
-        hint = HINTS.get(exc.errno or 0, "").format(option)
+        hint = hint_for(exc, bind, option, passed, ours)
         raise SystemRefused(
             f"cannot listen on {bind}: {exc.strerror or exc}{hint}"
         ) from exc
 
 
-HINTS: Final = {
-    errno.EADDRINUSE: "; something listens there: stop it, or choose another {}",
-    errno.EACCES: "; ports below 1024 and other people's directories need root",
-    errno.EADDRNOTAVAIL: "; this machine does not have that address",
-}
-
-
-def _tcp(bind: str, backlog: int, given: Inherited) -> list[Listener]:
+def _tcp(bind: str, marked: str, backlog: int, given: Inherited) -> list[Listener]:
     match = TCP.fullmatch(bind)
     if match is None or int(match["port"]) > MOST_PORT:
         raise UsageError(
@@ -235,22 +234,36 @@ def _tcp(bind: str, backlog: int, given: Inherited) -> list[Listener]:
         for family, _, _, _, address in dict.fromkeys(found):
             if listeners:  # port 0: the others take what the first was given
                 port = listeners[0].sock.getsockname()[1]
+            place = (address[0], port, *address[2:])
+            if (taker := given.taker(family, place)) is not None:
+                # One socket of IPv6 listens at all addresses of IPv4 too.
+                _check_marks(marked, taker)
+                continue
             try:
-                listener = _listen_tcp(
-                    family, (address[0], port, *address[2:]), backlog, given
-                )
+                listener = _listen_tcp(family, place, backlog, given, marked)
             except OSError as exc:
                 # A machine without IPv6 still resolves to its addresses.
-                if exc.errno not in NO_SUCH_ADDRESS:
+                if exc.errno not in NO_SUCH_ADDRESS | {errno.EACCES}:
                     raise
                 absent = exc
                 continue
             undo.callback(listener.close)
             listeners.append(listener)
-        if not listeners and absent is not None:
+        # Whoever passed us one of several decides of those that we may not open.
+        may_lack = any(listener.kept for listener in listeners)
+        is_denied = absent is not None and absent.errno == errno.EACCES
+        if absent is not None and (not listeners or (is_denied and not may_lack)):
             raise absent
         undo.pop_all()
     return listeners
+
+
+def _check_marks(bind: str, taker: str) -> None:
+    if bind.endswith(PROXY_MARK) != taker.endswith(PROXY_MARK):
+        raise UsageError(
+            f"--bind {bind} and --bind {taker} are one socket, which was passed to us:"
+            f" either both have {PROXY_MARK}, or none"
+        )
 
 
 def _listen_tcp(
@@ -258,9 +271,11 @@ def _listen_tcp(
     address: tuple[Any, ...],
     backlog: int,
     given: Inherited,
+    bind: str,
 ) -> Listener:
-    if (sock := given.take(family, address)) is not None:
+    if (sock := given.take(family, address, bind)) is not None:
         sock.listen(backlog)
+        keep_alive(sock)
         listener = _describe(sock)
         listener.kept = True
         return listener
@@ -273,9 +288,7 @@ def _listen_tcp(
             sock.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT_SECONDS
             )
-        for level, name, value in KEEPALIVE:
-            if hasattr(socket, name):
-                sock.setsockopt(level, getattr(socket, name), value)
+        keep_alive(sock)
         sock.bind(address)
         sock.listen(backlog)
         sock.setblocking(False)
@@ -287,7 +300,7 @@ def _unix(bind: str, path: str, backlog: int, mode: int) -> Listener:
     if not path:
         raise UsageError(f"--bind {bind} needs a path, as in unix:/run/app.sock")
     if path.startswith("@"):
-        return _abstract(bind, path.removeprefix("@"), backlog)
+        return _abstract(bind, unix_address(path), backlog)
     remove_stale(path)
     with contextlib.ExitStack() as undo:
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -306,7 +319,7 @@ def _abstract(bind: str, name: str, backlog: int) -> Listener:
     """Listen on a Unix socket that has a name and no file (unix(7), abstract)."""
     with contextlib.ExitStack() as undo:
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        sock.bind(f"\0{name}")
+        sock.bind(name)
         sock.listen(backlog)
         sock.setblocking(False)
         undo.pop_all()
@@ -326,6 +339,7 @@ def _inherited(bind: str, number: str, backlog: int, given: Inherited) -> Listen
             f"--bind {bind}: descriptor {number} is not a listening stream socket"
         )
     sock.set_inheritable(False)
+    keep_alive(sock)
     sock.listen(backlog)
     sock.setblocking(False)
     listener = _describe(sock, bind)
@@ -339,7 +353,8 @@ def _describe(sock: socket.socket, name: str = "") -> Listener:
     host, port = sock.getsockname()[:2]
     any_address = host in {"0.0.0.0", "::"}  # noqa: S104 - a comparison
     text = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    return Listener(sock, text, None if any_address else (host.encode(), port))
+    local = host.removeprefix(MAPPED).encode(), port
+    return Listener(sock, text, None if any_address else local)
 
 
 def inode_of(path: str) -> tuple[int, int]:

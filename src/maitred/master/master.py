@@ -193,7 +193,7 @@ class Master:
         try:
             token = load_token(settings.admin_token_file, settings.user)
             self._admin = open_admin(settings, inherited), token
-            self._agent_listeners = open_agent(settings.agent)
+            self._agent_listeners = open_agent(settings.agent, inherited)
             if settings.attach:
                 self._attaching = Attaching(
                     settings.attach,

@@ -21,7 +21,6 @@ from __future__ import annotations
 import array
 import asyncio
 import os
-import re
 import socket
 import time
 from collections import deque
@@ -31,7 +30,7 @@ from typing import Final
 
 from maitred import logs
 
-from .inherited import where
+from .inherited import NAME, name_of
 from .listeners import Listener
 
 AGAIN: Final = 0.1
@@ -40,10 +39,6 @@ MOST_UNSAID: Final = 64
 "Datagrams that wait for room; the oldest goes first."
 MANAGER: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 "The environment in which a manager says how it listens: to us, not to the workers."
-NAME: Final = "maitred-"
-"How the name of each listener that the manager holds for us begins."
-ODD: Final = re.compile(r"[^!-9;-~]")
-"What such a name may not have: spaces, colons, and what is not ASCII (sd_notify(3))."
 
 
 class Phase(Enum):
@@ -103,7 +98,7 @@ class Notifier:
         if self._sock is None:
             return
         listener.kept = True
-        name = name_of(listener.sock)
+        name = name_of(listener.sock, listener.bind)
         # It closes what polls as dead; a listener does when somebody shuts it down.
         self._say("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", listener=listener)
 
@@ -188,8 +183,3 @@ def watchdog(environment: Mapping[str, str], pid: int) -> float | None:
     if not every.isdecimal() or int(every) == 0 or whose not in {"", str(pid)}:
         return None
     return int(every) / 1e6 / 2
-
-
-def name_of(sock: socket.socket) -> str:
-    """Name the listener *sock* so that it can be known again."""
-    return NAME + ODD.sub("_", where(sock))
