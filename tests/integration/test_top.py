@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -102,6 +104,23 @@ def test_values_change_under_load(serve):
         assert seen.head == before
         await seen.pilot.press("p")
         await seen.until("it goes on", lambda: "PAUSED" not in seen.head)
+
+    watch(server, act)
+
+
+def test_what_happens_to_the_service_is_noted(serve):
+    """What happened before, and what others do: each event once."""
+    server = serve("probe:app", workers=2)
+    server.expect_log("worker of slot . (exited|ended|was ended)")
+
+    async def act(seen: Watched) -> None:
+        await seen.until("the start", lambda: "start: generation 1" in seen.log)
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        await seen.until("the death", lambda: " crash: worker of slot" in seen.log)
+        server.reload()
+        await seen.until("reload", lambda: "reload: generation 2 serves" in seen.log)
+        await seen.pilot.pause(INTERVAL * 4)
+        assert seen.log.count("crash: ") == seen.log.count("generation 2 serves") == 1
 
     watch(server, act)
 

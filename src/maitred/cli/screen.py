@@ -27,6 +27,7 @@ from maitred.control import ask
 from maitred.errors import MaitredError
 
 from .answers import RENDER
+from .happened import Happened
 from .rates import COLUMNS, HISTORY, Rates, Row, cells, header, short, titles
 
 NAMES: Final = list(COLUMNS)
@@ -148,6 +149,7 @@ class Top(App[None]):
         self._control = control
         self._rates = rates
         self._interval = interval
+        self._happened = Happened()
         self._paused = False
         self._gone = False
         # The name of a column, and whether its greatest value stands first.
@@ -172,6 +174,8 @@ class Top(App[None]):
         for name, title in zip(NAMES, titles(), strict=True):
             table.add_column(title, width=COLUMNS[name].width, key=name)
         table.focus()
+        assert self._rates.status is not None
+        self._note_events(self._rates.status)
         self._show()
         _in_background(self._look)
 
@@ -202,6 +206,7 @@ class Top(App[None]):
             self.query_one("#head").remove_class("gone")
             self._note("the master answers again")
         if not self._paused:
+            self._note_events(message.status)
             self._rates.look(message.status, message.when)
             self._show()
 
@@ -227,7 +232,15 @@ class Top(App[None]):
         return not self.query("#head")
 
     def _note(self, text: str) -> None:
-        self.query_one(RichLog).write(Text(f"{time.strftime('%H:%M:%S')} {text}"))
+        self._write(f"{time.strftime('%H:%M:%S')} {text}")
+
+    def _note_events(self, status: dict[str, Any]) -> None:
+        """Note what has happened to the service, whoever made it happen."""
+        for line in self._happened.news(status):
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        self.query_one(RichLog).write(Text(line))
 
     def _show(self) -> None:
         first, second = header(self._rates)
