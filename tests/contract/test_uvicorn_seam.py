@@ -32,6 +32,7 @@ from maitred.worker.uvicorn_seam import (
     PROTOCOLS,
     Serving,
     StartupFailed,
+    shut_down,
 )
 
 DEADLINE = 10.0
@@ -1161,3 +1162,70 @@ async def test_worker_reads_what_the_router_read(http, board, name, prefix):
     raw, head = sniff_head(GOOD[name]), ScopeHead(app.scopes[1])
     for field in ("method", "path", "query", "host"):
         assert getattr(head, field) == getattr(raw, field), field
+
+
+# A stop finishes what can be finished, whatever one of the connections does.
+
+CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
+"The frame of a client that closes with 1000, in a mask of zeros."
+MUCH = 1 << 23
+BUSY = b"GET /busy HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Flooding(App):
+    """Says more over a WebSocket than a connection holds."""
+
+    async def echo(self, receive, send):
+        """Accept, and say much."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "bytes": b"x" * MUCH})
+        await receive()
+
+
+@on_every_loop
+async def test_websocket_that_closes_and_does_not_read_holds_up_nobody(http, board):
+    """It is in the middle of its end, where uvicorn cannot say goodbye to it."""
+    app = Flooding()
+    serving = make(app, board, http)
+    async with started(serving) as running:
+        with Client() as deaf, Client() as busy:
+            await deaf.adopt(serving)
+            await deaf.send(UPGRADE)
+            await until(lambda: "websocket" in app.events)
+            [websocket] = serving._server.server_state.connections
+            await until(lambda: websocket.transport.get_write_buffer_size() > 0)
+            await deaf.send(CLOSE)
+            await until(websocket.transport.is_closing)
+            app.may_answer.clear()
+            await busy.adopt(serving)
+            await busy.send(BUSY)
+            await until(lambda: "http" in app.events)
+            assert serving.open == 2
+            serving.finish(60.0)
+            await asyncio.sleep(0.3)  # longer than uvicorn waits between two looks
+            assert not running.done()
+            app.may_answer.set()
+            assert (await busy.receive()).startswith(b"HTTP/1.1 200 ")
+            deaf.sock.close()
+            await until(running.done)
+            assert running.exception() is None
+
+
+@pytest.mark.parametrize("is_closing", [False, True])
+def test_connection_that_cannot_be_shut_down_is_aborted(is_closing):
+    """Alone, and not if it is at its end already: what was written still leaves."""
+    said = []
+
+    class Transport:
+        def is_closing(self):
+            return is_closing
+
+        def abort(self):
+            said.append("aborted")
+
+    def fail():
+        raise ValueError("it cannot be")
+
+    shut_down(fail, Transport())
+    assert said == ([] if is_closing else ["aborted"])

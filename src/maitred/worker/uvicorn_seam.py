@@ -545,7 +545,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def shutdown(self) -> None:
         """Finish as uvicorn does, unless the connection is on its way out."""
         if not self._is_leaving:
-            super().shutdown()
+            shut_down(super().shutdown, self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what was never read from is answered for all the same."""
@@ -797,6 +797,10 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
         if self.close_sent:
             self.handshake_complete = True
 
+    def shutdown(self) -> None:
+        """Say goodbye as uvicorn does, if that is possible."""
+        shut_down(super().shutdown, self.transport)
+
     def connection_made(self, transport: Any) -> None:
         """Begin, knowing the client even if it has left."""
         if isinstance(transport, Corked):
@@ -817,6 +821,21 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
 
 def nothing(*_: Any) -> None:
     """Do nothing, in the place of somebody who has gone."""
+
+
+def shut_down(shutdown: Callable[[], None], transport: asyncio.Transport) -> None:
+    """
+    Call *shutdown* of uvicorn; if it fails, abort the connection, and only this one.
+
+    uvicorn ends all connections in one loop, and an exception would leave the others
+    unfinished. One that has both ends closing cannot be told goodbye, for example.
+    """
+    try:
+        shutdown()
+    except Exception:  # noqa: BLE001 - whatever it is, the others have their turn
+        logs.worker.debug("a connection could not be shut down", exc_info=True)
+        if not transport.is_closing():
+            transport.abort()
 
 
 def shut(sock: socket.socket, mark: Mark | Unmarked) -> None:
