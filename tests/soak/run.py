@@ -43,6 +43,8 @@ MOST_SHOWN: Final = 3
 EXPECTED: Final = (
     r"ended by SIGKILL",
     r"is aborted: its event loop has been silent",
+    r"TT(IN|OU): (not scaled|cannot scale)",
+    r"upgrade refused: another upgrade is under way",
 )
 "What may stand in the log as a warning, because the operations bring it about."
 
@@ -137,6 +139,7 @@ class Soak:
         lines += ["", ", ".join(f"{count} {kind}" for kind, count in kinds.items())]
         log = self.server.log.splitlines()
         for name, cases in verdict.bad.items():
+            lines += ["", f"{name}:", *map(self.brief, cases)]
             shown: Counter[str] = Counter()
             for case in cases:
                 shown[case.request.kind] += 1
@@ -144,6 +147,19 @@ class Soak:
                     lines += ["", f"--- {name}: {case.request.id}"]
                     lines += self.whole(case, log)
         return "\n".join(lines)
+
+    @staticmethod
+    def brief(case: Case) -> str:
+        """Return what became of *case* in one line."""
+        request = case.request
+        waited = request.ended - (request.whole_at or request.begun)
+        where = ", ".join(f"started in {note.pid}" for note in case.started)
+        return (
+            f"    {request.begun:.3f} {request.id}: sent {request.sent.value},"
+            f" answered {request.answered.value}, status {request.status} after"
+            f" {waited:.3f} s, idle {request.idle:.3f} s, {where or 'not started'},"
+            f" {request.wrong or request.problem}"
+        )
 
     def whole(self, case: Case, log: list[str]) -> list[str]:
         """Return all that is known of *case*, and the log near it."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 from driver import Maitred, is_alive, wait_until
 from maitred.control import ask
 from maitred.errors import CommandFailed, NoMaster, UsageError
-from soak.plan import MOST_WORKERS, WORKERS, Operation
+from soak.plan import HANG, MOST_WORKERS, WORKERS, Operation
 from soak.verdict import History, Span
 
 LOOK: Final = 0.05
@@ -144,8 +144,8 @@ class Service:
             os.kill(pid, signal.SIGSTOP)
             while time.time() < begin + operation.seconds and is_alive(pid):
                 time.sleep(LOOK)
-            if not is_alive(pid):
-                self.history.killed.setdefault(pid, time.time())
+            if not is_alive(pid):  # it was as good as dead since it was given up
+                self.history.killed.setdefault(pid, begin + HANG)
             os.kill(pid, signal.SIGCONT)
         self._stopped.discard(pid)
         self.history.stopped.setdefault(pid, []).append(Span(begin, time.time()))

@@ -60,7 +60,7 @@ class History:
     "When each worker was first seen."
     ended: dict[int, float] = field(default_factory=dict)
     killed: dict[int, float] = field(default_factory=dict)
-    "When each was killed, by us or because it hung."
+    "When each was killed by us, or given up because it hung."
     retired: dict[int, float] = field(default_factory=dict)
     "When each was first to leave: another generation serves, or fewer workers do."
     stopped: dict[int, list[Span]] = field(default_factory=dict)
