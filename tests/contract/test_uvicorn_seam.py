@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import struct
+import time
 
 import pytest
 import uvloop
@@ -998,6 +999,29 @@ async def test_connection_is_returned_after_the_last_answer(http, board):
 
 
 @on_every_loop
+async def test_time_in_which_the_process_was_stopped_does_not_count(http, board):
+    """Who reads as soon as the worker writes again is not parted with."""
+    app = App()
+    size = 8_000_000
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving, head_timeout=1.0)
+            client.visit.elsewhere[b"/there"] = ELSEWHERE
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+            await client.send(head + b"x" * size + AWAY)
+            await until(lambda: "answered" in app.events)
+            await asyncio.sleep(0.02)
+            time.sleep(1.1)  # as if by SIGSTOP: no turn of the loop meanwhile
+            data = b""
+            while len(data.partition(b"\r\n\r\n")[2]) < size:
+                data += await asyncio.get_running_loop().sock_recv(client.sock, 1 << 20)
+            sock, unread = await returned(client)
+            with sock:
+                assert unread == AWAY
+
+
+@on_every_loop
 async def test_answer_that_nobody_reads_cannot_travel(http, board):
     """After the time for a head, the request is misdirected: the connection ends."""
     app = App()
@@ -1010,7 +1034,7 @@ async def test_answer_that_nobody_reads_cannot_travel(http, board):
             head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
             await client.send(head + b"x" * size + AWAY)
             await until(lambda: "answered" in app.events)
-            await asyncio.sleep(0.1)
+            await until(lambda: board.refused)
             data = await client.receive(b"never")
             assert b"x" * 100 + b"HTTP/1.1 421 Misdirected Request\r\n" in data
             assert client.visit.back is None
@@ -1030,8 +1054,9 @@ async def test_who_reads_nothing_and_asks_nothing_is_told_nothing(http, board):
             head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
             await client.send(head + b"x" * size)
             await until(lambda: "answered" in app.events)
+            (connection,) = serving._server.server_state.connections
             serving.hand_back()
-            await asyncio.sleep(0.1)
+            await until(connection.transport.is_closing)
             data = await client.receive(b"never")
             assert data.endswith(b"x" * 100)
             assert client.visit.back is None

@@ -722,13 +722,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.refuse(421, "misdirected")
             return
         self._is_leaving = True
-        self._return_when_written(
-            to, unread, self.loop.time() + self._visit.head_timeout
-        )
+        # Looks and not time, because a process that was stopped has looked at nothing.
+        self._return_when_written(to, unread, round(self._visit.head_timeout / FLUSH))
 
-    def _return_when_written(
-        self, to: Elsewhere, unread: bytes, deadline: float
-    ) -> None:
+    def _return_when_written(self, to: Elsewhere, unread: bytes, looks: int) -> None:
         transport = self.transport
         if transport.is_closing():
             return
@@ -740,11 +737,11 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             transport.pause_reading()
             self._may_come_again = to is not ANYWHERE and not self._is_half_closed
             self._visit.returned(self._sock, to, unread, self._on_sent)
-        elif self.loop.time() < deadline:
+        elif looks > 0:
             # The end of the last answer is still here; it cannot travel.
             transport.pause_reading()
             self._end_timer = self.loop.call_later(
-                FLUSH, self._return_when_written, to, unread, deadline
+                FLUSH, self._return_when_written, to, unread, looks - 1
             )
         elif unread:
             self.refuse(421, "misdirected")
