@@ -606,6 +606,45 @@ async def test_end_is_marked_before_the_last_answer_is_out(http, board, line):
     assert mark.ends[0] == (len(answer), None)
 
 
+class Beginning(Unmarked):
+    """A mark that notes when it is told of a beginning."""
+
+    def __init__(self, events):
+        self.events = events
+
+    def started(self):
+        """Note it among the application's events."""
+        self.events.append("marked")
+
+
+@on_every_loop
+async def test_websocket_is_marked_when_its_application_begins(http, board):
+    """A handshake that was read, and nothing more, may go to another worker."""
+    app = App()
+    serving = make(app, board, http)
+    held = asyncio.Event()
+    run_asgi = serving.websocket.run_asgi
+
+    async def run_when_let(self):
+        """Begin when the test says so."""
+        app.events.append("read")
+        await held.wait()
+        await run_asgi(self)
+
+    serving.websocket.run_asgi = run_when_let
+    async with started(serving):
+        app.events.clear()
+        with Client() as client:
+            client.visit.mark = Beginning(app.events)
+            await serving.adopt(client.theirs, client.visit)
+            await client.send(UPGRADE)
+            await until(lambda: app.events)
+            assert app.events == ["read"]
+            held.set()
+            assert (await client.receive()).startswith(b"HTTP/1.1 101 ")
+            assert app.events == ["read", "marked", "websocket"]
+
+
 @on_every_loop
 async def test_answer_that_is_cut_is_not_marked_as_an_end(http, board):
     """It owes the rest."""

@@ -665,13 +665,13 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def _make_websocket(self, **arguments: Any) -> Any:
         """Make the protocol that takes this connection over: it is upgraded."""
-        self._mark.started()
         self._successor = self._serving.websocket(**arguments)
         self._successor.visit = self._visit
         self._successor.sock = self._sock
         if self._access is not None:
             self._successor.access = self._access
             self._successor.app = self._access.watching(self._successor.app)
+        self._successor.app = marking(self._mark, self._successor.app)
         return self._successor
 
     def refuse(self, status: int, cause: str) -> None:
@@ -814,6 +814,22 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
         shut(self.sock, self.visit.mark)
         self.visit.closed()
         super().connection_lost(exc)
+
+
+def marking(mark: Mark | Unmarked, app: Any) -> Any:
+    """
+    Return *app*, for one WebSocket, so that *mark* says when it begins.
+
+    Not when the handshake is read: a turn of the event loop that reads many handshakes
+    ends before the first application begins, and a worker that is killed in it has
+    begun with none of them.
+    """
+
+    def marked(scope: Any, receive: Any, send: Any) -> Any:
+        mark.started()
+        return app(scope, receive, send)
+
+    return marked
 
 
 def nothing(*_: Any) -> None:
