@@ -16,7 +16,7 @@ from maitred.config import Settings, option
 from maitred.errors import UsageError
 
 from .options import OPTIONS
-from .sources import TARGET, Said, gather
+from .sources import TARGET, Said, gather, platform_port
 
 DEFAULT: Final = "default"
 HOST: Final = "127.0.0.1"
@@ -60,7 +60,7 @@ def effective(
     binds = [*bind, *(f"unix:{path}" for path in uds), *(f"fd://{n}" for n in fd)]
     if host is not None or port is not None:
         name = HOST if host is None else host
-        number = PORT if port is None else port
+        number = _port() if port is None else port
         binds.append(f"{f'[{name}]' if ':' in name else name}:{number}")
     said = gather({"bind": tuple(binds), **options}, os.environ, file=config)
     if TARGET not in said and "attach" not in said:
@@ -68,6 +68,7 @@ def effective(
             "there is no target: say what to serve, as in `maitred serve app:app`, or"
             ' target = "app:app" in maitred.toml'
         )
+    _call(said)
     values = {TARGET: "", **{name: each.value for name, each in said.items()}}
     for name in ("certfile", "keyfile", "sandbox_write"):
         values[name] = tuple(map(os.path.abspath, values.get(name, ())))
@@ -93,6 +94,22 @@ def effective(
     return Effective(
         settings, {n: said[n].origin if n in said else DEFAULT for n in names}
     )
+
+
+def _port() -> int:
+    """Return the port of a host that was given without one."""
+    wanted = platform_port(os.environ)
+    return PORT if wanted is None else wanted
+
+
+def _call(said: dict[str, Said]) -> None:
+    """Take ``app:create_app()``, as others spell it, for a factory."""
+    if TARGET not in said or ("exec" in said and said["exec"].value):
+        return
+    target, origin = said[TARGET]
+    if target.endswith("()"):
+        said[TARGET] = Said(target.removesuffix("()"), origin)
+        said["factory"] = Said(True, origin)
 
 
 def _check_directories(

@@ -1,6 +1,7 @@
 """
 Where settings are said: in files, in the environment, on the command line.
 
+    WEB_CONCURRENCY, PORT
     maitred.toml    [tool.maitred] in pyproject.toml    MAITRED_...    options
 
 Each overrides the one before. ``--config FILE`` is read instead of both files.
@@ -15,13 +16,13 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
 
-from maitred.config import option
+from maitred.config import MOST_PORT, option
 from maitred.errors import UsageError
 
 from .familiar import FAMILIAR
@@ -74,6 +75,15 @@ TEXTS: Final[Mapping[str, Any]] = {
 "What reads a variable of a kind, as click reads an option."
 
 
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - where gunicorn listens on $PORT
+"The host that goes with PLATFORM_PORT: a platform asks from elsewhere."
+PLATFORM_PORT: Final = "PORT"
+PLATFORM_WORKERS: Final = "WEB_CONCURRENCY"
+"What platforms say to every server (Heroku and others), and uvicorn and gunicorn read."
+UNREAD: Final = ("UVICORN_", "GUNICORN_CMD_ARGS")
+"How variables of other servers begin; nothing in them is read."
+
+
 class Said(NamedTuple):
     """A value, and who said so."""
 
@@ -92,7 +102,8 @@ def gather(
 
     Args:
         options: What the command line said; None and () say nothing.
-        environment: May have ``MAITRED_WORKERS`` and others, and ``MAITRED_CONFIG``.
+        environment: May have ``MAITRED_WORKERS`` and others, ``MAITRED_CONFIG``, and
+            what a platform says.
         directory: Where the files are.
         file: The one to be read instead.
 
@@ -111,7 +122,47 @@ def gather(
         for name, value in options.items()
         if value not in (None, ())
     }
+    for name, read in PLATFORM.items():
+        if name not in found and (said := read(environment)) is not None:
+            found[name] = said
     return found
+
+
+def platform_port(environment: Mapping[str, str]) -> int | None:
+    """
+    Return the port on which a platform wants the service, if it says one.
+
+    Raises:
+        UsageError: It says something else.
+    """
+    if not (text := environment.get(PLATFORM_PORT)):
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) <= MOST_PORT):
+        raise UsageError(
+            f"${PLATFORM_PORT}: {text!r} is no port from 0 to {MOST_PORT}; unset it, or"
+            " say --bind"
+        )
+    return int(text)
+
+
+def _platform_bind(environment: Mapping[str, str]) -> Said | None:
+    if (port := platform_port(environment)) is None:
+        return None
+    return Said((f"{EVERYWHERE}:{port}",), f"${PLATFORM_PORT}")
+
+
+def _platform_workers(environment: Mapping[str, str]) -> Said | None:
+    if not (text := environment.get(PLATFORM_WORKERS)):
+        return None
+    origin = f"${PLATFORM_WORKERS}"
+    return Said(_of_text("workers", text, origin), origin)
+
+
+PLATFORM: Final[Mapping[str, Callable[[Mapping[str, str]], Said | None]]] = {
+    "bind": _platform_bind,
+    "workers": _platform_workers,
+}
+"What reads a setting that nobody else has said."
 
 
 def project(directory: str) -> str:
@@ -171,8 +222,9 @@ def of_environment(environment: Mapping[str, str]) -> dict[str, Said]:
     return found
 
 
-def unknown_variables(environment: Iterable[str]) -> Iterator[str]:
-    """Give a sentence for each name that looks like a setting, and is none."""
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Return a sentence for each variable that is meant as a setting, and is none."""
+    yield from _of_others(environment)
     for variable in sorted(environment):
         name = variable.removeprefix(VARIABLE)
         if name == variable or name in RESERVED or NOT_MEANT.fullmatch(name):
@@ -181,6 +233,25 @@ def unknown_variables(environment: Iterable[str]) -> Iterator[str]:
             nearest = difflib.get_close_matches(name.lower(), SETTINGS, 1)
             hints = [f"; the nearest is ${VARIABLE}{n.upper()}" for n in nearest]
             yield f"${variable} is no setting{''.join(hints)}"
+
+
+def _of_others(environment: Mapping[str, str]) -> Iterator[str]:
+    """Return a sentence for each variable with which other servers are configured."""
+    for variable in sorted(environment):
+        name = variable.removeprefix(UNREAD[0])
+        # Kubernetes sets some where a service is called uvicorn.
+        of_kubernetes = (
+            NOT_MEANT.fullmatch(name) and not environment[variable].isdigit()
+        )
+        if not variable.startswith(UNREAD) or of_kubernetes:
+            continue
+        text = f"${variable} is another server's and is not read"
+        familiar = FAMILIAR.get("--" + name.lower().replace("_", "-"))
+        ours = name.lower() if familiar is None else familiar.ours
+        if ours in SETTINGS:
+            yield f"{text}; ours is ${VARIABLE}{ours.upper()}"
+        else:
+            yield f"{text}; see docs/reference/coming-from.md"
 
 
 def read_environment(path: str) -> None:

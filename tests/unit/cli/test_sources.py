@@ -187,7 +187,7 @@ def test_lines_are_those_of_the_statement(keys, text, line):
 )
 def test_variables_that_are_no_settings_are_told(variables, sentences):
     """But not those that mean something else."""
-    told = list(unknown_variables(variables))
+    told = list(unknown_variables(dict.fromkeys(variables, "x")))
     assert len(told) == len(sentences)
     assert all(one.startswith(two) for one, two in zip(told, sentences, strict=True))
 
@@ -204,3 +204,62 @@ def test_names_that_our_processes_use_are_reserved():
     assert used
     assert used <= RESERVED
     assert not {name.lower() for name in RESERVED} & set(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"UVICORN_WORKERS": "3"}, ["ours is $MAITRED_WORKERS"]),
+        ({"UVICORN_PORT": "80"}, ["ours is $MAITRED_BIND"]),
+        ({"UVICORN_PORT": "tcp://10.0.0.1:80", "UVICORN_SERVICE_HOST": "10.0.0.1"}, []),
+        ({"UVICORN_LIMIT_MAX_REQUESTS": "9"}, ["ours is $MAITRED_MAX_REQUESTS"]),
+        ({"UVICORN_WS": "none"}, ["see docs/reference/coming-from.md"]),
+        ({"GUNICORN_CMD_ARGS": "-w 4"}, ["see docs/reference/coming-from.md"]),
+        ({"UVICORN": "x", "PORT": "80"}, []),
+    ],
+)
+def test_variables_of_other_servers_are_told(variables, told):
+    """Nothing is read of them, and who set them for us should know."""
+    sentences = list(unknown_variables(variables))
+    assert [s.rpartition("; ")[2] for s in sentences] == told
+    assert all("is another server's and is not read" in s for s in sentences)
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "file", "workers", "bind"),
+    [
+        ({}, {}, "", None, None),
+        ({}, {"WEB_CONCURRENCY": "", "PORT": ""}, "", None, None),
+        ({}, {"WEB_CONCURRENCY": "3", "PORT": "5000"}, "", 3, ("0.0.0.0:5000",)),
+        ({}, {"WEB_CONCURRENCY": "3"}, "workers = 4", 4, None),
+        ({}, {"PORT": "5000"}, 'bind = ":1"', None, (":1",)),
+        ({}, {"WEB_CONCURRENCY": "3", "MAITRED_WORKERS": "5"}, "workers=4", 5, None),
+        ({"bind": (":2",)}, {"PORT": "no port"}, "", None, (":2",)),
+        ({"workers": 6}, {"WEB_CONCURRENCY": "many"}, "", 6, None),
+    ],
+)
+def test_platform_is_heard_where_nobody_says_otherwise(
+    tmp_path, options, environment, file, workers, bind
+):
+    """WEB_CONCURRENCY and PORT, below the file, the variables and the options."""
+    (tmp_path / "maitred.toml").write_text(file)
+    found = gather(options, environment, str(tmp_path))
+    said = [
+        found[name].value if name in found else None for name in ("workers", "bind")
+    ]
+    assert said == [workers, bind]
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"WEB_CONCURRENCY": "many"}, "$WEB_CONCURRENCY: 'many' is not a whole number"),
+        ({"PORT": "tcp://x:1"}, "$PORT: 'tcp://x:1' is no port from 0 to 65535"),
+        ({"PORT": "65536"}, "$PORT: '65536' is no port from 0 to 65535"),
+    ],
+)
+def test_platform_that_says_what_cannot_be_is_refused(tmp_path, environment, sentence):
+    """In a sentence that names the variable."""
+    with pytest.raises(UsageError) as refusal:
+        gather({}, environment, str(tmp_path))
+    assert sentence in str(refusal.value)
