@@ -1,8 +1,8 @@
 """
 The file with the master's pid, for tools that know no better.
 
-Invariant: a file that names a live process of somebody else is never overwritten, and
-only a file that names us is removed.
+Invariant: a file that names a live process, other than us and our ancestors, is never
+overwritten, and only a file that names us is removed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class PidFile:
         if self._written:
             return self
         try:
-            if (other := self._found()) not in (0, os.getpid()) and _lives(other):
+            other = self._found()
+            if other and other not in _lineage() and _lives(other):
                 raise SystemRefused(
                     f"--pid {self.path} names process {other}, which is alive: stop"
                     " that, or name another file"
@@ -78,6 +79,25 @@ class PidFile:
         if text.strip() and not text.strip().isdigit():
             raise SystemRefused(f"--pid {self.path} holds no pid: name another file")
         return int(text.strip() or b"0")
+
+
+def _lineage() -> set[int]:
+    """
+    Return our pid and those of our ancestors, our keeper among them.
+
+    A file that names one of them was left over: the number belonged to another process
+    once, as 1 does in a container that was started again.
+    """
+    found, pid = set[int](), os.getpid()
+    while pid and pid not in found:
+        found.add(pid)
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                # The name before it may have anything in it (proc(5)).
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended, or is not shown to us
+            break
+    return found
 
 
 def _lives(pid: int) -> bool:
