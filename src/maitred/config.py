@@ -27,7 +27,7 @@ MOST_ACCEPTORS: Final = 64
 PROXY_MARK: Final = ",proxy"
 "After a bind: connections there begin with a PROXY header."
 NOWHERE: Final = "none"
-"What --forwarded-allow-ips says when nobody's X-Forwarded-For is believed."
+"What --forwarded-allow-ips and --control say when there is to be none of it."
 SHORTEST_HANG: Final = 2.0
 HTTP_KINDS: Final = ("asgi", "wsgi")
 "Kinds of applications that are called with requests; all others, with connections."
@@ -114,6 +114,7 @@ class Settings:
     env_file: str = ""
     reload: bool = False
     reload_dir: tuple[str, ...] = ()
+    allow_new_privileges: bool = False
     sandbox: bool = False
     sandbox_write: tuple[str, ...] = ()
 
@@ -175,10 +176,13 @@ class Settings:
         if self.attach:
             self._check_attach()
         elif not self.exec and not TARGET.fullmatch(self.target):
-            raise UsageError(
-                f"target {self.target!r} is not module:attribute, as in app:app for the"
-                " object `app` in app.py"
-            )
+            hint = "as in app:app for the object `app` in app.py"
+            if "(" in self.target:
+                hint = (
+                    "and a factory is called without arguments: name a function that"
+                    " takes none, with --factory"
+                )
+            raise UsageError(f"target {self.target!r} is not module:attribute, {hint}")
 
     def _check_attach(self) -> None:
         """Refuse what cannot be said of workers that others start."""
@@ -279,6 +283,11 @@ class Settings:
                 f"--root-path {self.root_path!r}: a path that begins with / and does"
                 " not end with it, as in /shop"
             )
+        if self.sandbox and self.allow_new_privileges:
+            raise UsageError(
+                "--sandbox with --allow-new-privileges: the kernel confines nobody who"
+                " may gain privileges; leave out one of the two"
+            )
         if self.sandbox_write and not self.sandbox:
             raise UsageError("--sandbox-write needs --sandbox")
         if self.reload_dir and not self.reload:
@@ -286,6 +295,12 @@ class Settings:
 
     def _check_admin(self) -> None:
         """Refuse to show to others what only those may see who can prove it."""
+        if self.control == NOWHERE and (self.admin or self.control_group):
+            name = "admin" if self.admin else "control-group"
+            raise UsageError(
+                f"--control none with --{name}: nobody could ask; leave out one of the"
+                " two"
+            )
         if not self.admin:
             if self.admin_token_file:
                 raise UsageError("--admin-token-file needs --admin: who would ask?")
@@ -438,13 +453,14 @@ class WorkerSettings:
     timeout_keep_alive: float
     drain_timeout: float
     wait_timeout: float
+    allow_new_privileges: bool
 
 
 SHARED: Final = frozenset(
     {
         *("kind", "name", "workers", "drain", "affinity", "certfile", "keyfile"),
         *("drain_timeout", "wait_timeout", "key_ttl", "head_timeout", "head_limit"),
-        *("log_format", "log_file", "access_log_format"),
+        *("log_format", "log_file", "access_log_format", "allow_new_privileges"),
     }
 )
 "What master and workers have to agree on."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from driver import APPS, COMMAND, wait_until
+from driver import APPS, COMMAND, Server, wait_until
 from maitred.errors import ExitCode
 from nobody import NOBODY, PACKAGES, SYSTEM, leave, needs_nobody
 from raw_http import connect, get
@@ -67,6 +68,44 @@ def test_root_path_umask_and_variables_reach_the_application(serve, tmp_path):
 def test_workers_can_get_no_privileges(serve):
     """Not by a program that has the set-user-ID bit either."""
     assert process_of(serve("made:app", workers=1))["no_new_privs"] == "1"
+
+
+def test_workers_may_be_allowed_new_privileges(serve):
+    """As sudo and ping need it, where somebody says so."""
+    server = serve("made:app", "--allow-new-privileges", workers=1)
+    assert process_of(server)["no_new_privs"] == "0"
+    server.reload()
+    assert process_of(server)["no_new_privs"] == "0"
+
+
+def test_pid_file_that_names_who_started_us_was_left_over(serve, tmp_path):
+    """As 1 does in a container in which a keeper is process 1 now."""
+    file = tmp_path / "pid"
+    file.write_text(f"{os.getpid()}\n")
+    kept = serve("probe:app", "--pid", str(file), verb="keep", workers=1)
+    assert file.read_text() == f"{kept.status()['pid']}\n"
+
+
+def test_service_without_a_control_socket_is_steered_by_signals(tmp_path):
+    """Where no file can be made: it reloads, upgrades and stops, and leaves nothing."""
+    command = [COMMAND, "serve", "probe:app", "--control", "none", "--workers", "1"]
+    server = Server([*command, "--bind", "127.0.0.1:0"], tmp_path / "log")
+    try:
+        server.wait_for_log("1 workers of generation 1 ready")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("1 workers of generation 2 ready")
+        server.process.send_signal(signal.SIGUSR2)
+        server.wait_for_log("upgraded from")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("1 workers of generation 3 ready")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert not (APPS / "none").exists()
+    finally:
+        server.kill_all()
+    asked = run("status", "--control", "none")
+    assert asked.returncode == ExitCode.USAGE
+    assert "a service with --control none can be asked nothing" in asked.stderr
 
 
 def test_pid_file_is_there_while_the_master_is(serve, tmp_path):

@@ -34,7 +34,7 @@ def test_target_of_names_is_accepted(target):
 @pytest.mark.parametrize(
     "target",
     [
-        *("", "app", "app:", ":app", "app/x.py:app", "app:app()", "a b:c", "a:b:c"),
+        *("", "app", "app:", ":app", "app/x.py:app", "a b:c", "a:b:c"),
         *("1a:b", "a..b:c", ".a:b", "a:b.", "a-b:c", "dir/app:app", "app:app\n"),
     ],
 )

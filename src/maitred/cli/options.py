@@ -208,7 +208,9 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             default="none",
         ),
         "control": Option(
-            "The control socket, on which `maitred status` and `maitred reload` ask.",
+            "The control socket, on which `maitred status` and `maitred reload` ask;"
+            " none: there is none, for where no file can be made, and only signals"
+            " steer the service.",
             "PATH",
             default="control.sock, or control-NAME.sock, in $XDG_RUNTIME_DIR/maitred,"
             " for root in /run/maitred",
@@ -340,6 +342,11 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             " are set already stay.",
             "PATH",
             default="none",
+        ),
+        "allow_new_privileges": Option(
+            "Let workers, and what they run, gain privileges by set-user-ID programs:"
+            " sudo, ping. Otherwise maitred promises the kernel that they never do"
+            " (no_new_privs)."
         ),
         "sandbox": Option(
             "Let workers, and all that they start, write only below where they run and"

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from maitred import failpoints, logs, sandbox, titles
-from maitred.config import Settings
+from maitred.config import NOWHERE, Settings
 from maitred.errors import ExitCode, SystemRefused
 from maitred.master import Master, arrive
 from maitred.no_new_privs import gain_no_privileges
@@ -87,10 +87,11 @@ def serve(**options: Any) -> ExitCode:
 def _give_up_rights(settings: Settings, read: Callable[[], Settings]) -> None:
     """Be nobody but who we are to be, for good, and see that we can do with it."""
     if settings.user or settings.group:
-        ours = filter(None, [settings.control, settings.log_file])
+        ours = {settings.control, settings.log_file} - {"", NOWHERE}
         become(settings.user, settings.group, *ours)
         try_access(settings, read)
-    gain_no_privileges()
+    if not settings.allow_new_privileges:
+        gain_no_privileges()
 
 
 def settings_of(**options: Any) -> Settings:

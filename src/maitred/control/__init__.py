@@ -2,6 +2,7 @@
 
 from .client import ask
 from .commands import COMMANDS, Argument, Command, Level, Request
+from .nobody import NoControl, open_control
 from .places import find, path_of, services
 from .server import ControlServer, Lines
 from .spelling import read_key, spell
@@ -13,9 +14,11 @@ __all__ = [
     "ControlServer",
     "Level",
     "Lines",
+    "NoControl",
     "Request",
     "ask",
     "find",
+    "open_control",
     "path_of",
     "read_key",
     "services",

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+from maitred.config import NOWHERE
 from maitred.errors import CommandFailed, NoMaster, UsageError
 
 from .commands import encode
@@ -33,9 +34,14 @@ def ask(
 
     Raises:
         NoMaster: Nobody answers there, or not to the end.
-        UsageError: The master refuses, and says why.
+        UsageError: The master refuses, and says why; or there is no such socket.
         CommandFailed: It tried, and says why that went wrong.
     """
+    if path == NOWHERE:
+        raise UsageError(
+            "a service with --control none can be asked nothing; signals to its master"
+            " steer it: HUP reloads, USR2 upgrades, TTIN and TTOU scale, TERM stops"
+        )
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(TIMEOUT)

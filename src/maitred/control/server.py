@@ -30,6 +30,11 @@ PAUSE: Final = 0.5
 "Seconds without accepting after the system said that it has nothing left."
 CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
+WITHOUT: Final = (
+    ", such as /dev/shm/maitred/control.sock, or do without one: --control none"
+)
+"What to do where no file can be made."
+
 Lines = AsyncGenerator[Mapping[str, Any]]
 Answer = Callable[[Request], Mapping[str, Any] | Lines]
 "Gives the fields of an answer, or, for one that takes time, its lines one by one."
@@ -84,9 +89,10 @@ class ControlServer:
                     f"another master answers on control socket {path}; stop it, or give"
                     " this one a name of its own with --name NAME"
                 ) from exc
+            hint = WITHOUT if exc.errno == errno.EROFS else ""
             raise SystemRefused(
                 f"cannot use control socket {path}: {exc.strerror or exc}; choose"
-                " another with --control PATH"
+                f" another with --control PATH{hint}"
             ) from exc
 
     def serve(self) -> None:

@@ -24,8 +24,15 @@ from typing import Any, Final
 from maitred import logs, signal_effects
 from maitred.accounts import group_of
 from maitred.certificates import server_context
-from maitred.config import RELOADED, Settings, WorkerSettings, reread
-from maitred.control import COMMANDS, ControlServer, Lines, Request
+from maitred.config import NOWHERE, RELOADED, Settings, WorkerSettings, reread
+from maitred.control import (
+    COMMANDS,
+    ControlServer,
+    Lines,
+    NoControl,
+    Request,
+    open_control,
+)
 from maitred.errors import (
     AppFailed,
     CommandFailed,
@@ -203,7 +210,7 @@ class Master:
             self._unwanted = list(inherited.close_rest())
             wanted = settings.control_group
             group = group_of("--control-group", wanted) if wanted else None
-            self._control = ControlServer(
+            self._control: ControlServer | NoControl = open_control(
                 settings.control, self._answer, group=group, user=settings.user
             )
         except BaseException:
@@ -231,8 +238,10 @@ class Master:
         control = past.state["control"]
         self._listeners = [restored(each, past) for each in past.state["listeners"]]
         self._admin = inherited_from(past)
-        ours = past.take(control["sock"]), control["inode"]
-        self._control = ControlServer(control["path"], self._answer, ours)
+        self._control = NoControl()
+        if control["path"] != NOWHERE:
+            ours = past.take(control["sock"]), control["inode"]
+            self._control = ControlServer(control["path"], self._answer, ours)
 
     @property
     def _names(self) -> list[str]:

@@ -36,7 +36,6 @@ LAST_MOMENT: Final = 3.0
 def main() -> int:
     """Run one worker; return its exit code."""
     signals.pass_over()
-    gain_no_privileges()
     logs.heed_reopen()
     signal_effects.begin()
     failpoints.arm(os.environ)
@@ -46,6 +45,8 @@ def main() -> int:
         os.set_inheritable(int(lent), False)
         faulthandler.enable(file=int(lent))
     settings = WorkerSettings(**json.loads(sys.argv[1]))
+    if not settings.allow_new_privileges:
+        gain_no_privileges()
     slot = int(os.environ["MAITRED_SLOT"])
     title = f"worker {slot} gen {os.environ['MAITRED_GENERATION']}"
     titles.show(title, settings.name)

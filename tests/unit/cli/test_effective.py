@@ -77,3 +77,42 @@ def test_errors_name_who_said_so(here, text, said, sentence):
     with pytest.raises(UsageError) as raised:
         effective(**{"target": "a:b"} | said)
     assert str(raised.value).endswith(sentence)
+
+
+def test_platform_is_named_as_an_origin(monkeypatch):
+    """In what holds, and in errors; a host alone is asked on the platform's port."""
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    monkeypatch.setenv("PORT", "5000")
+    settings, origins = effective(target="app:app")
+    assert (settings.workers, settings.bind) == (3, ("0.0.0.0:5000",))
+    assert (origins["workers"], origins["bind"]) == ("$WEB_CONCURRENCY", "$PORT")
+    assert effective(target="a:b", host="::1").settings.bind == ("[::1]:5000",)
+    assert effective(target="a:b", port=1).settings.bind == ("127.0.0.1:1",)
+    monkeypatch.setenv("WEB_CONCURRENCY", "0")
+    with pytest.raises(UsageError, match=r"\(workers: \$WEB_CONCURRENCY\)"):
+        effective(target="app:app")
+
+
+def test_call_of_a_factory_is_taken_for_one(here):
+    """As Flask's documentation spells it for gunicorn."""
+    settings, origins = effective(target="app:create_app()")
+    assert (settings.target, settings.factory) == ("app:create_app", True)
+    assert origins["factory"] == "the command line"
+    (here / "maitred.toml").write_text('target = "app:make()"\n')
+    settings, origins = effective()
+    assert (settings.target, settings.factory) == ("app:make", True)
+    assert origins["factory"] == "maitred.toml, line 1"
+    command = effective(target="./run main()", exec=True).settings
+    assert (command.target, command.factory) == ("./run main()", False)
+
+
+def test_call_with_arguments_is_refused():
+    """With what to do instead."""
+    with pytest.raises(UsageError, match="a factory is called without arguments"):
+        effective(target="app:create_app('production')")
+
+
+def test_sandbox_allows_no_new_privileges():
+    """The kernel confines nobody who may gain some."""
+    with pytest.raises(UsageError, match="leave out one of the two"):
+        effective(target="a:b", sandbox=True, allow_new_privileges=True)

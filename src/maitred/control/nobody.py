@@ -1,0 +1,52 @@
+"""
+No control socket at all (``--control none``), for where no file can be made.
+
+Whoever steers such a service does it by signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from maitred.config import NOWHERE
+
+from .server import Answer, ControlServer, Lines
+
+
+class NoControl:
+    """Stands where a ``ControlServer`` would: nobody can ask."""
+
+    def serve(self) -> None:
+        """Do nothing."""
+
+    async def fall_silent(self) -> None:
+        """Do nothing: nobody is being answered."""
+
+    def state(self, _own: Callable[[int], int]) -> dict[str, Any]:
+        """Return what a successor is told: that there is none."""
+        return {"path": NOWHERE, "sock": -1, "inode": 0, "patient": []}
+
+    def resume(self, _fd: int, command: str, _told: Mapping[str, Any] | Lines) -> None:
+        """Refuse: nobody can have asked *command*."""
+        raise AssertionError(f"{command} was asked of nobody")
+
+    async def finish(self) -> None:
+        """Do nothing: nobody waits for an answer."""
+
+    def close(self) -> None:
+        """Do nothing: there is no file."""
+
+
+def open_control(
+    path: str, answer: Answer, *, group: int | None = None, user: str = ""
+) -> ControlServer | NoControl:
+    """
+    Open the control socket on *path*, or none.
+
+    Raises:
+        SystemRefused: Another master has it, or the system will not have it.
+    """
+    if path == NOWHERE:
+        return NoControl()
+    return ControlServer(path, answer, group=group, user=user)
