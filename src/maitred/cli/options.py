@@ -276,7 +276,10 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             default="one made at every start",
         ),
         "head_timeout": Option("Seconds a client has to send a request's head."),
-        "head_limit": Option("Bytes the head of a request may have."),
+        "head_limit": Option(
+            "Bytes the head of a request may have; at most half of the largest receive"
+            " buffer, the last number of net.ipv4.tcp_rmem."
+        ),
         "max_waiting": Option("Connections that may wait to be decided or for room."),
         "max_per_source": Option(
             "Connections that a client may have open, by its address; of IPv6, by the"

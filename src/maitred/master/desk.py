@@ -32,6 +32,7 @@ from maitred.routing import (
 )
 from maitred.routing.affinity import named_slot
 
+from . import buffers
 from .accepting import Acceptor
 from .connection import Connection
 from .counters import Counters
@@ -252,7 +253,10 @@ def router_of(settings: Settings, seal: Seal) -> AnyRouter:
         UsageError: The protocol or an affinity cannot be read.
     """
     if settings.spoken != HTTP:
-        return fields_router(sniffer_of(settings.spoken), settings.affinity)
+        sniffer = sniffer_of(settings.spoken)
+        buffers.check(sniffer.limit, f"--protocol {settings.protocol}: its limit")
+        return fields_router(sniffer, settings.affinity)
+    buffers.check(settings.head_limit, "--head-limit")
     found = affinities(settings.affinity, seal)
     return TlsRouter(found) if settings.certfile else Router(found, settings.head_limit)
 

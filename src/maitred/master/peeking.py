@@ -39,6 +39,7 @@ from maitred.routing.proxy_protocol import (
     sniff_proxy,
 )
 
+from . import buffers
 from .connection import Connection, restored
 from .counters import Counters
 from .past import Past, Table
@@ -47,6 +48,8 @@ from .sources import TOO_MANY
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 FAILED = "sniffer_failed"
+SMALL = 16 * 1024
+"Bytes that every receive buffer holds."
 NO_MORE_WILL_COME = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
@@ -89,6 +92,9 @@ class Peeker:
             counters: Where to count.
         """
         self._router = router
+        self._too_large = (
+            "hello_too_large" if isinstance(router, TlsRouter) else "head_too_large"
+        )
         self._trusted = tuple(trusted)
         self._timeout = timeout
         self._most = most
@@ -180,6 +186,9 @@ class Peeker:
         if final:
             self._part(connection)
             self._refuse(connection, 400, "head_cut_short")
+        elif connection.seen > SMALL:
+            with contextlib.suppress(OSError):  # the next look finds it out
+                buffers.make_room(connection, self._router.limit)
         return final
 
     def _verdict(self, connection: Connection) -> Verdict:
@@ -300,7 +309,9 @@ class Peeker:
 
     def _time_out(self, connection: Connection) -> None:
         self._forget(connection)
-        if connection.seen:
+        if connection.seen > SMALL and buffers.is_full(connection):
+            self._refuse(connection, 431, self._too_large)
+        elif connection.seen:
             self._refuse(connection, 408, "head_timeout")
         else:
             # It never said a word; an answer to no request would confuse a client
