@@ -175,7 +175,7 @@ class Peeker:
             return True
         if isinstance(verdict, Match):
             self._part(connection)
-            connection.key, connection.learned = verdict
+            connection.key, connection.learned, _ = verdict
             self._dispatch(connection)
             return True
         if isinstance(verdict, NoMatch):

@@ -6,7 +6,8 @@ request, ``learn`` out of the response with which the application announces one 
 made, ``ends`` says that a session is over. A preset is such a value with a name.
 Users write their own in the same way. Pure.
 
-Invariant: a name that stands there twice is not guessed at; it counts as absent.
+Invariant: the key is what the framework reads. Where two readers could read two names,
+``find`` gives both, and the worker serves the request only if it owns both.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
-from urllib.parse import unquote_to_bytes
 
+from .cookies import COOKIE, SET_COOKIE, Found, cookie_readings, set_cookie_readings
 from .http1 import Head
+from .readings import header_readings, parameter, path_spellings, segment
 
 
 class Response(Protocol):
@@ -36,8 +38,8 @@ class Response(Protocol):
         """Give the value of every header line called *name* (lower case), in order."""
 
 
-Find = Callable[[Head], bytes | None]
-Learn = Callable[[Response], bytes | None]
+Find = Callable[[Head], Found]
+Learn = Callable[[Response], Found]
 Ends = Callable[[Head, int], bool]
 NamedSlot = Callable[[bytes], int | None]
 
@@ -82,14 +84,16 @@ class Affinity:
 
     Args:
         name: Stands before the value in keys, status and logs.
-        find: Takes the session's name out of a request head, or None.
-        learn: Takes a name the application made out of its response, or None; for
-            affinities whose names the client makes, leave it out.
+        find: Takes the session's name out of a request head, or None; where frameworks
+            could read several, all of them, the likeliest last.
+        learn: Takes a name the application made out of its response, or None, or
+            several; for affinities whose names the client makes, leave it out.
         ends: Says whether this request, answered with this status, ended its session.
         slot: Says which slot a name that was found or learned names by itself, if it
             does; then nothing has to be remembered.
         ambiguous: Says that a request names two sessions, and must not be guessed at.
         sets: The cookie that the worker sets for a client that has no name yet.
+        cookie: The cookie that ``find`` looks at, if it looks at one.
         stampable: The names are made where a worker can put its slot in; ``slot`` is
             then set by ``affinities``.
         about: One line for the documentation.
@@ -104,6 +108,7 @@ class Affinity:
     slot: NamedSlot | None = None
     ambiguous: Callable[[Head], bool] = clear
     sets: bytes = b""
+    cookie: bytes = b""
     stampable: bool = False
     about: str = ""
     of_connection: bool = False
@@ -119,8 +124,20 @@ class Affinity:
 
     def key(self, head: Head) -> bytes | None:
         """Give the key that *head* is placed by, if it has one."""
-        value = self.find(head)
-        return self.key_of(value) if value else None
+        keys = self.keys(head)
+        return keys[0] if keys else None
+
+    def keys(self, head: Head) -> tuple[bytes, ...]:
+        """Give the key that *head* is placed by, then those it could be placed by."""
+        return self.keys_of(self.find(head))
+
+    def keys_of(self, found: Found) -> tuple[bytes, ...]:
+        """Make the keys of what was *found* or learned, the likeliest first."""
+        if not found:
+            return ()
+        if isinstance(found, bytes):
+            return (self.key_of(found),)
+        return tuple(dict.fromkeys(self.key_of(value) for value in reversed(found)))
 
     def key_of(self, value: bytes) -> bytes:
         """Make the key of the session called *value*."""
@@ -137,64 +154,32 @@ def only(values: Sequence[bytes]) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
-def decoded(text: bytes) -> bytes:
-    """Percent-decode *text* once."""
-    return unquote_to_bytes(text) if b"%" in text else text
-
-
 def header(name: str) -> Find:
     """Look at the request header *name*."""
     wanted = name.lower().encode()
-    return lambda head: only(head.values(wanted))
-
-
-def cookie_values(name: str) -> Callable[[bytes], list[bytes]]:
-    """
-    Make what lists every value that a Cookie line has for *name*.
-
-    White space around name and value belongs to neither, as frameworks read it, so
-    that a name cannot be hidden from us behind a space.
-    """
-    pair = re.compile(rb"(?:\A|;)[ \t]*%b[ \t]*=([^;]*)" % re.escape(name.encode()))
-    return lambda line: [value.strip(b" \t") for value in pair.findall(line)]
+    return lambda head: header_readings(head, wanted)
 
 
 def cookie(name: str) -> Find:
-    """Look at the cookie *name*; its value is taken as sent (RFC 6265 section 5.4)."""
-    values = cookie_values(name)
+    """Look at the cookie *name*, as frameworks do: without the quotes around it."""
+    readings = cookie_readings(name)
 
-    def find(head: Head) -> bytes | None:
-        line = only(head.values(b"cookie"))
-        return None if line is None else only(values(line))
+    def find(head: Head) -> Found:
+        lines = head.values(COOKIE)
+        return readings(lines) if lines else None
 
     return find
 
 
 def query(name: str) -> Find:
     """Look at the query parameter *name*."""
-    wanted = name.encode()
-
-    def find(head: Head) -> bytes | None:
-        if not head.query:
-            return None
-        pairs = [
-            pair.partition(b"=") for pair in head.query.replace(b"+", b" ").split(b"&")
-        ]
-        return only(
-            [decoded(value) for key, _, value in pairs if decoded(key) == wanted]
-        )
-
-    return find
+    readings = parameter(name)
+    return lambda head: readings(head.query) if head.query else None
 
 
-def path(segment: int) -> Find:
-    """Look at the path segment number *segment*; in ``/rooms/7`` number 2 is ``7``."""
-
-    def find(head: Head) -> bytes | None:
-        parts = head.path.split(b"/", segment + 1)
-        return decoded(parts[segment]) if len(parts) > segment else None
-
-    return find
+def path(number: int) -> Find:
+    """Look at the path segment *number*; in ``/rooms/7`` number 2 is ``7``."""
+    return lambda head: segment(head.path, number)
 
 
 def host(head: Head) -> bytes | None:
@@ -215,7 +200,11 @@ def sni(head: Head) -> bytes | None:
 def where_path(pattern: bytes, find: Find) -> Find:
     """Look with *find*, only where the path has the regular expression *pattern*."""
     search = re.compile(pattern).search
-    return lambda head: find(head) if search(head.path) else None
+
+    def found(head: Head) -> Found:
+        return find(head) if any(map(search, path_spellings(head.path))) else None
+
+    return found
 
 
 def response_header(name: str) -> Learn:
@@ -226,14 +215,11 @@ def response_header(name: str) -> Learn:
 
 def set_cookie(name: str) -> Learn:
     """Learn from the response's ``Set-Cookie`` of *name*, unless that deletes it."""
-    pair = re.compile(rb"%b=([^;]*[^; \t])" % re.escape(name.encode()))
-    # Frameworks delete a cookie with an empty value, or with '""' and Max-Age=0.
-    deletes = re.compile(rb"(?i);[ \t]*max-age[ \t]*=[ \t]*(?:0|-)").search
+    readings = set_cookie_readings(name)
 
-    def learn(response: Response) -> bytes | None:
-        lines = response.values(b"set-cookie")
-        matches = [pair.match(line) for line in lines if not deletes(line)]
-        return only([match[1] for match in matches if match])
+    def learn(response: Response) -> Found:
+        lines = response.values(SET_COOKIE)
+        return readings(lines) if lines else None
 
     return learn
 
@@ -248,7 +234,7 @@ def in_body(pattern: bytes, content_type: bytes = b"") -> Learn:
     """
     search = re.compile(pattern).search
 
-    def learn(response: Response) -> bytes | None:
+    def learn(response: Response) -> Found:
         if not response.body or response.status == SWITCHED:
             return None
         media_type = only(response.values(b"content-type")) or b""

@@ -89,11 +89,15 @@ class Head(Protocol):
     def values(self, name: bytes) -> list[bytes]:
         """Give the value of every header line called *name* (lower case), in order."""
 
+    def alike(self, name: bytes) -> list[bytes]:
+        """Give the same, where ``_`` and ``-`` are one, as they are for WSGI."""
+
 
 class RawHead:
     """A head as it stands in the peeked bytes; header lines are looked up on demand."""
 
     __slots__ = (
+        "_alike",
         "_lines",
         "_lower",
         "host",
@@ -126,6 +130,8 @@ class RawHead:
         self.length: int | None = 0
         self._lines = lines
         self._lower = lines.lower()
+        # With "_" as "-"; made when it is asked for, and mostly the same.
+        self._alike: bytes | None = None
 
     def has(self, text: bytes) -> bool:
         """Say whether *text* (lower case) stands in the header lines, cheaply."""
@@ -133,15 +139,24 @@ class RawHead:
 
     def values(self, name: bytes) -> list[bytes]:
         """Give the value of every header line called *name* (lower case), in order."""
+        return self._find(self._lower, name)
+
+    def alike(self, name: bytes) -> list[bytes]:
+        """Give the same, where ``_`` and ``-`` are one, as they are for WSGI."""
+        if self._alike is None:
+            self._alike = self._lower.replace(b"_", b"-")
+        return self._find(self._alike, name.replace(b"_", b"-"))
+
+    def _find(self, lines: bytes, name: bytes) -> list[bytes]:
         mark = b"\n%b:" % name
-        at = self._lower.find(mark)
+        at = lines.find(mark)
         if at < 0:
             return []
         found = []
         while at >= 0:
             end = self._lines.index(b"\r", at)
             found.append(self._lines[at + len(mark) : end].strip(b" \t"))
-            at = self._lower.find(mark, end)
+            at = lines.find(mark, end)
         return found
 
 

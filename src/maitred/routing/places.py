@@ -14,8 +14,10 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .affinity import SWITCHED, Find, Learn, Response, decoded, in_body, only
+from .affinity import SWITCHED, Find, Learn, Response, in_body
+from .cookies import Found, distinct
 from .http1 import Head
+from .readings import path_spellings
 
 CREATED: Final = 201
 SESSION_ID: Final = re.compile(rb'"session_id": *"([^"\\]+)"')
@@ -24,10 +26,13 @@ SESSION_ID: Final = re.compile(rb'"session_id": *"([^"\\]+)"')
 def first_of(*finds: Find) -> Find:
     """Look with each of *finds* in order, until one finds a name."""
 
-    def find(head: Head) -> bytes | None:
-        return next(filter(None, (find(head) for find in finds)), None)
+    def first(head: Head) -> Found:
+        for find in finds:
+            if found := find(head):
+                return found
+        return None
 
-    return find
+    return first
 
 
 def nowhere(_: object) -> None:
@@ -38,9 +43,9 @@ def in_path(pattern: bytes) -> Find:
     """Look at the path: the first group of the regular expression *pattern*."""
     search = re.compile(pattern).search
 
-    def find(head: Head) -> bytes | None:
-        match = search(head.path)
-        return decoded(match[1]) if match else None
+    def find(head: Head) -> Found:
+        matches = map(search, path_spellings(head.path))
+        return distinct(match[1] for match in matches if match)
 
     return find
 
@@ -49,8 +54,8 @@ def subprotocol(number: int) -> Find:
     """Look at entry *number*, from 1, of what a WebSocket client says it speaks."""
 
     def find(head: Head) -> bytes | None:
-        line = only(head.values(b"sec-websocket-protocol"))
-        entries = [] if line is None else line.split(b",")
+        # Several lines are one list (RFC 9110 section 5.3).
+        entries = b",".join(head.values(b"sec-websocket-protocol")).split(b",")
         return entries[number - 1].strip() if len(entries) >= number else None
 
     return find
@@ -59,9 +64,13 @@ def subprotocol(number: int) -> Find:
 def through(find: Find, read: Callable[[bytes], bytes | None]) -> Find:
     """Look with *find*, and take what *read* makes of it."""
 
-    def found(head: Head) -> bytes | None:
+    def found(head: Head) -> Found:
         value = find(head)
-        return read(value) if value else None
+        if not value:
+            return None
+        if isinstance(value, bytes):
+            return read(value)
+        return distinct(filter(None, map(read, value)))
 
     return found
 

@@ -65,7 +65,7 @@ _ALL: Final = (
     Affinity(
         name="socketio",
         # Engine.IO's own path, under whatever prefix the application is mounted.
-        find=where_path(rb"/(?:socket|engine)\.io/", query("sid")),
+        find=where_path(rb"/(?:socket|engine)\.io(?:/|\Z)", query("sid")),
         learn=in_body(rb'\A0\{"sid":"([A-Za-z0-9_-]+)"'),
         stampable=True,
         about="Socket.IO and Engine.IO: query sid, made by the server in the handshake",
@@ -85,11 +85,12 @@ _ALL: Final = (
         name="streamlit",
         # The browser and not the session: the path /media/ names no session.
         find=through(cookie("_streamlit_xsrf"), unmasked),
+        cookie=b"_streamlit_xsrf",
         about="Streamlit: the token in cookie _streamlit_xsrf, one for each browser",
     ),
     Affinity(
         name="shiny",
-        find=in_path(rb"/session/([0-9a-f]{64})/"),
+        find=in_path(rb"/session/([0-9a-f]{64})(?:/|\Z)"),
         learn=in_messages(rb'"sessionId": ?"([0-9a-f]{64})"'),
         about="Shiny for Python: path /session/NAME/, made by the server in the first"
         " message of its WebSocket",
@@ -110,7 +111,7 @@ _ALL: Final = (
     Affinity(
         name="marimo",
         find=first_of(
-            header("marimo-session-id"), where_path(rb"/ws\Z", query("session_id"))
+            header("marimo-session-id"), where_path(rb"/ws/?\Z", query("session_id"))
         ),
         about="marimo: header Marimo-Session-Id, or query session_id of its WebSocket;"
         " made by the browser",
@@ -127,8 +128,7 @@ _ALL: Final = (
             header("x-session-id"),
             header("x-session-affinity"),
             header("x-claude-code-session-id"),
-            header("session-id"),
-            header("session_id"),
+            header("session-id"),  # and session_id: "_" counts as "-"
             header("x-dynamo-session-id"),
         ),
         about="LLM inference: header X-Session-Id, X-Session-Affinity,"
@@ -160,6 +160,7 @@ _ALL: Final = (
     Affinity(
         name="solara",
         find=cookie("solara-session-id"),
+        cookie=b"solara-session-id",
         about="Solara: cookie solara-session-id, one for each browser",
     ),
     sticky(STICKY, NO_SEAL).called(

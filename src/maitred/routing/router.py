@@ -18,6 +18,8 @@ from .verdict import Match, NoMatch, Verdict
 KEYLESS = Match(None)
 HTTP1: Final = b"http/1."
 "What ALPN calls those that are spoken here begins with this."
+MOST_READINGS: Final = 8
+"Names that a request may be read to have; honest ones have one, or two."
 
 
 class Router:
@@ -53,8 +55,12 @@ class Router:
         for affinity in self.affinities:
             if affinity.ambiguous(head):
                 return AMBIGUOUS
-            if key := affinity.key(head):
-                return Match(key, affinity.server_made)
+            if keys := affinity.keys(head):
+                if len(keys) == 1:
+                    return Match(keys[0], affinity.server_made)
+                if len(keys) > MOST_READINGS:
+                    return AMBIGUOUS
+                return Match(keys[0], affinity.server_made, keys[1:])
         return KEYLESS
 
 
@@ -71,6 +77,8 @@ class HelloHead:
     def values(self, _name: bytes) -> list[bytes]:
         """Give no header line: they are encrypted."""
         return []
+
+    alike = values
 
 
 NO_PROTOCOL: Final = NoMatch(505, "no_protocol")

@@ -106,6 +106,8 @@ class FieldsHead:
         value = self._fields.get(name.decode())
         return [value] if value else []
 
+    alike = values
+
 
 def field(name: str) -> Affinity:
     """Make the affinity that looks at field *name*."""

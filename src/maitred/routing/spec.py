@@ -161,6 +161,7 @@ def _named(spec: str, place: str, name: str, *, learn: bool) -> Affinity:
         name=f"{place}:{label}",
         find=NAMED[place](name),
         learn=LEARNED[place](name) if learn else None,
+        cookie=name.encode() if place == "cookie" else b"",
     )
 
 

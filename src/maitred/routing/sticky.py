@@ -7,7 +7,8 @@ The worker that answers a client without a valid one sets it; from then on the c
 alone says where the client's requests belong. Pure.
 
 Invariant: a cookie that is forged, of a slot that is not there, signed with a key that
-is gone, or no token at all, is as good as none. Two of them are nobody's.
+is gone, or no token at all, is as good as none. Two valid ones of two slots are
+nobody's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from .affinity import Affinity, cookie_values, only
+from .affinity import Affinity
+from .cookies import COOKIE, Found, cookie_readings, distinct
 from .http1 import Head
 from .seal import Seal
 
@@ -26,26 +28,30 @@ CACHED: Final = 256
 
 def sticky(name: str, seal: Seal) -> Affinity:
     """Place by the cookie *name*, whose values *seal* makes."""
-    values_in = cookie_values(name)
+    readings = cookie_readings(name)
 
     # A browser sends the same line with every request.
     @functools.lru_cache(CACHED)
-    def values_of(lines: tuple[bytes, ...]) -> list[bytes]:
-        return [value for line in lines for value in values_in(line)]
+    def tokens_in(lines: tuple[bytes, ...]) -> Found:
+        found = readings(lines)
+        several = found if isinstance(found, tuple) else (found or b"",)
+        return distinct(v for v in several if seal.slot_in(v) is not None)
 
-    def values(head: Head) -> list[bytes]:
-        return values_of(tuple(head.values(b"cookie")))
+    def find(head: Head) -> Found:
+        lines = head.values(COOKIE)
+        return tokens_in(tuple(lines)) if lines else None
 
-    def find(head: Head) -> bytes | None:
-        value = only(values(head))
-        return value if value and seal.slot_in(value) is not None else None
+    def ambiguous(head: Head) -> bool:
+        found = find(head)
+        return isinstance(found, tuple) and len(set(map(seal.slot_in, found))) > 1
 
     return Affinity(
         name=f"sticky:{name}",
         find=find,
         slot=seal.slot_in,
-        ambiguous=lambda head: len(values(head)) > 1,
+        ambiguous=ambiguous,
         sets=name.encode(),
+        cookie=name.encode(),
     )
 
 

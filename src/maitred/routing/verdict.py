@@ -22,11 +22,13 @@ class Match(NamedTuple):
 
     ``key`` is what it is placed by; None when it names nothing. ``learned`` says
     that keys of this kind are made by the server: one that was never claimed is
-    not remembered.
+    not remembered. ``others`` are keys that a framework could read in its stead: who
+    serves the request owns them too.
     """
 
     key: bytes | None
     learned: bool = False
+    others: tuple[bytes, ...] = ()
 
 
 class NoMatch(NamedTuple):

@@ -58,6 +58,15 @@ class ScopeHead:
         # httptools leaves the white space at the end of a value.
         return [value.strip(b" \t") for key, value in self._headers if key == name]
 
+    def alike(self, name: bytes) -> list[bytes]:
+        """Give the same, where ``_`` and ``-`` are one, as they are for WSGI."""
+        name = name.replace(b"_", b"-")
+        return [
+            value.strip(b" \t")
+            for key, value in self._headers
+            if key.replace(b"_", b"-") == name
+        ]
+
 
 class Reply:
     """The response so far (``maitred.routing.Response``), fed message by message."""
@@ -129,11 +138,11 @@ class Claims:
     def _learn(self, to_learn: list[Affinity], reply: Reply) -> None:
         """Claim what *reply* names; an affinity that has learned is done with."""
         for affinity in list(to_learn):
-            if affinity.learn and (value := affinity.learn(reply)):
+            if affinity.learn and (found := affinity.learn(reply)):
                 to_learn.remove(affinity)
-                key = affinity.key_of(value)
-                if named_slot(key) is None:  # else there is nothing to remember
-                    self._keys.made(key)
+                for key in affinity.keys_of(found):
+                    if named_slot(key) is None:  # else there is nothing to remember
+                        self._keys.made(key)
 
     def _end(
         self, named: Sequence[tuple[Affinity, bytes]], head: ScopeHead, status: int

@@ -28,7 +28,7 @@ from maitred.errors import (
 )
 from maitred.routing import Match, NoMatch, Router, Seal, affinities
 from maitred.routing.affinity import Affinity, named_slot
-from maitred.routing.http1 import RawHead
+from maitred.routing.http1 import AMBIGUOUS, RawHead
 from maitred.routing.seal import parse_keys
 from maitred.routing.tls import may_ask_for
 from maitred.wire import Channel
@@ -54,7 +54,7 @@ from maitred.wire.messages import (
 from maitred.wire.messages import Link as LinkSaid
 from maitred.wire.scoreboard import Scoreboard
 
-from . import hooks, signals, target
+from . import cookies, hooks, signals, target
 from .asking import Questions
 from .claims import Claims
 from .gate import AFRESH, ANYWHERE, MISDIRECTED, Asked, Elsewhere
@@ -207,10 +207,11 @@ class Worker:
         if learned := [a for a in affinities if a.learn is not None]:
             app = Claims(app, learned, self.keys)
         # Several affinities may be the same cookie.
-        cookies = {a.sets: a for a in affinities if a.sets}
+        sticky = {a.sets: a for a in affinities if a.sets}
         if self.seal.signs:
-            for affinity in cookies.values():
+            for affinity in sticky.values():
                 app = StickyCookie(app, affinity, self.seal, self.slot, twin)
+        app = cookies.wrapped(app, affinities)
         if most := self.settings.limit_concurrency:
             app = Limit(app, most, self._board.count_refusal)
         return app
@@ -362,6 +363,24 @@ class Worker:
         heard = self.questions.put(key, answered, learned=learned)
         return Asked() if heard else MISDIRECTED
 
+    def ask_for_other(
+        self, key: bytes, visit: Visit, *, learned: bool
+    ) -> Asked | NoMatch | Elsewhere:
+        """Ask for *visit* whether another worker owns *key*, a second reading."""
+        if self._draining:
+            return MISDIRECTED if visit.sni is not None else ANYWHERE
+
+        def answered(yes: bool) -> None:
+            """Go on: the gate asks the visit again."""
+            if not yes and self._draining:
+                visit.told(False)  # nobody was asked
+                return
+            visit.concede(key, ours=yes, learned=learned)
+            visit.told(True)
+
+        heard = self.questions.put(key, answered, learned=learned)
+        return Asked() if heard else MISDIRECTED
+
     # How it ends
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
@@ -410,6 +429,7 @@ class Visit:
     """One connection's stay in this worker (``uvicorn_seam.Visit``)."""
 
     __slots__ = (
+        "_conceded",
         "_found",
         "_handoff",
         "_head",
@@ -442,6 +462,8 @@ class Visit:
         # The last head that was looked at, and its key; the gate knows repeated ones.
         self._head: RawHead | None = None
         self._found: Match | NoMatch = Match(None)
+        # Keys that a framework could read in that head, and that are nobody else's.
+        self._conceded: set[bytes] = set()
         # A key nobody claimed: the master sent it here for one request.
         self._once = handoff.key if handoff.once else b""
         if handoff.key and not handoff.once and named_slot(handoff.key) is None:
@@ -516,20 +538,49 @@ class Visit:
         before = self._found
         if head is not self._head:
             self._head, self._found = head, worker.router.place(head)
+            self._conceded = set()
         found = self._found
         if isinstance(found, NoMatch):
             return found
-        key, learned = found
+        key, learned, others = found
         if key is None:
             return self._nameless(before)
         if worker.keys.has(key) or named_slot(key) == worker.slot:
-            return None
+            return self._unless_theirs(others, learned=learned) if others else None
         if key == self._once:
+            if others and (asked := self._unless_theirs(others, learned=learned)):
+                return asked
             self._once = b""
             return None
         if self.sni is not None:
             return worker.ask(key, self, learned=learned)
         return Elsewhere(key, learned)
+
+    def _unless_theirs(
+        self, others: tuple[bytes, ...], *, learned: bool
+    ) -> Asked | NoMatch | Elsewhere | None:
+        """
+        Say whether a request that is ours may be served here; None: it may.
+
+        Some framework reads one of *others* for the name of its session. The request
+        is refused where another worker owns that.
+        """
+        worker = self._worker
+        for key in others:
+            if key in self._conceded or named_slot(key) == worker.slot:
+                continue
+            if not worker.keys.has(key):
+                return worker.ask_for_other(key, self, learned=learned)
+        return None
+
+    def concede(self, key: bytes, *, ours: bool, learned: bool) -> None:
+        """Note whether *key*, one of the others of the last request, is ours."""
+        if not ours:
+            self._found = AMBIGUOUS
+        elif learned:
+            self._conceded.add(key)
+        else:
+            self._worker.keys.grant(key)
 
     def _nameless(self, before: Match | NoMatch) -> Elsewhere | None:
         """

@@ -77,9 +77,10 @@ class StickyCookie:
         """Say which slot the client is to carry; None if it does already."""
         if scope["type"] == "lifespan":
             return None
-        token = self._affinity.find(ScopeHead(scope))
-        if token is None:
+        tokens = self._affinity.find(ScopeHead(scope))
+        if not tokens:
             return self._slot
+        token = tokens if isinstance(tokens, bytes) else tokens[-1]
         slot = self._seal.slot_in(token)
         if slot is not None and slot == self._twin:
             return self._slot

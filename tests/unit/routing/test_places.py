@@ -62,11 +62,11 @@ def test_subprotocol_keeps_its_position(line, number, found):
     assert subprotocol(number)(head) == found
 
 
-def test_subprotocols_in_two_lines_are_not_guessed_at():
-    """As every name that stands there twice."""
-    line = b"Sec-WebSocket-Protocol: a, b"
-    assert subprotocol(1)(get(b"/", line, line)) is None
-    assert subprotocol(1)(get()) is None
+def test_subprotocols_in_two_lines_are_one_list():
+    """As servers read them (RFC 9110 section 5.3)."""
+    lines = (b"Sec-WebSocket-Protocol: a, b", b"Sec-WebSocket-Protocol: c")
+    assert subprotocol(3)(get(b"/", *lines)) == b"c"
+    assert not subprotocol(1)(get())
 
 
 def test_what_is_found_is_read():

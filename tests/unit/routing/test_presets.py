@@ -154,7 +154,12 @@ def test_data_of_a_tool_teaches_mcp_sse_nothing():
         (b"/app/socket.io/?sid=x", True),
         (b"/?sid=x", False),
         (b"/socketXio/?sid=x", False),
-        (b"/socket.io?sid=x", False),
+        (b"/socket.io?sid=x", True),
+        (b"/engine.io?sid=x", True),
+        (b"/app/socket.io?sid=x", True),
+        (b"/socket%2Eio/?sid=x", True),
+        (b"/socket.iox/?sid=x", False),
+        (b"/socket.io.js?sid=x", False),
     ],
 )
 def test_socketio_looks_at_its_own_paths(target, found):

@@ -11,6 +11,7 @@ from maitred.routing import (
     affinities,
 )
 from maitred.routing.affinity import header
+from maitred.routing.http1 import AMBIGUOUS
 
 BOTH = Router(affinities(["header:x,learn", "cookie:sid", "path:2"]))
 
@@ -37,10 +38,19 @@ def test_head_without_a_key_is_placed_all_the_same():
     assert Router([]).sniff(request()) == Match(None)
 
 
-def test_ambiguous_name_falls_through_to_the_next():
-    """A header that is there twice counts as absent, so the next affinity is asked."""
+def test_name_with_several_readings_is_placed_by_the_likeliest():
+    """The worker sees to the others, which are named too."""
     data = request(b"GET / HTTP/1.1", b"X: 1", b"X: 2", b"Cookie: sid=3")
-    assert BOTH.sniff(data) == Match(b"cookie:sid=3")
+    key, learned, others = BOTH.sniff(data)
+    assert (key, learned) == (b"header:x=1", True)
+    assert others == (b"header:x=2", b"header:x=1,2")
+
+
+def test_name_with_too_many_readings_is_refused():
+    """Nobody honest sends it, and each reading would cost a question."""
+    line = b"Cookie: " + b"; ".join(b"sid=%d" % n for n in range(9))
+    router = Router(affinities(["cookie:sid"]))
+    assert router.sniff(request(b"GET / HTTP/1.1", line)) == AMBIGUOUS
 
 
 def test_what_is_no_head_is_passed_on():

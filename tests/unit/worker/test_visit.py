@@ -78,8 +78,7 @@ def test_request_without_a_valid_cookie_belongs_here():
 
 def test_two_cookies_belong_nowhere():
     """The second request of a connection is no easier to read than the first."""
-    line = b"Cookie: maitred=1; maitred=2"
-    assert belongs(line) == NoMatch(400, "ambiguous_session")
+    assert belongs(cookie(1), cookie(2)) == NoMatch(400, "ambiguous_session")
 
 
 def test_slot_of_an_earlier_affinity_wins():
