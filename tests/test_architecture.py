@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "logs": {"errors"},
     # What each signal does to each process.
     "signal_effects": {"logs"},
-    "config": {"errors"},
+    "sticky_settings": {"errors"},
+    "config": {"sticky_settings", "errors"},
     # Finds the places by name, in what is loaded.
     "failpoints": set(),
     "titles": set(),
@@ -63,7 +64,7 @@ MAY_IMPORT = {
     "admin": {"control", "routing", "titles", "signal_effects", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
-        *("config", "accounts", "no_new_privs", "haproxy"),
+        *("config", "sticky_settings", "accounts", "no_new_privs", "haproxy"),
         *("failpoints", "titles", "sandbox", "signal_effects", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},

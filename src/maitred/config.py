@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
+from maitred import sticky_settings
 from maitred.errors import UsageError
 
 TARGET: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -93,6 +94,11 @@ class Settings:
     max_key_bytes: int = 0
     key_ttl: float = 3600.0
     sticky_key_file: str = ""
+    sticky_same_site: str = "lax"
+    sticky_secure: str = "auto"
+    sticky_domain: str = ""
+    sticky_path: str = "/"
+    sticky_max_age: int = 0
     head_timeout: float = 10.0
     head_limit: int = 16 * 1024
     max_waiting: int = 16_384
@@ -150,6 +156,7 @@ class Settings:
         self._check_tls()
         self._check_drain()
         self._check_wear()
+        sticky_settings.check(self)
         for name in ("backlog", "window", "max_keys", "head_limit", "max_waiting"):
             if getattr(self, name) < 1:
                 raise UsageError(
@@ -454,6 +461,11 @@ class WorkerSettings:
     drain_timeout: float
     wait_timeout: float
     allow_new_privileges: bool
+    sticky_same_site: str = "lax"
+    sticky_secure: str = "auto"
+    sticky_domain: str = ""
+    sticky_path: str = "/"
+    sticky_max_age: int = 0
 
 
 SHARED: Final = frozenset(

@@ -171,6 +171,59 @@ def test_presets_that_are_our_cookie_share_it(serve):
         ]
 
 
+def set_by(server: Maitred, *lines: str) -> str:
+    """Ask with these header *lines*; give the attributes of the cookie that is set."""
+    request = "\r\n".join(["GET / HTTP/1.1", "host: a", *lines, "", ""])
+    with server.connect() as client:
+        client.sendall(request.encode())
+        head = client.recv(65536).partition(b"\r\n\r\n")[0].decode()
+    [line] = [x for x in head.split("\r\n") if x.startswith("set-cookie: maitred=")]
+    return line.partition("; ")[2]
+
+
+HANDSHAKE = (
+    *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)
+
+
+@pytest.mark.parametrize("lines", [(), HANDSHAKE], ids=["http", "websocket"])
+def test_cookie_is_secure_behind_a_proxy_that_ends_tls(share, lines):
+    """The proxy says by which scheme the client came, and is believed."""
+    server = share(*STICKY, workers=4)
+    plain = "Path=/; HttpOnly; SameSite=Lax"
+    assert set_by(server, *lines) == plain
+    assert set_by(server, "X-Forwarded-Proto: http", *lines) == plain
+    assert set_by(server, "X-Forwarded-Proto: https", *lines) == f"{plain}; Secure"
+
+
+def test_proxy_that_is_not_trusted_makes_no_cookie_secure(serve):
+    """As the application does not see https then either."""
+    server = serve(*STICKY, "--forwarded-allow-ips", "10.0.0.1")
+    assert "Secure" not in set_by(server, "X-Forwarded-Proto: https")
+
+
+@pytest.mark.parametrize(
+    ("options", "attributes"),
+    [
+        (("--sticky-same-site", "none"), "Path=/; HttpOnly; SameSite=None; Secure"),
+        (("--sticky-secure", "always"), "Path=/; HttpOnly; SameSite=Lax; Secure"),
+        (
+            (
+                *("--sticky-same-site", "strict", "--sticky-path", "/shop"),
+                *("--sticky-domain", "example.org", "--sticky-max-age", "3600"),
+            ),
+            "Path=/shop; HttpOnly; SameSite=Strict; Domain=example.org; Max-Age=3600",
+        ),
+    ],
+    ids=["same site", "secure", "others"],
+)
+def test_cookie_is_as_it_is_wanted(serve, options, attributes):
+    """For an iframe of another site, for all hosts of a domain, for an hour."""
+    server = serve(*STICKY, *options)
+    assert set_by(server) == attributes
+
+
 def test_worker_that_dies_is_succeeded(serve):
     """The cookie still names the slot, whose new worker knows nothing of the user."""
     server = serve(*STICKY, workers=2)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from maitred import logs
+from maitred import logs, sticky_settings
 from maitred.config import KINDS as KINDS_OF_APPLICATIONS
 from maitred.config import Settings, option
 from maitred.control import path_of
@@ -274,6 +274,26 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             " the first signs, all are believed.",
             "PATH",
             default="one made at every start",
+        ),
+        "sticky_same_site": Option(
+            "From which sites our own cookie is sent: this one, and by links to it"
+            " (lax), this one (strict), or all (none), as an application in another"
+            " site's iframe needs it; it is Secure then.",
+            choices=sticky_settings.SAME_SITE,
+        ),
+        "sticky_secure": Option(
+            "Whether our own cookie is sent over TLS only: auto, where the request came"
+            " by https or wss.",
+            choices=sticky_settings.SECURE,
+        ),
+        "sticky_domain": Option(
+            "The domain whose hosts get our own cookie.",
+            "DOMAIN",
+            default="the host that the client asked",
+        ),
+        "sticky_path": Option("The path under which our own cookie is sent.", "P"),
+        "sticky_max_age": Option(
+            "Seconds for which a browser keeps our own cookie. 0: until it is closed."
         ),
         "head_timeout": Option("Seconds a client has to send a request's head."),
         "head_limit": Option(

@@ -55,7 +55,28 @@ def sticky(name: str, seal: Seal) -> Affinity:
     )
 
 
-def set_cookie_line(name: bytes, token: bytes, *, secure: bool) -> bytes:
+def attributes(
+    *, path: str = "/", same_site: str = "lax", domain: str = "", max_age: int = 0
+) -> bytes:
+    """
+    Return what follows the cookie's value, but for Secure.
+
+    Args:
+        path: The path under which it is sent.
+        same_site: With requests from which other sites it is sent.
+        domain: The domain whose hosts get it; empty: the host that was asked.
+        max_age: Seconds for which it is kept; 0: until the browser is closed.
+    """
+    text = f"; Path={path}; HttpOnly; SameSite={same_site.capitalize()}"
+    if domain:
+        text += f"; Domain={domain}"
+    if max_age:
+        text += f"; Max-Age={max_age}"
+    return text.encode()
+
+
+def set_cookie_line(
+    name: bytes, token: bytes, *, secure: bool, rest: bytes = attributes()
+) -> bytes:
     """Write the value of the Set-Cookie header that gives *token* to a client."""
-    end = b"; Secure" if secure else b""
-    return b"%b=%b; Path=/; HttpOnly; SameSite=Lax%b" % (name, token, end)
+    return b"%b=%b%b%b" % (name, token, rest, b"; Secure" if secure else b"")

@@ -64,7 +64,7 @@ from .limit import Limit
 from .links import SAY_TIMEOUT, Link, Links
 from .marks import Marks
 from .stamps import stamp_ids
-from .sticky import StickyCookie
+from .sticky import StickyCookie, sticky_attributes, when_secure
 from .transports import Ends
 from .uvicorn_seam import Serving, StartupFailed
 
@@ -210,7 +210,11 @@ class Worker:
         sticky = {a.sets: a for a in affinities if a.sets}
         if self.seal.signs:
             for affinity in sticky.values():
-                app = StickyCookie(app, affinity, self.seal, self.slot, twin)
+                app = StickyCookie(
+                    *(app, affinity, self.seal, self.slot, twin),
+                    secure=when_secure(self.settings),
+                    rest=sticky_attributes(self.settings),
+                )
         app = cookies.wrapped(app, affinities)
         if most := self.settings.limit_concurrency:
             app = Limit(app, most, self._board.count_refusal)

@@ -14,9 +14,10 @@ import secrets
 from typing import Any, Final
 
 from maitred import logs
+from maitred.config import WorkerSettings
 from maitred.routing import Affinity, Seal
 from maitred.routing.seal import NONCE
-from maitred.routing.sticky import set_cookie_line
+from maitred.routing.sticky import attributes, set_cookie_line
 
 from .claims import App, Message, Receive, Scope, ScopeHead, Send
 
@@ -26,6 +27,22 @@ STARTS: Final = (
     "websocket.http.response.start",
 )
 SECURE: Final = ("https", "wss")
+
+
+def sticky_attributes(settings: WorkerSettings) -> bytes:
+    """Return what follows the value of the cookie that *settings* describe."""
+    return attributes(
+        path=settings.sticky_path,
+        same_site=settings.sticky_same_site,
+        domain=settings.sticky_domain,
+        max_age=settings.sticky_max_age,
+    )
+
+
+def when_secure(settings: WorkerSettings) -> str:
+    """Return when the cookie is Secure: always, never, or auto."""
+    # Browsers keep no other cookie for other sites.
+    return "always" if settings.sticky_same_site == "none" else settings.sticky_secure
 
 
 class StickyCookie:
@@ -38,6 +55,9 @@ class StickyCookie:
         seal: Seal,
         slot: int,
         twin: int | None = None,
+        *,
+        secure: str = "auto",
+        rest: bytes = attributes(),
     ) -> None:
         """
         Wrap *app*.
@@ -49,12 +69,17 @@ class StickyCookie:
             slot: Ours.
             twin: Our place in the other set of slots, whose clients come here when
                 nobody fills it; None: there is one set.
+            secure: Whether it is for TLS only: always, never, or where the request came
+                over TLS.
+            rest: Its other attributes.
         """
         self._app = app
         self._affinity = affinity
         self._seal = seal
         self._slot = slot
         self._twin = twin
+        self._secure = secure
+        self._rest = rest
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,11 +89,12 @@ class StickyCookie:
             await self._app(scope, receive, send)
             return
         given = slot
-        secure = scope.get("scheme") in SECURE
 
         async def with_cookie(message: Message) -> None:
             if message["type"] in STARTS:
-                self._add(message, given, secure=secure)
+                # Not before: uvicorn believes a proxy's X-Forwarded-Proto further in,
+                # and writes it into the same scope.
+                self._add(message, given, secure=self._is_secure(scope))
             await send(message)
 
         await self._app(scope, receive, with_cookie)
@@ -86,6 +112,11 @@ class StickyCookie:
             return self._slot
         return None if self._seal.is_current(token) else slot
 
+    def _is_secure(self, scope: Scope) -> bool:
+        if self._secure == "auto":
+            return scope.get("scheme") in SECURE
+        return self._secure == "always"
+
     def _add(self, message: Message, slot: int, *, secure: bool) -> None:
         headers: list[Any] = list(message.get("headers") or ())
         for name, value in headers:
@@ -93,7 +124,9 @@ class StickyCookie:
                 self._warn()
                 return
         token = self._seal.token(slot, secrets.token_bytes(NONCE))
-        line = set_cookie_line(self._affinity.sets, token, secure=secure)
+        line = set_cookie_line(
+            self._affinity.sets, token, secure=secure, rest=self._rest
+        )
         message["headers"] = [*headers, (b"set-cookie", line)]
 
     def _is_ours(self, line: bytes) -> bool:
