@@ -42,7 +42,10 @@ process.on("message", (message, socket) => {
     if (draining && !open.size) leave(0);
   });
   if (message.consumed) socket.unshift(Buffer.from(message.consumed, "base64"));
+  // What a server that listens would have done itself, and on "listening" does.
+  socket.setNoDelay(true);
   server.emit("connection", socket);
 });
 process.on("disconnect", () => process.exit());
+server.emit("listening");
 process.send({ ready: true });

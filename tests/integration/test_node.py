@@ -102,3 +102,21 @@ def test_a_stop_ends_what_is_idle(server):
     with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
         come(client, "ann")
         assert server.stop() == 0
+
+
+def test_limits_of_time_count(serve, tmp_path):
+    """Although its server does not listen: the application says so to it."""
+    limits = (
+        "headersTimeout: 500, requestTimeout: 500, connectionsCheckingInterval: 100"
+    )
+    text = (EXAMPLES / "app.js").read_text()
+    assert text.count("createServer(") == 1
+    app = tmp_path / "app.js"
+    app.write_text(text.replace("createServer(", f"createServer({{ {limits} }}, "))
+    server = serve(
+        f"{sys.executable} {EXAMPLES}/node_worker.py {app}", "--exec", workers=1
+    )
+    with server.connect() as sock, sock.makefile("rb") as file:
+        sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nho")
+        assert b"408 Request Timeout" in file.read()
+    wait_until("it is closed", lambda: server.total("open") == 0)
