@@ -342,3 +342,28 @@ def test_requests_in_two_parts_are_understood(server):
             sock.sendall(part)
         with sock.makefile("rb") as lines:
             assert json.loads(lines.readline())["ok"] is True
+
+
+DEFAULTS = {
+    "mqtt": ((), "client"),
+    "postgres": ((), "database"),
+    "rtmp": (("--affinity", "none"), "none"),
+    "kinds:LINES": ((), "key"),
+    "raw": ((), "none"),
+}
+
+
+@pytest.mark.parametrize("protocol", DEFAULTS)
+def test_affinity_that_is_at_work_is_shown(serve, protocol):
+    """That of the protocol where nobody says another, here as in the log."""
+    words, name = DEFAULTS[protocol]
+    server = serve(
+        "kinds:handler", "--kind", "handler", "--protocol", protocol, *words, workers=1
+    )
+    assert server.status()["affinity"] == ([] if protocol == "raw" else [name])
+    done = subprocess.run(
+        [COMMAND, "status", "--control", server.control],
+        check=True, capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+    assert f"affinity {name}, policy" in done.stdout
+    assert f"affinity {name}, policy" in server.log

@@ -244,6 +244,12 @@ class Master:
             self._control = ControlServer(control["path"], self._answer, ours)
 
     @property
+    def _affinities(self) -> list[str]:
+        """What sessions are named by: as --affinity says, or the protocol's default."""
+        said = self._settings.affinity
+        return list(said or (each.name for each in self._router.affinities))
+
+    @property
     def _names(self) -> list[str]:
         """Where we listen."""
         return [] if self._stopping else [each.name for each in self._listeners]
@@ -625,8 +631,7 @@ class Master:
             ", ".join(self._names),
             settings.workers,
             generation,
-            " ".join(settings.affinity or [a.name for a in self._router.affinities])
-            or "none",
+            " ".join(self._affinities) or "none",
             settings.policy,
         )
 
@@ -1116,6 +1121,7 @@ class Master:
                 "upgrades": self._upgrades,
                 "listening": self._names,
                 "admin": [each.name for each in self._attendant.listeners],
+                "affinity": self._affinities,
                 **self._events.state(),
             },
             others,

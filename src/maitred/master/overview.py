@@ -114,7 +114,6 @@ class Overview:
             **said,
             "target": settings.target,
             "generation": self._supervisor.generation,
-            "affinity": list(settings.affinity),
             "policy": settings.policy,
             "max_keys": settings.max_keys,
             **{name: sum(report[name] for report in reports) for name in BY_TABLE},
