@@ -102,6 +102,7 @@ def test_status_counts_what_happened(serve):
             "early_deaths": 0,
             "why": "",
             "next_try": None,
+            "threads": None,
         }
     assert said["pid"] == server.pid
     assert said["keys"] == 6
