@@ -68,7 +68,12 @@ class Soak:
             workers=WORKERS,
             tmp_path=directory,
             env={"LEDGER": str(self.ledger)},
-        ).ready()
+        )
+        try:
+            self.server.ready()
+        except AssertionError:
+            self.server.kill_all()
+            raise
         for pattern in EXPECTED:
             self.server.expect_log(pattern)
         self.clients: list[Client] = []

@@ -49,7 +49,7 @@ class Service:
         # Whoever was seen to fill a slot.
         self._serving: set[int] = set()
         self._is_over = threading.Event()
-        self._watcher = threading.Thread(target=self._watch)
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._stopped: set[int] = set()
         self._watcher.start()
 
@@ -62,7 +62,7 @@ class Service:
         begin = time.time()
         try:
             outcome = str(getattr(self, f"do_{operation.name}")(operation))
-        except (UsageError, CommandFailed, NoMaster) as exc:
+        except (UsageError, CommandFailed, NoMaster, ProcessLookupError) as exc:
             outcome = f"{type(exc).__name__}: {exc}"
         line = f"{begin:.3f} to {time.time():.3f} {operation.name} {operation.number}"
         self.done.append(f"{line}: {outcome[:200]}")
@@ -84,8 +84,9 @@ class Service:
     def do_kill(self, operation: Operation) -> str:
         """Kill a worker."""
         pid = self._worker(operation)
-        self.history.killed[pid] = time.time()
+        at = time.time()
         os.kill(pid, signal.SIGKILL)
+        self.history.killed.setdefault(pid, at)
         return f"worker {pid}"
 
     def do_upgrade(self, operation: Operation) -> str:
