@@ -224,6 +224,7 @@ STATUS = {
     "keys": "sessions in the key table",
     "key_bytes": "bytes that these sessions take, each its name and 256",
     "max_key_bytes": "how many bytes they may take",
+    "evicted_keys": "sessions that were forgotten because there were too many",
     "max_keys": "how many sessions there may be",
     "peeking": "connections whose first bytes have not come yet",
     "waiting": "connections that are decided and wait for room in a worker",

@@ -290,6 +290,13 @@ METRICS: Final = (
         _field("max_key_bytes"),
     ),
     Metric(
+        "maitred_keys_evicted_total",
+        C,
+        "Sessions that were forgotten because there were too many, the least recently"
+        " used first.",
+        _field("evicted_keys"),
+    ),
+    Metric(
         "maitred_log_lines_dropped_total",
         C,
         "Lines of the master's log that could not be written.",

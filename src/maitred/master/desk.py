@@ -223,6 +223,7 @@ class Desk:
             "keys": len(self.keys),
             "key_bytes": self.keys.size,
             "max_key_bytes": self.keys.most_bytes,
+            "evicted_keys": self.keys.evicted,
             "peeking": len(self.peeker),
             "waiting": self.waiting,
             "slots": [

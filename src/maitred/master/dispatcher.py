@@ -59,6 +59,7 @@ from maitred.wire.messages import (
 
 from .connection import MOST_HOPS, Connection, restored, returned
 from .counters import Counters, Done
+from .evictions import Evictions
 from .mesh import Mesh
 from .past import Past, Table
 from .peeking import Refuse, untouched
@@ -124,6 +125,7 @@ class Dispatcher:
         self._mesh: Mesh | None = None
         self._superior: Superior | None = None
         self._placement = placement
+        self._evictions = Evictions(placement.keys)
         self._window = placement.slots[0].window
         self._most_unsaid = MOST_UNSAID + placement.keys.most_bytes
         self._wait_timeout = wait_timeout
@@ -453,7 +455,9 @@ class Dispatcher:
             self._decide(*self._asked.popleft())
         if self._sweeping is not None:  # as long as somebody waits
             self._let_in()
-        for key, index in self._placement.keys.take_lost():
+        if lost := self._placement.keys.take_lost():
+            self._evictions.look(self._loop.time())
+        for key, index in lost:
             loser = self._filling[index]
             if loser is not None:
                 loser.revoke(key)

@@ -28,7 +28,14 @@ from .workers import Worker
 
 BY_ACCEPTOR: Final = ("accepted", "passed", "received")
 "Counts that are told of each acceptor."
-BY_TABLE: Final = ("keys", "key_bytes", "max_key_bytes", "peeking", "waiting")
+BY_TABLE: Final = (
+    "keys",
+    "key_bytes",
+    "max_key_bytes",
+    "evicted_keys",
+    "peeking",
+    "waiting",
+)
 "What is summed up over all acceptors."
 SHARES: Final = ("in_flight", "handed_over", "hops_in", "hops_out")
 "Counts of a worker of which each acceptor has its share."

@@ -97,6 +97,8 @@ class KeyTable:
         self.resize(slots)
         self._count = 0
         self._size = 0
+        # Keys that had to go although they were alive, since the start.
+        self.evicted = 0
         # Keys in the table whose place was given up.
         self._debris = 0
         self._walk: list[bytes] = []
@@ -269,6 +271,7 @@ class KeyTable:
                 is_over or self._count > self._limit or self._size > self.most_bytes
             ):
                 break
+            self.evicted += not is_over
             del self._owned[key]
             self._lose(key, entry)
         if self._debris:

@@ -19,6 +19,7 @@ from maitred.routing.affinity import named_slot
 from maitred.routing.http1 import ABSOLUTE
 
 from .keys import OwnKeys
+from .succession import Successions
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -114,6 +115,7 @@ class Claims:
         self._app = app
         self._affinities = tuple(affinities)
         self._keys = keys
+        self._successions = Successions(keys.over)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope, watching what leaves."""
@@ -122,20 +124,28 @@ class Claims:
             return
         head = ScopeHead(scope)
         named = [(a, key) for a in self._affinities if (key := a.key(head))]
+        for affinity, key in named:
+            if affinity.cookie:
+                self._successions.used(key)
         reply = Reply()
         to_learn = list(self._affinities)
 
         async def watch(message: Message) -> None:
             """Claim what *message* makes known, release what it ends; then send it."""
             if to_learn and reply.add(message):
-                self._learn(to_learn, reply)
+                self._learn(to_learn, reply, named)
             if message["type"] == "http.response.start":
                 self._end(named, head, reply.status)
             await send(message)
 
         await self._app(scope, receive, watch)
 
-    def _learn(self, to_learn: list[Affinity], reply: Reply) -> None:
+    def _learn(
+        self,
+        to_learn: list[Affinity],
+        reply: Reply,
+        named: Sequence[tuple[Affinity, bytes]],
+    ) -> None:
         """Claim what *reply* names; an affinity that has learned is done with."""
         for affinity in list(to_learn):
             if affinity.learn and (found := affinity.learn(reply)):
@@ -143,6 +153,16 @@ class Claims:
                 for key in affinity.keys_of(found):
                     if named_slot(key) is None:  # else there is nothing to remember
                         self._keys.made(key)
+                        self._replace(affinity, named, key)
+
+    def _replace(
+        self, affinity: Affinity, named: Sequence[tuple[Affinity, bytes]], key: bytes
+    ) -> None:
+        """Have a cookie's new *key* take the place of the one that was *named*."""
+        if affinity.cookie:
+            for other, old in named:
+                if other is affinity:
+                    self._successions.replaced(old, key)
 
     def _end(
         self, named: Sequence[tuple[Affinity, bytes]], head: ScopeHead, status: int

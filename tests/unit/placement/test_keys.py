@@ -46,6 +46,32 @@ def test_least_recently_used_goes_first(table):
     assert held(table, now=1.0) == [b"a", b"c", b"d"]
 
 
+def test_what_was_used_in_the_last_minute_outlives_what_was_not():
+    """However many new ones come, as long as there is an older one to take."""
+    table = KeyTable(2, limit=100, ttl=3600.0)
+    for number in range(100):
+        table.own(b"old %d" % number, 0, now=0.0)
+    for number in range(0, 100, 10):
+        table.use(b"old %d" % number, now=100.0)
+    for number in range(90):
+        table.own(b"new %d" % number, 1, now=150.0)
+    assert table.evicted == 90
+    kept = [n for n in range(100) if table.use(b"old %d" % n, now=150.0) is not None]
+    assert kept == list(range(0, 100, 10))
+
+
+def test_what_has_expired_is_not_evicted():
+    """It would have gone anyway."""
+    table = KeyTable(1, limit=2, ttl=10.0)
+    table.own(b"a", 0, now=0.0)
+    table.own(b"b", 0, now=0.0)
+    table.own(b"c", 0, now=20.0)
+    assert table.evicted == 0
+    table.own(b"d", 0, now=20.0)
+    table.own(b"e", 0, now=20.0)
+    assert table.evicted == 1
+
+
 def test_owning_again_is_a_use(table):
     """A key that is claimed again is as fresh as a new one."""
     for key in (b"a", b"b", b"c", b"a", b"d"):

@@ -1,0 +1,139 @@
+"""
+Names that follow one another: a session whose cookie changes with each answer.
+
+A signed cookie (Starlette's SessionMiddleware, Flask) is another one after each answer,
+and each is claimed before it can be used. A browser sends the newest. The older names
+of the session are released, so that it takes one place in the key table; but not at
+once, because requests with them may be on their way, from another tab too.
+
+    answered with a new name       the old one ends GRACE after its last use
+    an ending name is used again   it stays: the client does not take over new names
+    a new name is used             the session's others end GRACE after that
+
+Invariant: a session has at most MOST names, and the one that was used or announced last
+is among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Final
+
+GRACE: Final = 10.0
+"Seconds in which a request with an old name may still arrive."
+MOST: Final = 8
+"Names of one session; a page may have six requests under way, each answered anew."
+MOST_SESSIONS: Final = 100_000
+"Names remembered to belong to a session of several."
+
+
+def call_later(seconds: float, call: Callable[[], None]) -> None:
+    """Have the running event loop *call* after some *seconds*."""
+    asyncio.get_running_loop().call_later(seconds, call)
+
+
+class Names(dict[bytes, float]):
+    """The names of one session, the last announced last, and when each ends."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.stays = False
+
+    def end_others(self, name: bytes, at: float) -> list[bytes]:
+        """Have all but *name* end *at* that time, if not sooner; return those."""
+        ending = [each for each, end in self.items() if each != name and end > at]
+        self.update(dict.fromkeys(ending, at))
+        return ending
+
+
+class Successions:
+    """Knows which names are of one session, and releases the old ones."""
+
+    def __init__(
+        self,
+        release: Callable[[bytes], object],
+        *,
+        later: Callable[[float, Callable[[], None]], object] = call_later,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Begin with no session.
+
+        Args:
+            release: Called with each name that has ended.
+            later: Calls a function after some seconds.
+            clock: Seconds, monotonic.
+        """
+        self._release = release
+        self._later = later
+        self._clock = clock
+        self._names: OrderedDict[bytes, Names] = OrderedDict()
+        self._ending: deque[tuple[float, bytes]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def used(self, name: bytes) -> None:
+        """Note that a request named its session so."""
+        names = self._names.get(name)
+        if names is None:
+            return
+        if names[name] < math.inf:  # in spite of the new one that it was answered with
+            names[name] = math.inf
+            names.stays = True
+        elif not names.stays:
+            self._end(names, name)
+        elif name == next(reversed(names)):  # the client has taken over the newest
+            names.stays = False
+            self._end(names, name)
+
+    def replaced(self, old: bytes, new: bytes) -> None:
+        """Note that a request that named *old* is answered with the name *new*."""
+        names = self._names.get(old) or Names()
+        if new == old or new in names:
+            return
+        names.setdefault(old, math.inf)
+        names[new] = math.inf
+        self._names[old] = self._names[new] = names
+        if not names.stays:
+            self._end(names, new, only=old)
+        surplus = [each for each in names if each not in {old, new}]
+        for each in surplus[: max(0, len(names) - MOST)]:
+            self._finish(each)
+        while len(self._names) > MOST_SESSIONS:
+            name, names = self._names.popitem(last=False)
+            names.pop(name, None)
+
+    def _end(self, names: Names, name: bytes, only: bytes | None = None) -> None:
+        """Have the others of *name* end soon, or *only* one of them."""
+        at = self._clock() + GRACE
+        if only is None:
+            ending = names.end_others(name, at)
+        else:
+            names[only] = at
+            ending = [only]
+        if ending and not self._ending:
+            self._later(GRACE, self._sweep)
+        self._ending.extend((at, each) for each in ending)
+
+    def _sweep(self) -> None:
+        """Release what has ended, and come again for what has not."""
+        now = self._clock()
+        while self._ending and self._ending[0][0] <= now:
+            at, name = self._ending.popleft()
+            names = self._names.get(name)
+            if names is not None and names[name] == at:
+                self._finish(name)
+        if self._ending:
+            self._later(self._ending[0][0] - now, self._sweep)
+
+    def _finish(self, name: bytes) -> None:
+        names = self._names.pop(name)
+        del names[name]
+        if len(names) == 1:  # it is not one of several any more
+            del self._names[next(iter(names))]
+        self._release(name)
