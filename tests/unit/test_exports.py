@@ -59,6 +59,7 @@ PUBLIC = {
     "maitred.control": {
         *("COMMANDS", "Argument", "Command", "ControlServer", "Level", "Lines"),
         *("Request", "ask", "find", "path_of", "read_key", "services", "spell"),
+        *("NoControl", "open_control"),
     },
     "maitred.logs": {
         *("FORMATS", "AUTO", "LEVELS", "ACCESS_FORMATS", "LAST_WORDS", "MOST", "PIECE"),
