@@ -122,7 +122,7 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
             "gunicorn", instead="leave it out: heartbeats are in shared memory"
         ),
         "--print-config": Familiar("gunicorn", instead="ask `maitred config`"),
-        "--check-config": Familiar("gunicorn", instead="ask `maitred config`"),
+        "--check-config": Familiar("gunicorn", instead="run `maitred check`"),
         "--statsd-host": Familiar(
             "gunicorn", instead="read /metrics, or `maitred status --json`"
         ),

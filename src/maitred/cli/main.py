@@ -16,6 +16,7 @@ from maitred import logs
 from maitred.control import COMMANDS
 from maitred.errors import ExitCode, MaitredError
 
+from .check import check
 from .completion import completion
 from .config import config
 from .doctor import doctor
@@ -46,6 +47,7 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(keep)
 cli.add_command(config)
+cli.add_command(check)
 cli.add_command(listing)
 cli.add_command(presets)
 cli.add_command(doctor)

@@ -8,23 +8,20 @@ and knows the order in which things begin and end. It never imports the applicat
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import random
-import shlex
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, fields, replace
+from dataclasses import astuple, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
 from maitred import logs, signal_effects
 from maitred.accounts import group_of
-from maitred.certificates import server_context
-from maitred.config import NOWHERE, RELOADED, Settings, WorkerSettings, reread
+from maitred.config import NOWHERE, RELOADED, Settings, reread
 from maitred.control import (
     COMMANDS,
     ControlServer,
@@ -42,7 +39,6 @@ from maitred.errors import (
     UsageError,
 )
 from maitred.routing import FieldsRouter, Seal
-from maitred.sandbox import confined
 from maitred.supervision import (
     Abort,
     Action,
@@ -73,7 +69,7 @@ from .attendant import Attendant, inherited_from, load_token, open_admin
 from .connection import FIELDS
 from .counters import Counters
 from .deputies import Deputies
-from .desk import AnyRouter, Desk, router_of
+from .desk import Desk, router_of
 from .draining import Drains, interrupted
 from .elders import Elders
 from .errands import Came
@@ -89,6 +85,7 @@ from .parent import Parent
 from .past import FORMAT, Past, Table
 from .plain import flatten, refill
 from .processes import how_it_ended
+from .program import checked_router, command_of
 from .reloading import Reloads
 from .scaling import scaled, watch_scale
 from .secret import load_keys
@@ -98,7 +95,7 @@ from .upgrading import Upgrades
 from .usage import usage
 from .watching import Watch
 from .wear import Wear
-from .workers import PYTHON_WORKER, Worker
+from .workers import Worker
 
 LAST_WORDS: Final = 1.0
 "Seconds that connections still being peeked at have to say something when we stop."
@@ -145,7 +142,7 @@ class Master:
             else past.state["master"]["keys"]
         )
         seal = Seal(self._keys, settings.slots)
-        self._router = _router(settings, seal)
+        self._router = checked_router(settings, seal)
         if past is None:
             self._acquire()
         else:
@@ -569,7 +566,7 @@ class Master:
                 number,
                 self._elders.place(slot, generation),
                 generation,
-                self._command(),
+                command_of(self._settings),
                 self._keys if sealed else None,
                 # What a worker of another language would do is not known.
                 () if self._settings.exec else signal_effects.HELD,
@@ -598,26 +595,6 @@ class Master:
     def _on_attached(self, worker: Worker) -> None:
         self._watch_over(worker)
         self._dispatcher.hear(worker)  # it may have said READY already
-
-    def _command(self) -> list[str]:
-        command, settings = self._program(), self._settings
-        if settings.sandbox:
-            write, log_file = settings.sandbox_write, settings.log_file
-            return confined(command, write=write, log_file=log_file)
-        return command
-
-    def _program(self) -> list[str]:
-        if self._settings.exec:
-            return shlex.split(self._settings.target)
-        names = [field.name for field in fields(WorkerSettings)]
-        settings = WorkerSettings(
-            **{name: getattr(self._settings, name) for name in names}
-            | {
-                "forwarded_allow_ips": self._settings.forwarded,
-                "workers": self._settings.slots,
-            }
-        )
-        return [*PYTHON_WORKER, json.dumps(asdict(settings))]
 
     def _announce(self, generation: int) -> None:
         what = What.RELOAD if self._serving else What.START
@@ -1136,24 +1113,3 @@ class Master:
         if not self._serving:
             return "starting"
         return "reloading" if self._supervisor.reloading else "ready"
-
-
-def _router(settings: Settings, seal: Seal) -> AnyRouter:
-    """Make what places connections; say what it cannot see."""
-    router = router_of(settings, seal)
-    if settings.certfile:
-        # For its mistakes: the workers serve with it.
-        server_context(settings.certfile, settings.keyfile)
-        hidden = [
-            affinity.name
-            for affinity in router.affinities
-            if not affinity.of_connection
-        ]
-        if hidden:
-            logs.master.warning(
-                "affinity %s is inside TLS: a connection is placed before it can be"
-                " seen, and a request on the wrong one is answered 421; see"
-                " docs/howto/tls.md",
-                " ".join(hidden),
-            )
-    return router

@@ -1,6 +1,8 @@
 """
 The worker's entry: ``python -P -m maitred.worker SETTINGS``, started by a master.
 
+With ``load`` after the settings it loads its application, and ends.
+
 The environment says which descriptors are the channel, the scoreboard, the file for
 the stack of a worker that is stuck and, where slots are sealed, the keys for that.
 """
@@ -82,6 +84,8 @@ def main() -> int:
             slot=slot,
             secret=secret,
         )
+        if sys.argv[2:] == ["load"]:
+            return 0
         signals.drop_in_children(worker.links.drop)
         with asyncio.Runner(loop_factory=worker.serving.loop_factory()) as runner:
             runner.run(worker.run())
