@@ -302,3 +302,31 @@ def test_passed_socket_finds_out_who_vanished(host):
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     for listener in listeners:
         listener.close()
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["first first", "last first"])
+def test_free_ports_of_two_options_are_told_apart(order):
+    """What is for clients is not for who looks at the metrics."""
+    [one] = open_listeners(("127.0.0.1:0",), 16)
+    [other] = open_listeners(("127.0.0.1:0",), 16, option="--admin")
+    stored = [(name_of(each.sock, each.bind), each.sock) for each in (one, other)]
+    inherited = Inherited(stored[::order])
+    [again] = open_listeners(("127.0.0.1:0",), 16, inherited=inherited)
+    [admin] = open_listeners(
+        ("127.0.0.1:0",), 16, inherited=inherited, option="--admin"
+    )
+    assert (again.sock, admin.sock) == (one.sock, other.sock)
+    for each in (again, admin):
+        each.close()
+
+
+def test_two_options_cannot_share_a_socket():
+    """They say so of each other."""
+    sock = dual()
+    port = port_of(sock)
+    inherited = Inherited([("", sock)])
+    listeners = open_listeners((f"[::]:{port}",), 16, inherited=inherited)
+    with pytest.raises(UsageError, match=f"--admin 0.0.0.0:{port} and --bind"):
+        open_listeners((f"0.0.0.0:{port}",), 16, inherited=inherited, option="--admin")
+    for each in listeners:
+        each.close()

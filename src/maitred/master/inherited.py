@@ -83,8 +83,9 @@ class Inherited:
         Args:
             family: Of *address*.
             address: With port 0 for any port.
-            bind: What asks for it. If its port is 0, a socket that was stored for it
-                comes before others: a manager gives them in any order.
+            bind: The option that asks, and its text. If its port is 0, a socket that
+                was stored for it comes before others: a manager gives them in any
+                order.
         """
         wanted = place_of(family, address)
         found = [entry for entry in self.sockets if wanted in _all_places(entry[1])]

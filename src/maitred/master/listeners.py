@@ -69,7 +69,8 @@ class Listener:
         inode: The file's device and inode, by which it is known to be ours.
         proxy: Whether its connections begin with a PROXY header.
         kept: Whether somebody else holds the socket too, for the next master.
-        bind: What it was opened for, if that says port 0: the address says less.
+        bind: The option and the text that it was opened for, if that says port 0: the
+            address alone does not say it.
         accepted: How many connections this process accepted from it.
     """
 
@@ -158,13 +159,14 @@ def open_listeners(
     opened: dict[int, list[Listener]] = {}
     with contextlib.ExitStack() as undo:
         # Port 0 is last: it takes any port that was passed and is no other bind's.
-        for index in sorted(range(len(binds)), key=lambda i: _order(binds[i], given)):
+        asked = [f"{option} {bind}" for bind in binds]
+        for index in sorted(range(len(binds)), key=lambda i: _order(asked[i], given)):
             bind = binds[index]
             ours = [each.sock for found in opened.values() for each in found]
             opened[index] = _open(bind, backlog, uds_mode, given, option, ours)
             for listener in opened[index]:
                 listener.proxy = proxy or bind.endswith(PROXY_MARK)
-                listener.bind = bind if _port_is_free(bind) else ""
+                listener.bind = asked[index] if _port_is_free(bind) else ""
                 undo.callback(listener.close)
         undo.pop_all()
     return [listener for index in sorted(opened) for listener in opened[index]]
@@ -177,8 +179,8 @@ def accept_at_once(listeners: Iterable[Listener]) -> None:
             listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
 
 
-def _order(bind: str, given: Inherited) -> tuple[bool, bool]:
-    return _port_is_free(bind), not given.knows(bind)
+def _order(asked: str, given: Inherited) -> tuple[bool, bool]:
+    return _port_is_free(asked), not given.knows(asked)
 
 
 def _port_is_free(bind: str) -> bool:
@@ -194,18 +196,19 @@ def _open(
     ours: list[socket.socket],
 ) -> list[Listener]:
     bind = marked.removesuffix(PROXY_MARK)
+    asked = f"{option} {marked}"
     passed = [sock for _, sock in given.sockets]
     try:
         if bind.startswith("unix:"):
             path = bind.removeprefix("unix:")
             address = unix_address(path)
-            if (sock := given.take(socket.AF_UNIX, address, marked)) is not None:
+            if (sock := given.take(socket.AF_UNIX, address, asked)) is not None:
                 sock.listen(backlog)
                 return [Listener(sock, bind, (b"", 0), kept=True)]
             return [_unix(bind, path, backlog, uds_mode)]
         if bind.startswith("fd://"):
             return [_inherited(bind, bind.removeprefix("fd://"), backlog, given)]
-        return _tcp(bind, marked, backlog, given)
+        return _tcp(bind, asked, backlog, given)
     except OSError as exc:
         hint = hint_for(exc, bind, option, passed, ours)
         raise SystemRefused(
@@ -213,7 +216,7 @@ def _open(
         ) from exc
 
 
-def _tcp(bind: str, marked: str, backlog: int, given: Inherited) -> list[Listener]:
+def _tcp(bind: str, asked: str, backlog: int, given: Inherited) -> list[Listener]:
     match = TCP.fullmatch(bind)
     if match is None or int(match["port"]) > MOST_PORT:
         raise UsageError(
@@ -237,10 +240,10 @@ def _tcp(bind: str, marked: str, backlog: int, given: Inherited) -> list[Listene
             place = (address[0], port, *address[2:])
             if (taker := given.taker(family, place)) is not None:
                 # One socket of IPv6 listens at all addresses of IPv4 too.
-                _check_marks(marked, taker)
+                _check_shared(asked, taker)
                 continue
             try:
-                listener = _listen_tcp(family, place, backlog, given, marked)
+                listener = _listen_tcp(family, place, backlog, given, asked)
             except OSError as exc:
                 # A machine without IPv6 still resolves to its addresses.
                 if exc.errno not in NO_SUCH_ADDRESS | {errno.EACCES}:
@@ -258,12 +261,17 @@ def _tcp(bind: str, marked: str, backlog: int, given: Inherited) -> list[Listene
     return listeners
 
 
-def _check_marks(bind: str, taker: str) -> None:
-    if bind.endswith(PROXY_MARK) != taker.endswith(PROXY_MARK):
-        raise UsageError(
-            f"--bind {bind} and --bind {taker} are one socket, which was passed to us:"
-            f" either both have {PROXY_MARK}, or none"
-        )
+def _check_shared(asked: str, taker: str) -> None:
+    """Refuse that one socket has two purposes, or two ways to begin a connection."""
+    if asked.partition(" ")[0] != taker.partition(" ")[0]:
+        rest = "leave one of them out"
+    elif asked.endswith(PROXY_MARK) != taker.endswith(PROXY_MARK):
+        rest = f"either both have {PROXY_MARK}, or none"
+    else:
+        return
+    raise UsageError(
+        f"{asked} and {taker} are one socket, which was passed to us: {rest}"
+    )
 
 
 def _listen_tcp(
@@ -271,9 +279,9 @@ def _listen_tcp(
     address: tuple[Any, ...],
     backlog: int,
     given: Inherited,
-    bind: str,
+    asked: str,
 ) -> Listener:
-    if (sock := given.take(family, address, bind)) is not None:
+    if (sock := given.take(family, address, asked)) is not None:
         sock.listen(backlog)
         keep_alive(sock)
         listener = _describe(sock)

@@ -238,7 +238,7 @@ class Talk(asyncio.Protocol, Arrival):
         """Pass on what came, unless it has to wait."""
         if self._is_held:
             self._held.append(bytes(data))
-            self.transport.pause_reading()  # asyncio may begin to read after a pause
+            self.transport.pause_reading()  # uvloop may begin to read after a pause
         else:
             self.hear(data)
 
