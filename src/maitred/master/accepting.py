@@ -20,6 +20,8 @@ from .connection import Connection, accepted
 from .counters import Counters
 from .listeners import EXHAUSTED, NEVER_MIND, Listener
 
+FEW: Final = 8
+"Connections after which we look whether others may come; fewer than may ever wait."
 BATCH: Final = 64
 PAUSE: Final = 0.1
 "Seconds without accepting after the system said that it has nothing left."
@@ -93,7 +95,11 @@ class Acceptor:
         self._settle()
 
     def _on_readable(self, listener: Listener) -> None:
-        self._accept(listener, BATCH)
+        # A few at a time, because at a small limit of open files fewer may wait than a
+        # batch brings: whoever is left in the kernel's backlog is not turned away.
+        for _ in range(BATCH // FEW):
+            if self._accept(listener, FEW) < FEW or self._congested():
+                break
         self._settle()
 
     def _accept(self, listener: Listener, most: int) -> int:

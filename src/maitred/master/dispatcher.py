@@ -155,6 +155,8 @@ class Dispatcher:
         self._loop.add_reader(self._channels.fileno(), self._on_channels)
         self._closing = False
         self._at_limit = logs.Seldom()
+        self._is_full = logs.Seldom()
+        self._is_late = logs.Seldom()
         self._heed: dict[type, Callable[[Worker, list[Any]], None]] = {
             Ready: self._heed_ready,
             Failed: self._heed_failed,
@@ -208,7 +210,12 @@ class Dispatcher:
 
         Not while connections wait for one slot: others can be served.
         """
-        return bool(self._lobby)
+        if self._lobby:
+            return True
+        # Workers without descriptors refuse whatever they are handed. Asked second,
+        # because this is asked all the time and hardly ever anybody rests.
+        slots = self._placement.slots
+        return len(self._resting) >= self._most and not any(s.takes_new for s in slots)
 
     @property
     def workers(self) -> Iterable[Worker]:
@@ -431,17 +438,29 @@ class Dispatcher:
             return
         waiting = self._lobby if slot is None else self._queues[slot.index]
         # One slot's queue may not take the room of all others. An idle one has its
-        # descriptor already: those of a dead worker all find room.
+        # descriptor already: those of a dead worker all find room. So has one that a
+        # worker refused or left behind: it has had its place, and keeps it.
         most = self._most if slot is None else (self._most + 1) // 2
-        full = len(waiting) >= most or self.waiting >= self._most
-        if self._closing or (full and not connection.idle):
-            self._turn_away(
-                connection, 503, "stopping" if self._closing else "no_worker"
-            )
+        had_place = connection.idle or connection.starved or connection.attempts
+        full = len(waiting) >= most or self.waiting - len(self._resting) >= self._most
+        if self._closing:
+            self._turn_away(connection, 503, "stopping")
+            return
+        if full and not had_place:
+            self._say_full()
+            self._turn_away(connection, 503, "no_worker")
             return
         connection.deadline = connection.starved or now + self._wait_timeout
         waiting.append(connection)
         self._expect_sweep()
+
+    def _say_full(self) -> None:
+        if self._is_full.is_due():
+            text = (
+                "connections are answered 503 at once: %d wait for a worker already, of"
+                " %d that may by --max-waiting and the limit of open files"
+            )
+            logs.master.info(text, self.waiting, self._most)
 
     def _expect_sweep(self) -> None:
         if self._sweeping is None:
@@ -680,6 +699,7 @@ class Dispatcher:
         now = self._loop.time()
         for waiting in (self._lobby, *self._queues):
             while waiting and waiting[0].deadline <= now:
+                self._say_late()
                 self._turn_away(waiting.popleft(), 503, "no_worker")
         for worker in filter(None, self._filling):
             while worker.outbox and worker.outbox[0].deadline <= now:
@@ -690,6 +710,11 @@ class Dispatcher:
         if self.waiting or self._retry is not None:
             self._expect_sweep()
         self.settle()
+
+    def _say_late(self) -> None:
+        if self._is_late.is_due():
+            text = "connections are answered 503: no worker took them within %g s"
+            logs.master.info(text, self._wait_timeout)
 
     # What workers say
 
