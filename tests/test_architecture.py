@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "failpoints": set(),
     "titles": set(),
     "accounts": {"errors"},
+    "cpus": set(),
     # What stands in front of several machines, in its words.
     "haproxy": {"haproxy_tcp", "errors"},
     "haproxy_tcp": {"errors"},
@@ -64,7 +65,8 @@ MAY_IMPORT = {
     "admin": {"control", "routing", "titles", "signal_effects", "logs", "errors"},
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
-        *("config", "sticky_settings", "accounts", "no_new_privs", "haproxy"),
+        *("config", "sticky_settings", "accounts", "cpus", "no_new_privs"),
+        "haproxy",
         *("failpoints", "titles", "sandbox", "signal_effects", "logs", "errors"),
     },
     "__init__": {"wire", "routing", "errors"},

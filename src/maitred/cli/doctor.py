@@ -26,6 +26,7 @@ import click
 from maitred import sandbox
 from maitred.config import Settings
 from maitred.control import path_of
+from maitred.cpus import usable
 from maitred.errors import ExitCode
 from maitred.master.processes import try_pidfd
 from maitred.master.rescue import traffic
@@ -127,6 +128,12 @@ def descriptors() -> Finding:
     return Finding("ok" if hard >= ENOUGH_DESCRIPTORS else "warning", found, advice)
 
 
+def cpus() -> Finding:
+    """Count those that may be used: so many workers there are by default."""
+    count, reason = usable()
+    return Finding("ok", f"{count} workers by default, by {reason}")
+
+
 def backlog() -> Finding:
     """Compare the system's limit with what we listen with."""
     most = int(Path("/proc/sys/net/core/somaxconn").read_text(encoding="ascii"))
@@ -201,6 +208,7 @@ CHECKS: Final[dict[str, Callable[[], Finding]]] = {
     "channel": channel,
     "connections": connection,
     "descriptors": descriptors,
+    "CPUs": cpus,
     "backlog": backlog,
     "clock": clock,
     "control socket": control,

@@ -9,7 +9,6 @@ Invariant: OPTIONS has a row for every field of ``Settings`` but the target.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from maitred import logs, sticky_settings
 from maitred.config import KINDS as KINDS_OF_APPLICATIONS
 from maitred.config import Settings, option
 from maitred.control import path_of
+from maitred.cpus import usable
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS, SNIFFERS
 
@@ -82,8 +82,8 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
         "workers": Option(
             "How many worker processes.",
             "N",
-            default="one per core",
-            decide=lambda _: len(os.sched_getaffinity(0)),
+            default="one per CPU that may be used, by affinity mask and quota",
+            decide=lambda _: usable().number,
         ),
         "acceptors": Option(
             "How many processes accept connections and find their workers. The first is"

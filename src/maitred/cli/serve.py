@@ -18,11 +18,12 @@ import click
 
 from maitred import failpoints, logs, sandbox, titles
 from maitred.config import NOWHERE, Settings
+from maitred.cpus import usable
 from maitred.errors import ExitCode, SystemRefused
 from maitred.master import Master, arrive
 from maitred.no_new_privs import gain_no_privileges
 
-from .effective import effective
+from .effective import DEFAULT, effective
 from .options import BINDINGS, CONFIG, OPTIONS, make
 from .pidfile import PidFile
 from .privileges import become
@@ -64,8 +65,7 @@ def serve(**options: Any) -> ExitCode:
     role = "rehearsal" if past is not None and past.rehearsal else "master"
     titles.show(f"{role} {titles.served(settings.target)}", settings.name)
     logs.begin(settings, "master")
-    for sentence in unknown_variables(os.environ):
-        logs.master.warning("%s", sentence)
+    _say_what_was_found(is_start=past is None, **options)
     if failpoints.arm(os.environ):
         logs.master.warning("%s is set: tests make us fail", failpoints.VARIABLE)
     # An affinity of the user's own is found where the application is.
@@ -82,6 +82,18 @@ def serve(**options: Any) -> ExitCode:
         if settings.reload and not (past and past.rehearsal):
             stack.enter_context(watched(settings.reload_dir or (settings.code,)))
         return asyncio.run(master.run())
+
+
+def _say_what_was_found(*, is_start: bool, **options: Any) -> None:
+    """Log what nobody may have meant: variables, and how many workers there are."""
+    for sentence in unknown_variables(os.environ):
+        logs.master.warning("%s", sentence)
+    if not is_start:
+        return
+    settings, origins = effective(**options)
+    if origins["workers"] == DEFAULT and not settings.attach:
+        reason = usable().reason
+        logs.master.info("%d workers, by %s", settings.workers, reason)
 
 
 def _give_up_rights(settings: Settings, read: Callable[[], Settings]) -> None:
