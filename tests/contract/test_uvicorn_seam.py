@@ -1228,6 +1228,20 @@ async def test_worker_reads_what_the_router_read(http, board, name, prefix):
         assert getattr(head, field) == getattr(raw, field), field
 
 
+@on_every_loop
+async def test_empty_line_alone_is_no_request(http, board):
+    """Some clients send one behind a body: the connection ends as an idle one does."""
+    serving = make(plain, board, http, lifespan="off")
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving, head_timeout=0.05)
+            await client.send(GET)
+            assert (await client.receive()).startswith(b"HTTP/1.1 204 ")
+            await client.send(b"\r\n")
+            assert await client.receive() == b""
+            assert board.refused == {}
+
+
 # A stop finishes what can be finished, whatever one of the connections does.
 
 CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"

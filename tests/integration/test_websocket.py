@@ -44,6 +44,18 @@ def test_a_message_in_frames_without_end_is_refused(client):
     assert caught.value.rcvd.code == 1009
 
 
+def test_empty_line_before_the_handshake_is_skipped(serve):
+    """One, as the master skips it (RFC 9112 section 2.2)."""
+    server = serve("kinds:websocket", "--kind", "websocket", workers=1)
+    with server.connect() as sock:
+        sock.sendall(
+            b"\r\nGET /k HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert sock.recv(12) == b"HTTP/1.1 101"
+
+
 def test_who_does_not_read_is_not_read_from(serve):
     """Pings are answered unasked: whoever reads no answers, sends no more of them."""
     server = serve("kinds:websocket", "--kind", "websocket", workers=1)
