@@ -50,7 +50,9 @@ def connection_of(descriptor: Owner, id_: int, local: bytes) -> socket.socket | 
         The socket, which the caller owns; None: it was something else, and is closed.
     """
     family = socket.AF_INET6 if b":" in local else socket.AF_INET
-    kind = (family, socket.SOCK_STREAM, 0) if local else (-1, -1, -1)
+    # Libraries set TCP_NODELAY only on what is labelled TCP, asyncio for one.
+    tcp = (family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    kind = tcp if local else (-1, -1, -1)
     try:
         sock = socket.socket(*kind, fileno=descriptor.fileno())
     except OSError:  # not a socket
