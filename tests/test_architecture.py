@@ -31,7 +31,9 @@ MAY_IMPORT = {
     # What each signal does to each process.
     "signal_effects": {"logs"},
     "sticky_settings": {"errors"},
-    "config": {"sticky_settings", "errors"},
+    # What workers tell uvicorn, in its words.
+    "uvicorn_settings": {"errors"},
+    "config": {"sticky_settings", "uvicorn_settings", "errors"},
     # Finds the places by name, in what is loaded.
     "failpoints": set(),
     "titles": set(),
@@ -59,6 +61,7 @@ MAY_IMPORT = {
     "worker": {
         *("wire", "routing", "certificates", "no_new_privs", "connection"),
         *("config", "failpoints", "titles", "signal_effects", "logs", "errors"),
+        "uvicorn_settings",
     },
     # Not the worker: the command line must not be able to load the application.
     # It asks the master as anybody could; it must not be able to reach into it.
@@ -68,6 +71,7 @@ MAY_IMPORT = {
         *("config", "sticky_settings", "accounts", "cpus", "no_new_privs"),
         "haproxy",
         *("failpoints", "titles", "sandbox", "signal_effects", "logs", "errors"),
+        "uvicorn_settings",
     },
     "__init__": {"wire", "routing", "errors"},
     "__main__": {"cli"},

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from maitred import sticky_settings
 from maitred.errors import UsageError
+from maitred.uvicorn_settings import UvicornSettings, check
 
 TARGET: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 NAME: Final = re.compile("[a-z0-9][a-z0-9_-]{0,31}")
@@ -43,7 +44,7 @@ LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(UvicornSettings):
     """
     Everything ``maitred serve`` can be told. Times are in seconds, sizes in bytes.
 
@@ -157,6 +158,7 @@ class Settings:
         self._check_drain()
         self._check_wear()
         sticky_settings.check(self)
+        check(self)
         for name in ("backlog", "window", "max_keys", "head_limit", "max_waiting"):
             if getattr(self, name) < 1:
                 raise UsageError(
@@ -429,7 +431,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
+class WorkerSettings(UvicornSettings):
     """What a worker has to know; travels to it as JSON. Fields as in ``Settings``."""
 
     target: str

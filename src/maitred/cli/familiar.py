@@ -51,8 +51,10 @@ NO_LOG_CONFIG: Final = (
     "leave it out: --log-level says how much; what your application logs is its own"
 )
 NO_CLIENT_CERTIFICATES: Final = "let a proxy in front ask clients for certificates"
-NO_WEBSOCKET_LIMITS: Final = "leave it out: the workers use uvicorn's defaults"
 NO_PROXY_HEADERS: Final = "--forwarded-allow-ips says whose; `none` is nobody"
+NO_COLORS: Final = (
+    "--log-format pretty has colours and plain has none; NO_COLOR is respected"
+)
 NO_ACCESS_LOGFILE: Final = "leave it out: requests are logged to --log-file too"
 NO_ACCESS_PATTERN: Final = "--access-log-format chooses one of a few"
 
@@ -131,12 +133,8 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
         "--access-logformat": Familiar("gunicorn", instead=NO_ACCESS_PATTERN),
         "--access-log-fmt": Familiar("granian", instead=NO_ACCESS_PATTERN),
         "--log-config": Familiar("uvicorn, gunicorn", instead=NO_LOG_CONFIG),
-        "--no-use-colors": Familiar(
-            "uvicorn", instead="leave it out: a terminal is noticed"
-        ),
-        "--use-colors": Familiar(
-            "uvicorn", instead="leave it out: a terminal is noticed"
-        ),
+        "--no-use-colors": Familiar("uvicorn", instead=NO_COLORS),
+        "--use-colors": Familiar("uvicorn", instead=NO_COLORS),
         "--http2-cleartext": Familiar("gunicorn", instead=NO_HTTP2),
         "--http2": Familiar("uvicorn", instead=NO_HTTP2),
         "--http-protocols": Familiar("gunicorn", instead=NO_HTTP2),
@@ -158,25 +156,6 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
         ),
         "--proxy-headers": Familiar("uvicorn", instead=NO_PROXY_HEADERS),
         "--no-proxy-headers": Familiar("uvicorn", instead=NO_PROXY_HEADERS),
-        "--ws": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
-        "--ws-max-size": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
-        "--ws-max-queue": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
-        "--ws-ping-interval": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
-        "--ws-ping-timeout": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
-        "--ws-per-message-deflate": Familiar("uvicorn", instead=NO_WEBSOCKET_LIMITS),
-        "--server-header": Familiar(
-            "uvicorn", instead="set or leave out headers in the application"
-        ),
-        "--no-server-header": Familiar(
-            "uvicorn", instead="set or leave out headers in the application"
-        ),
-        "--date-header": Familiar(
-            "uvicorn", instead="leave it out: every answer has a Date"
-        ),
-        "--no-date-header": Familiar(
-            "uvicorn", instead="leave it out: every answer has a Date"
-        ),
-        "--header": Familiar("uvicorn", instead="set headers in the application"),
         "--reset-contextvars": Familiar(
             "uvicorn", instead="leave it out: uvicorn's default holds"
         ),

@@ -23,6 +23,7 @@ from maitred.control import path_of
 from maitred.cpus import usable
 from maitred.placement import POLICIES
 from maitred.routing import PRESETS, SNIFFERS
+from maitred.uvicorn_settings import WS
 
 from .completion import COMPLETED
 from .familiar import aliases
@@ -33,6 +34,8 @@ KINDS: Final[Mapping[str, Any]] = MappingProxyType(
 )
 "What each setting is, as its annotation says."
 MANY: Final = "tuple[str, ...]"
+SHORT_DRAIN: Final = 1.0
+"Seconds; see --drain-timeout."
 CLICK_KINDS: Final[Mapping[str, type]] = MappingProxyType(
     {"int": int, "float": float, "str": str, MANY: str}
 )
@@ -321,7 +324,13 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
         ),
         "ready_timeout": Option("Seconds a worker has to start."),
         "drain_timeout": Option(
-            "Seconds a leaving worker has to finish its connections."
+            "Seconds a leaving worker has to finish its connections. A request that is"
+            " not answered by then gets 503, an answer that has begun is cut.",
+            default="30, or 1 with --reload",
+            # Who edits a file waits for what is open at each save.
+            decide=lambda said: (
+                SHORT_DRAIN if said.get("reload") else DEFAULTS["drain_timeout"]
+            ),
         ),
         "grace_period": Option(
             "Seconds between asking a worker to leave and ending it."
@@ -341,6 +350,39 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "Seconds new code has, in an upgrade, to show that it can take over."
         ),
         "timeout_keep_alive": Option("Seconds an idle connection is kept open."),
+        "ws": Option(
+            "What speaks WebSocket in workers of --kind asgi: a library that is"
+            " installed there. none: a handshake is an ordinary request.",
+            choices=WS,
+        ),
+        "ws_max_size": Option(
+            "Bytes that a message of a WebSocket may have; a longer one closes it with"
+            " 1009. For --kind asgi, as are the next four.",
+            "N",
+        ),
+        "ws_max_queue": Option(
+            "Messages of a WebSocket that wait for the application (--ws websockets).",
+            "N",
+        ),
+        "ws_ping_interval": Option(
+            "Seconds between two pings to a WebSocket; 0: none are sent."
+        ),
+        "ws_ping_timeout": Option(
+            "Seconds a WebSocket has to answer a ping before it is closed; 0: no limit."
+        ),
+        "ws_per_message_deflate": Option(
+            "Compress a WebSocket's messages where the client can, too."
+        ),
+        "header": Option(
+            "A header for every answer of the application, as in 'X-Served-By: a'. May"
+            " be given several times.",
+            "NAME:VALUE",
+            default="none",
+        ),
+        "server_header": Option(
+            "Send the header Server: uvicorn, unless --header gives another."
+        ),
+        "date_header": Option("Send the header Date."),
         "user": Option(
             "Become this user, by name or number, when all is open that takes root;"
             " workers too.",
