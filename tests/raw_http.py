@@ -62,6 +62,11 @@ class Connection:
         self.send(data)
         return self.answer()
 
+    def head_of(self, data: bytes) -> tuple[int, dict[str, str]]:
+        """Send *data* and read status and headers of the answer."""
+        self.send(data)
+        return self.head()
+
     def answer(self, *, body: bool = True) -> Answer:
         """Read one answer; *body* is false for the answer to HEAD and for 100."""
         status, headers = self.head()

@@ -127,6 +127,7 @@ class Seam:
             self,
             self.board,
             wrap=lambda app: app,
+            on_exit=lambda: None,
             loop="asyncio",
             http=http,
             lifespan="off",

@@ -136,6 +136,9 @@ class Page:
             assert self.server.stop(number) == 0, self.server.log
             # The page itself shows what went wrong on purpose.
             self.server.expect_log(r"was ended by SIGKILL")
+            # The MCP SDK answers once more where its stream is ended (HTTP+SSE).
+            self.server.expect_log("Exception in ASGI|Traceback|Expected ASGI message")
+            self.server.expect_log("returned without completing response")
             self.server.check()
 
     def expect_log(self, expected: str) -> None:

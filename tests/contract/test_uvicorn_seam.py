@@ -146,6 +146,7 @@ def make(app, board, http="httptools", **details):
     """Make the seam with *app*."""
     details = {
         "wrap": lambda wrapped: wrapped,
+        "on_exit": lambda: None,
         "loop": "auto",
         "lifespan": "on",
         "access_log": False,
@@ -192,6 +193,7 @@ class Visit:
     head_limit = 1000
     idle = False
     mark = UNMARKED
+    sni = None
 
     def __init__(self, *, client=None, prefix=b"", head_timeout=DEADLINE):
         self.client, self.prefix, self.head_timeout = client, prefix, head_timeout
@@ -1307,3 +1309,51 @@ def test_connection_that_cannot_be_shut_down_is_aborted(is_closing):
 
     shut_down(fail, Transport())
     assert said == ([] if is_closing else ["aborted"])
+
+
+@on_every_loop
+async def test_what_came_before_the_end_is_answered(http, board):
+    """A connection that looks idle is not closed while its next request is unread."""
+    app = App()
+    serving = make(app, board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            await client.send(GET)
+            await client.receive()
+            await until(lambda: "answered" in app.events)
+            (connection,) = serving._server.server_state.connections
+            # In this order, in one turn of the loop: nobody can have read it.
+            client.sock.send(GET)
+            connection.timeout_keep_alive_handler()
+            connection.shutdown()
+            answer = await client.receive(b"the end")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    # uvicorn's h11 protocol closes without announcing it.
+    assert http == "h11" or b"connection: close\r\n" in answer.lower()
+
+
+@on_every_loop
+async def test_end_is_announced_before_it_comes(board):
+    """Server.handle_exit is called when the drain begins, once; all goes on."""
+    serving = make(App(), board)
+    server = serving._server
+    calls = []
+    theirs = Server.handle_exit
+
+    def handle_exit(self, sig, frame):
+        calls.append(sig)
+        theirs(self, sig, frame)
+
+    async with started(serving) as running:
+        Server.handle_exit = handle_exit
+        try:
+            serving.leaving()
+            assert (calls, server.should_exit) == ([signal.SIGTERM], True)
+            await asyncio.sleep(0.3)  # longer than a tick
+            assert not running.done()
+            serving.finish(DEADLINE)
+            await running
+        finally:
+            Server.handle_exit = theirs
+    assert calls == [signal.SIGTERM]

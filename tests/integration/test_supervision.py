@@ -335,6 +335,7 @@ def test_drain_has_a_deadline(serve, gate):
     with waiting_request(server, gate) as client:
         server.tell(signal.SIGTERM)
         assert server.wait() == 5
+        assert client.answer().status == 503
         assert client.at_end()
 
 

@@ -11,53 +11,16 @@ import socket
 import ssl
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
-import trustme
 from websockets.asyncio.client import connect as connect_websocket
 
 from driver import DEADLINE, wait_until
 from hellos import RECORDED
 from raw_http import Connection, get
+from tls_kit import NAMES, Pki, secure
 
-NAMES = {
-    "first": ["a.example", "localhost", "127.0.0.1"],
-    "second": ["b.example", "*.b.example"],
-    "third": [f"t{number}.example" for number in range(16)],
-}
-ALL = [name for names in NAMES.values() for name in names]
 INSIDE_TLS = "is inside TLS"
-
-
-class Pki:
-    """A certificate authority, and files with what it signed."""
-
-    def __init__(self, directory: Path) -> None:
-        """Write to *directory*."""
-        self.directory = directory
-        self.ca = trustme.CA()
-        self.ca_file = str(directory / "ca.pem")
-        self.ca.cert_pem.write_to_path(self.ca_file)
-        self.options = [
-            word for name, hosts in NAMES.items() for word in self.issue(name, hosts)
-        ]
-
-    def issue(self, name: str, hosts: list[str]) -> list[str]:
-        """Write certificate and key for *hosts*; give the options that use them."""
-        issued = self.ca.issue_cert(*hosts)
-        certfile = self.directory / f"{name}.pem"
-        keyfile = self.directory / f"{name}.key"
-        certfile.write_bytes(b"".join(p.bytes() for p in issued.cert_chain_pems))
-        issued.private_key_pem.write_to_path(keyfile)
-        return ["--certfile", str(certfile), "--keyfile", str(keyfile)]
-
-    def context(self, *alpn: str) -> ssl.SSLContext:
-        """Make what a client needs that trusts us."""
-        context = ssl.create_default_context(cafile=self.ca_file)
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
-        return context
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +41,6 @@ def one_loop(share, pki):
     """As ``by_sni``, where the worker's event loop plays no part."""
     options = ("--affinity", "sni", "--loop", "uvloop", "--head-timeout", "3")
     return share("probe:app", *options, *pki.options, workers=4)
-
-
-def secure(server, pki, name: str | None = "a.example", *alpn: str) -> Connection:
-    """Connect with TLS, asking for *name*."""
-    context = pki.context(*alpn)
-    if name is None:
-        context.check_hostname = False
-    sock = server.connect()
-    try:
-        return Connection(context.wrap_socket(sock, server_hostname=name))
-    except BaseException:
-        sock.close()
-        raise
 
 
 def of(host: str, path: str = "/", *lines: str) -> bytes:

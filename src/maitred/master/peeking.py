@@ -308,6 +308,9 @@ class Peeker:
         self._settle()
 
     def _time_out(self, connection: Connection) -> None:
+        # What came while this process was stopped, or busy, is not late.
+        if self._look(connection):
+            return
         self._forget(connection)
         if connection.seen > SMALL and buffers.is_full(connection):
             self._refuse(connection, 431, self._too_large)

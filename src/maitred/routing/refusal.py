@@ -63,6 +63,11 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
         "worker_died": Cause(
             502, "The worker died while it served this request; it was not repeated."
         ),
+        "cut": Cause(
+            503,
+            "The worker had to leave before it answered this request; it was not"
+            " repeated.",
+        ),
         "stopping": Cause(503, "This server is stopping."),
         "no_thread": Cause(
             503, "No thread of the worker of this session was free in time."

@@ -63,6 +63,7 @@ REFUSALS: Final = (
     "handshake_body",
     "out_of_step",
     "no_thread",
+    "cut",
 )
 """
 The causes of refusals, in the order of their counts.

@@ -69,6 +69,11 @@ class Access:
             )
             self._is_unwanted = not theirs.filter(record)
 
+    def interrupted(self, scope: Any, status: int, cause: str) -> None:
+        """Note why we end the request of *scope*, with *status* if it has none yet."""
+        scope[CAUSE] = cause
+        self._status = self._status or status
+
     def ended(self, scope: Any, written: int) -> None:
         """
         Write what there is to say of the request of *scope*, which is over.

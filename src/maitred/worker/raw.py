@@ -42,6 +42,7 @@ class RawServing:
     """An application of one of those kinds, serving connections brought to it."""
 
     tls: ssl.SSLContext | None = None
+    exit_handler = None
 
     def __init__(
         self,
@@ -184,6 +185,9 @@ class RawServing:
         """Have everything move that can."""
         self._is_handing_back = True
         self._move_all(self._talks)
+
+    def leaving(self) -> None:
+        """Do nothing: these applications learn by the end of a connection."""
 
     def give_back_each(self) -> None:
         """Have what belongs to no key move; the others follow theirs."""

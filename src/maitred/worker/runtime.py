@@ -15,10 +15,9 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from maitred import logs
+from maitred import logs, uvicorn_settings
 from maitred.certificates import server_context
 from maitred.config import HTTP_KINDS, WorkerSettings
 from maitred.errors import (
@@ -175,12 +174,14 @@ class Worker:
                 app,
                 board,
                 wrap=self._wrap,
+                on_exit=self._on_exit,
                 loop=settings.loop,
                 http=settings.http,
                 lifespan="off" if settings.kind == "wsgi" else settings.lifespan,
                 access_log=settings.access_log,
                 root_path=settings.root_path,
                 timeout_keep_alive=settings.timeout_keep_alive,
+                passed_on=uvicorn_settings.arguments(settings),
                 forwarded_allow_ips=settings.forwarded_allow_ips,
                 tells_leaving=settings.kind == "wsgi",
             )
@@ -228,7 +229,8 @@ class Worker:
             AppFailed: The application's startup failed.
         """
         self._loop = asyncio.get_running_loop()
-        signals.heed(signal.SIGTERM, self._on_terminate)
+        handler = self.serving.exit_handler or (lambda *_: self._on_exit())
+        signals.heed(signal.SIGTERM, handler)
         running = asyncio.ensure_future(self.serving.run())
         started = asyncio.ensure_future(self.serving.wait_started())
         await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -387,7 +389,7 @@ class Worker:
 
     # How it ends
 
-    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_exit(self) -> None:
         self._loop.call_soon_threadsafe(self._drain, self.settings.drain_timeout)
 
     def _on_master_gone(self) -> None:
@@ -398,6 +400,7 @@ class Worker:
         if not self._draining:
             self._draining = True
             self.questions.give_up()
+            self.serving.leaving()
             self._leaving = self._loop.create_task(self._leave(timeout, give_back))
 
     async def _leave(self, timeout: float, give_back: bool) -> None:

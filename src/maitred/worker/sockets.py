@@ -37,6 +37,7 @@ class SocketServing:
     """A function, called with each connection that is brought."""
 
     tls: ssl.SSLContext | None = None
+    exit_handler = None
 
     def __init__(
         self,
@@ -168,6 +169,9 @@ class SocketServing:
             sock.close()
             visit.refused()
         self._show()
+
+    def leaving(self) -> None:
+        """Do nothing: the function learns by the end of its socket."""
 
     def give_back_each(self) -> None:
         """Do nothing: there is nothing between two requests."""

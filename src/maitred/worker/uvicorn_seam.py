@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any, Final, Protocol
 
 from uvicorn.config import Config
@@ -35,6 +37,7 @@ from .marks import READ_SIZE, STARTED, Mark, Unmarked
 from .parking import Parking
 from .parsers import STEPS
 from .transports import Corked, Ends, Intake
+from .unread import has_unread
 
 PROTOCOLS: Final = {
     "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
@@ -77,11 +80,17 @@ class OpenConnections(set[Any]):
 class AnnouncingServer(Server):
     """A server that says when it has started, and keeps the scoreboard."""
 
-    def __init__(self, config: Config, board: Scoreboard) -> None:
-        """Be not started yet."""
+    def __init__(
+        self, config: Config, board: Scoreboard, on_exit: Callable[[], object]
+    ) -> None:
+        """Be not started yet; *on_exit* is called when something asks for the end."""
         super().__init__(config)
+        self._on_exit = on_exit
         self.server_state.connections = OpenConnections(board)
         self.ready = asyncio.Event()
+        # Whether the main loop is to end. Not ``should_exit``, which others may read:
+        # it is true from the begin of a drain on, and connections are served in that.
+        self.may_end = False
         self._board = board
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -92,7 +101,24 @@ class AnnouncingServer(Server):
     async def on_tick(self, counter: int) -> bool:
         """Note, ten times a second, how many requests were answered."""
         self._board.requests = self.server_state.total_requests
-        return await super().on_tick(counter)
+        await super().on_tick(counter)
+        return self.may_end
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """
+        Begin to end: this is what handles TERM, as in uvicorn.
+
+        Libraries that send streams without an end replace ``Server.handle_exit``, or
+        look at ``should_exit`` of whoever handles TERM, and end their streams then:
+        sse-starlette, and with it the MCP SDK.
+        """
+        super().handle_exit(sig, frame)
+        self._on_exit()
+
+    def announce_exit(self) -> None:
+        """Announce the end that was not asked for by a signal, once."""
+        if not self.should_exit:
+            self.handle_exit(signal.SIGTERM, None)
 
 
 class Serving:
@@ -104,6 +130,7 @@ class Serving:
         board: Scoreboard,
         *,
         wrap: Callable[[Any], Any],
+        on_exit: Callable[[], object],
         loop: str,
         http: str,
         lifespan: str,
@@ -112,6 +139,7 @@ class Serving:
         root_path: str = "",
         forwarded_allow_ips: str = "",
         tells_leaving: bool = False,
+        passed_on: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Prepare to serve *app*.
@@ -120,6 +148,8 @@ class Serving:
             app: An ASGI application.
             board: Where open connections and requests are counted.
             wrap: Makes the application that is served out of the ASGI 3 one.
+            on_exit: Called, perhaps in a signal handler, when something in this process
+                asks for its end; and when the drain begins.
             loop: auto, uvloop or asyncio.
             http: auto, httptools or h11.
             lifespan: auto, on or off.
@@ -129,6 +159,7 @@ class Serving:
             forwarded_allow_ips: From where X-Forwarded-For and -Proto are believed;
                 "none": from nowhere; empty: as uvicorn does by itself.
             tells_leaving: Whether the scope of each HTTP request has the future LEFT.
+            passed_on: Further arguments of ``uvicorn.Config``.
         """
         # What makes connections secure; None: they are plain.
         self.tls: ssl.SSLContext | None = None
@@ -144,10 +175,13 @@ class Serving:
             workers=1,
             proxy_headers=forwarded_allow_ips != NOWHERE,
             forwarded_allow_ips=forwarded_allow_ips or None,
+            **passed_on or {},
         )
         self.config.load()
         self.config.loaded_app = wrap(self.config.loaded_app)
-        self._server = AnnouncingServer(self.config, board)
+        self._server = AnnouncingServer(self.config, board, on_exit)
+        # What handles TERM; libraries find the server by it.
+        self.exit_handler = self._server.handle_exit
         self.count_refusal = board.count_refusal
         self.tells_leaving = tells_leaving
         self._connection: Any = adopting(self.config.http_protocol_class)
@@ -235,6 +269,10 @@ class Serving:
         self.parking.clear()
         self.give_back_each()
 
+    def leaving(self) -> None:
+        """Announce to the application that the drain begins."""
+        self._server.announce_exit()
+
     def revoked(self, key: bytes) -> None:
         """Do nothing: each request is asked for its key when it comes."""
 
@@ -254,13 +292,14 @@ class Serving:
         logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
         # uvicorn waits with asyncio.wait_for, which takes fractions of a second too.
         self.config.timeout_graceful_shutdown = max(timeout, 0)  # type: ignore[assignment]
-        self._server.should_exit = True
+        self._server.announce_exit()
+        self._server.may_end = True
 
     def cut(self) -> int:
         """Close what is still open; say how many connections that were."""
-        left = list(self._server.server_state.connections)
+        left: list[Any] = list(self._server.server_state.connections)
         for connection in left:
-            connection.transport.abort()
+            shut_down(connection.cut, connection.transport)
         return len(left)
 
 
@@ -508,6 +547,11 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         super().on_response_complete()
         if self._access is not None:
             self._access.ended(self.cycle.scope, self._corked.count)
+        if self._visit.sni is not None:
+            # Because TLS drops what is written after the client's FIN, which may be
+            # read before this turn of the event loop is over. It has no mark to wait
+            # for.
+            self._corked.flush()
         gate = self._gate
         if self.transport.is_closing():
             return
@@ -518,22 +562,19 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
                 return
         gate.answered()
         self._attend()
-        if (
-            self._is_half_closed
-            and self.cycle.response_complete
-            and not self._is_leaving
-        ):
+        if self._is_half_closed and gate.stage is BETWEEN and not self._is_leaving:
             self.drop()
 
     def eof_received(self) -> bool | None:
         """Let an answer that is under way be finished, if that is soon."""
         super().eof_received()
-        cycle = self.cycle
+        # The event loop closes the connection itself where this returns nothing; so
+        # what is held for the end of the turn has to leave before.
+        self._corked.flush()
         if (
             self.transport.get_extra_info("ssl_object") is not None  # has no halves
-            or cycle is None
-            or cycle.response_complete
-            or cycle.more_body  # the body can never be whole, nor the answer be meant
+            # Nothing is asked, or the rest of the request will never come.
+            or self._gate.stage is not ANSWERING
             or self._is_leaving
         ):
             return None
@@ -542,10 +583,48 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._end_timer = self.loop.call_later(HALF_CLOSED, self.transport.close)
         return True
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Close what was idle for long enough, unless its next request is here."""
+        if has_unread(self._sock):
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
+
     def shutdown(self) -> None:
-        """Finish as uvicorn does, unless the connection is on its way out."""
-        if not self._is_leaving:
+        """
+        Finish as uvicorn does, with the request that is here already as the last one.
+
+        Nothing is done for a connection that is on its way out.
+        """
+        if self._is_leaving or self.transport.is_closing():
+            return
+        if self._gate.stage is BETWEEN and has_unread(self._sock):
+            # It is read in this turn of the event loop or the next. Looked at again
+            # before the application runs, it is answered with `Connection: close`.
+            self.loop.call_soon(self.shutdown)
+        else:
             shut_down(super().shutdown, self.transport)
+
+    def cut(self) -> None:
+        """
+        Close at once; a request to which nothing was answered gets 503.
+
+        Because clients and proxies send a request again by themselves when a kept
+        connection ends without a byte: it would be run twice.
+        """
+        cycle = self.cycle
+        if (
+            cycle is None  # nothing was asked
+            or cycle.response_started
+            or self._is_leaving
+            or self.transport.is_closing()
+        ):
+            self._corked.flush()
+            self.transport.abort()
+        else:
+            self.refuse(503, "cut")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what was never read from is answered for all the same."""
@@ -656,6 +735,13 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         )
 
     def _on_head_timeout(self) -> None:
+        """End the time for a head, once all that has come is read."""
+        if has_unread(self._sock):
+            self._head_timer = self.loop.call_later(FLUSH, self._give_up_head)
+        else:
+            self._give_up_head()
+
+    def _give_up_head(self) -> None:
         """Part with a client who began a request, or with one who never said a word."""
         if self._gate.pending.strip(b"\r\n"):
             self.refuse(408, "head_timeout")
@@ -680,14 +766,16 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._unset_keepalive_if_required()
         self._is_leaving = True
         self._serving.count_refusal(cause)
-        if self._access is not None:
-            self._access.refused(status, len(answer(status, cause)), cause)
         if self.cycle is not None and not self.cycle.response_complete:
             # The application has begun with this request; it learns that it ends.
+            if self._access is not None:
+                self._access.interrupted(self.cycle.scope, status, cause)
             if not self.cycle.response_started:
                 self.transport.write(answer(status, cause))
             self.transport.close()
             return
+        if self._access is not None:
+            self._access.refused(status, len(answer(status, cause)), cause)
         self.transport.write(answer(status, cause))
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -807,12 +895,19 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
         if self.visit.client is not None:
             self.client = self.visit.client
 
+    def cut(self) -> None:
+        """Close at once: what there was to say was said by ``shutdown``."""
+        self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, and say so."""
-        if self.access is not None:
-            self.access.ended(self.scope, 0)
+        """End, and say so; perhaps of one whose handshake was refused."""
         shut(self.sock, self.visit.mark)
         self.visit.closed()
+        if self.access is not None:
+            if hasattr(self, "scope"):
+                self.access.ended(self.scope, 0)
+            else:
+                self.access.refused(400, 0, "bad_request")
         super().connection_lost(exc)
 
 
