@@ -20,12 +20,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from gate_kit import PARSERS, Gated, Seen, read_with_h11
 from maitred.errors import PeerMisbehaved
 from maitred.routing import NEED_MORE, NeedMore
+from maitred.routing.affinity import cookie
 from maitred.routing.body import Chunked
 from maitred.routing.http1 import RawHead, sniff_head
 from maitred.routing.proxy_protocol import ProxyHeader, sniff_proxy
 from maitred.routing.tls import ClientHello, normal_name, sniff_hello
 from maitred.wire.codec import HEADER, Codec
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER
+from maitred.worker.cookies import in_one_line
+from readers import COOKIES, Spelled
 from seam_kit import PARSERS as SERVERS
 from seam_kit import Seam
 
@@ -217,4 +220,24 @@ def codec(data: bytes) -> None:
 BOTH = {**FROM_MASTER, **FROM_WORKER}
 WIRE = Codec(sends=BOTH, receives=BOTH)
 
-TARGETS = {f.__name__: f for f in (head, gate, seam, chunked, proxy, tls, codec)}
+FIND = cookie("sid")
+UTF_8 = {"django wsgi"}
+
+
+def names(data: bytes) -> None:
+    """What a framework reads for a session's cookie is among what we read."""
+    headers = [(b"Cookie", line) for line in data.split(b"\n")]
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    head = sniff_head(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % lines, b"", LIMIT)
+    if not isinstance(head, RawHead):
+        return
+    found = FIND(head)
+    ours = found if isinstance(found, tuple) else (found,)
+    request = Spelled(headers=in_one_line(headers))
+    for name in ("starlette", "django asgi", "django wsgi", "werkzeug", "http.cookies"):
+        if read := COOKIES[name](request, "sid"):
+            codec = "utf-8" if name in UTF_8 else "latin-1"
+            assert read.encode(codec, "replace") in ours, (name, read, ours)
+
+
+TARGETS = {f.__name__: f for f in (head, names, gate, seam, chunked, proxy, tls, codec)}

@@ -11,7 +11,7 @@ line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from maitred import logs
 from maitred.routing import Affinity
@@ -30,12 +30,13 @@ class OneLine:
         """Wrap *app*."""
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one scope."""
+        # Not async: one coroutine less for every request.
         headers = scope.get("headers", ())
         if [name for name, _ in headers].count(COOKIE) > 1:
             scope["headers"] = in_one_line(headers)
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 class SetsItself:
