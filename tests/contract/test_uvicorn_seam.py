@@ -876,6 +876,26 @@ async def returned(client):
 
 
 @on_every_loop
+async def test_idle_time_begins_when_the_client_can_know(http, board):
+    """A process that stands still before its answer leaves takes no time from it."""
+
+    async def stands_still(_scope, _receive, send):
+        """Answer, and keep the loop from turning for longer than it may be idle."""
+        length = (b"content-length", b"2")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": b"ok"})
+        time.sleep(1)
+
+    serving = make(stands_still, board, http, lifespan="off", timeout_keep_alive=0.5)
+    async with started(serving):
+        with Client() as client:
+            await client.adopt(serving)
+            for _ in range(2):
+                await client.send(GET)
+                assert (await client.receive(b"ok")).startswith(b"HTTP/1.1 200 ")
+
+
+@on_every_loop
 async def test_connection_is_returned_alive(http, board):
     """Whoever gets it reads on where the gate stopped, and can answer."""
     serving = make(App(), board, http)

@@ -370,6 +370,8 @@ Seconds in which an answer may end after the client said that it will say no mor
 may have left altogether, and the application that streams to it waits to hear so.
 """
 FLUSH: Final = 0.005
+LATE: Final = 0.1
+"Seconds by which a timer may be late in an event loop that turns."
 
 
 class Complete(list[tuple[bytes, bytes]]):
@@ -584,8 +586,14 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         return True
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close what was idle for long enough, unless its next request is here."""
-        if has_unread(self._sock):
+        """
+        Close what was idle for long enough, unless its next request is here.
+
+        A timer that is late says that this process did not run, and perhaps has not
+        written its last answer until now: the client had no time to ask again.
+        """
+        late = self.loop.time() - self.timeout_keep_alive_task.when()
+        if late > LATE or has_unread(self._sock):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
