@@ -169,6 +169,8 @@ STARTED = Note(100.2, "started", "a-1", "s1", 0, "-", 11)
         (case(status=503, ended=100 + WAIT), [], History(), None),
         (case(status=503), [], History(stopped={11: [Span(99.0, 112.0)]}), None),
         (case(idle=2.1), [], History(), "--timeout-keep-alive"),
+        (case(status=408, begun=96.0), [], History(), "--head-timeout"),
+        (case(status=408), [], History(), None),
         (case(idle=2.1), [STARTED], History(), None),
         (case(idle=1.0), [], History(), None),
         (case(own_doing="left"), [], History(), "own doing"),

@@ -15,8 +15,12 @@ KINDS = {
     "pipelined": 1,
     "upload": 1,
     "websocket": 1,
+    "events": 1,
     "reset": 1,
+    "half_closed": 1,
+    "slow_head": 1,
     "http10": 1,
+    "idle": 1,
 }
 PLAN = [
     Operation(0.7, "move", 5, 0),

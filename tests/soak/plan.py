@@ -113,7 +113,7 @@ def operations(seed: int, seconds: float, profile: Profile) -> list[Operation]:
         seconds_stopped = {
             "pause": chance.uniform(0.05, 0.8),
             "long_pause": chance.uniform(KEEP_ALIVE + 0.3, KEEP_ALIVE + 1.5),
-            "hang": HANG + 4,
+            "hang": HANG + 30,  # it ends when the master has killed the worker
         }.get(name, 0)
         drawn.append(
             Operation(at, name, chance.randrange(1 << 20), round(seconds_stopped, 3))

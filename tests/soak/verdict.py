@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from ledger import Extent
 from soak.clients import Request
-from soak.plan import DRAIN, KEEP_ALIVE, WAIT
+from soak.plan import DRAIN, HEAD_TIMEOUT, KEEP_ALIVE, WAIT
 
 SLACK: Final = 1.0
 "Seconds by which two clocks of this kit may see one thing apart."
@@ -151,6 +151,12 @@ def _was_idle(case: Case) -> bool:
     )
 
 
+def _was_slow(case: Case) -> bool:
+    request = case.request
+    took = (request.whole_at or request.ended) - request.begun
+    return request.status == 408 and not case.started and took >= HEAD_TIMEOUT * 0.9
+
+
 CAUSES: Final[dict[str, Callable[[Case], bool]]] = {
     "its client's own doing": lambda case: bool(case.request.own_doing),
     "started in a worker that was killed": _was_killed,
@@ -158,6 +164,7 @@ CAUSES: Final[dict[str, Callable[[Case], bool]]] = {
     "started in a worker that left at --drain-timeout": _was_cut,
     "503 after --wait-timeout": _waited,
     "idle for --timeout-keep-alive": _was_idle,
+    "408, its head took longer than --head-timeout": _was_slow,
     "behind a request that failed": lambda case: (
         case.before is not None and bool(case.before.cause) and not case.started
     ),
