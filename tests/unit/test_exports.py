@@ -48,7 +48,8 @@ PUBLIC = {
         *("FieldsRouter", "fields_router"),
     },
     "maitred.placement": {
-        *("POLICIES", "Policy", "Contents", "KeyTable", "Placement", "Slot")
+        *("POLICIES", "Policy", "Contents", "KeyTable", "Owned", "Page", "Placement"),
+        "Slot",
     },
     "maitred.supervision": {
         *("Supervisor", "Times", "Failures", "WorkerState", "Worn", "Pulse"),
