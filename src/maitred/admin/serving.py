@@ -5,7 +5,8 @@ Or until it says that there is a successor, to whom the history is left. Then wh
 connected has a last answer, and new connections are the successor's.
 
 The server is uvicorn's. What is asked for of it here: no signals (the master is told,
-and we see that it is gone), no word of proxies about who a client is, few connections.
+and we see that it is gone), no word of proxies about who a client is. Who may be
+connected, and for how long, is said in visitors.py.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS: Final = 256
+from .visitors import LONGEST_HEAD, Visitors
+
 LAST_MOMENT: Final = 1
 "Seconds that answers have to get out when the master is gone."
 
@@ -28,6 +31,68 @@ GOODBYE: Final = 20
 Ticks, ten a second, in which whoever is connected may ask once more when there is a
 successor. Not seconds: the service comes first, and we may not be running in those.
 """
+
+
+class Visit(H11Protocol):
+    """One connection of the admin process, which ends in time."""
+
+    visitors: Visitors
+    "Set in a subclass by ``protocol``."
+    _until: asyncio.TimerHandle | None = None
+    _is_answered = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a place."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Note whether there is something to be answered."""
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """Note that it waits again, or that there is more to be answered."""
+        super().on_response_complete()
+        self._is_answered = False
+        if not self.transport.is_closing():
+            self._wait()
+            self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        super().connection_lost(exc)
+        self.visitors.forget(self)
+        if self._until is not None:
+            self._until.cancel()
+
+    def leave(self) -> None:
+        """End the connection, whoever has still something to say."""
+        self.transport.abort()
+
+    def _look(self) -> None:
+        # None until the first request, whatever uvicorn's annotation says.
+        cycle = getattr(self, "cycle", None)
+        busy = cycle is not None and not cycle.response_complete
+        if busy and not self._is_answered:
+            self._is_answered = True
+            self.visitors.answer(self)
+            self._give(self.visitors.answer_timeout)
+
+    def _wait(self) -> None:
+        self.visitors.wait(self)
+        self._give(self.visitors.head_timeout)
+
+    def _give(self, seconds: float) -> None:
+        """Give it *seconds* from now on."""
+        if self._until is not None:
+            self._until.cancel()
+        self._until = self.loop.call_later(seconds, self.leave)
+
+
+def protocol(visitors: Visitors) -> type[Visit]:
+    """Return the protocol of a server whose connections are *visitors*."""
+    return type("Visit", (Visit,), {"visitors": visitors})
 
 
 class Server(uvicorn.Server):
@@ -118,7 +183,8 @@ async def serve(
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
+            http=protocol(Visitors()),
+            h11_max_incomplete_event_size=LONGEST_HEAD,
             timeout_graceful_shutdown=LAST_MOMENT,
         )
     )

@@ -16,6 +16,7 @@ import os
 import socket
 import stat
 import struct
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -26,6 +27,17 @@ from .places import answers, directories, is_safe
 
 LONGEST_REQUEST: Final = 64 * 1024
 DEADLINE: Final = 5.0
+MOST_OF_MEMBER: Final = 16
+MOST_OF_MEMBERS: Final = 32
+"""
+Conversations that a user may have at once who may only look, and all such users. They
+fit what the master keeps for others than clients (desk.RESERVE), and none lasts: each
+line has its deadline, and what takes its time is for operators.
+"""
+TOO_MANY: Final = (
+    f"no more than {MOST_OF_MEMBER} conversations of a user who is no operator, and"
+    f" {MOST_OF_MEMBERS} of all, are possible at once; end one and ask again"
+)
 PAUSE: Final = 0.5
 "Seconds without accepting after the system said that it has nothing left."
 CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
@@ -71,6 +83,8 @@ class ControlServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._resume: asyncio.TimerHandle | None = None
         self._conversations: set[asyncio.Task[None]] = set()
+        # How many of them each user has who may only look.
+        self._members: Counter[int] = Counter()
         # Whose answer takes time, and what they asked.
         self._patient: dict[asyncio.Task[None], tuple[socket.socket, str]] = {}
         if ours is not None:
@@ -115,12 +129,29 @@ class ControlServer:
             loop.remove_reader(self._sock.fileno())
             self._resume = loop.call_later(PAUSE, self.serve)
             return
-        self._begin(self._converse(sock))
+        uid = _uid_of(sock)
+        if uid in operators():
+            self._begin(self._converse(sock))
+        elif self._may_begin(uid):
+            self._members[uid] += 1
+            task = self._begin(self._converse(sock))
+            task.add_done_callback(lambda _: self._members.subtract([uid]))
+        else:
+            with sock, contextlib.suppress(OSError):
+                sock.setblocking(False)
+                sock.send(encode({"ok": False, "error": TOO_MANY}))
 
-    def _begin(self, conversation: Coroutine[Any, Any, None]) -> None:
+    def _may_begin(self, uid: int) -> bool:
+        """Return whether *uid*, who may only look, may have one conversation more."""
+        self._members += Counter()  # those that have none are left out
+        few = self._members.total() < MOST_OF_MEMBERS
+        return few and self._members[uid] < MOST_OF_MEMBER
+
+    def _begin(self, conversation: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(conversation)
         self._conversations.add(task)
         task.add_done_callback(self._conversations.discard)
+        return task
 
     async def fall_silent(self) -> None:
         """Accept nobody until ``serve``; wait for what does not take long to end."""
@@ -247,6 +278,21 @@ async def _write(writer: asyncio.StreamWriter, line: Mapping[str, Any]) -> None:
         await writer.drain()
 
 
+def operators() -> set[int]:
+    """Return the users that may do everything: root, and our own."""
+    return {0, os.geteuid()}
+
+
+def _uid_of(sock: socket.socket) -> int:
+    """Return the user that made this connection, by the kernel's word."""
+    credentials = sock.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
+    )
+    uid: int
+    _, uid, _ = CREDENTIALS.unpack(credentials)
+    return uid
+
+
 def _demand_operator(sock: socket.socket, command: str) -> None:
     """
     Refuse *command* to whoever is no operator.
@@ -254,11 +300,7 @@ def _demand_operator(sock: socket.socket, command: str) -> None:
     Raises:
         UsageError: It is not root, nor our own user, who asks.
     """
-    credentials = sock.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
-    )
-    _, uid, _ = CREDENTIALS.unpack(credentials)
-    if uid not in {0, os.geteuid()}:
+    if _uid_of(sock) not in operators():
         raise UsageError(
             f"{command} is for operators, the master's own user and root; you may ask"
             " what is read-only"

@@ -1,0 +1,66 @@
+"""
+Who is connected to the admin process: few, and none for long.
+
+    waiting for a head     HEAD_TIMEOUT, from the connection or the last answer on
+    being answered         ANSWER_TIMEOUT, however slowly the client reads
+
+Invariants: never more than MOST are connected. Whoever comes then takes the place of
+the one that has waited for a head the longest, so that a health probe is answered
+whoever holds the others. No token is needed to connect, so none of this trusts one.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+MOST: Final = 256
+HEAD_TIMEOUT: Final = 10.0
+ANSWER_TIMEOUT: Final = 30.0
+LONGEST_HEAD: Final = 16 * 1024
+"Bytes that a head may have; h11 refuses a longer one."
+
+
+class Visitor(Protocol):
+    """One connection."""
+
+    def leave(self) -> None:
+        """End, whoever has still something to say."""
+
+
+class Visitors:
+    """All that are connected, those that have waited longest first."""
+
+    def __init__(
+        self,
+        most: int = MOST,
+        head_timeout: float = HEAD_TIMEOUT,
+        answer_timeout: float = ANSWER_TIMEOUT,
+    ) -> None:
+        """Begin with nobody; *most* may come, and stay for so many seconds."""
+        self._most = most
+        self.head_timeout = head_timeout
+        self.answer_timeout = answer_timeout
+        self._waiting: dict[Visitor, None] = {}
+        self._answered: dict[Visitor, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._answered)
+
+    def wait(self, visitor: Visitor) -> None:
+        """Note that *visitor* has asked nothing yet, or nothing since its answer."""
+        self.forget(visitor)
+        if len(self) >= self._most:
+            oldest = next(iter(self._waiting or self._answered))
+            self.forget(oldest)
+            oldest.leave()
+        self._waiting[visitor] = None
+
+    def answer(self, visitor: Visitor) -> None:
+        """Note that *visitor* has asked something."""
+        self.forget(visitor)
+        self._answered[visitor] = None
+
+    def forget(self, visitor: Visitor) -> None:
+        """Note that *visitor* has left."""
+        self._waiting.pop(visitor, None)
+        self._answered.pop(visitor, None)
