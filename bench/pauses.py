@@ -1,7 +1,7 @@
 """
 Pauses: how long a client waits at most while the master does what takes it long.
 
-    python -m bench.pauses [--keys N ...] [--probes SECONDS]
+    script/bench --pauses [--keys N ...] [--probes SECONDS]
 
 For each number of keys a master is started whose two workers have so many sessions.
 Then it is upgraded, a worker is killed that has half of the sessions, and it is

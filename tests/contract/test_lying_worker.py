@@ -35,6 +35,7 @@ from maitred.wire.messages import (
     Failed,
     Handoff,
     Have,
+    Phase,
     Ready,
     Refused,
     Release,
@@ -330,6 +331,20 @@ def test_worker_that_never_reads_is_ended(monkeypatch):
                 break
         assert scene.liar.worker.process.killed
         assert scene.liar.worker.unsaid < 2 << 20
+
+    play(act)
+
+
+def test_last_words_are_cut():
+    """Why a worker could not start is a sentence, and the end of a traceback."""
+
+    async def act(scene):
+        scene.liar.worker.phase = Phase.STARTING
+        new = scene.liar
+        new.say(Failed(b"w" * 60_000, b"t" * 66_000 + b"end"))
+        await scene.turn()
+        why, traceback = new.worker.failure
+        assert (len(why), len(traceback), traceback[-3:]) == (1000, 65_536, "end")
 
     play(act)
 
