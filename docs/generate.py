@@ -296,7 +296,8 @@ SLOT = {
     "cpu": "seconds it has computed",
     "claimed_keys": "sessions its application made and that live there",
     "totals": "requests, handed_over, hops_in, hops_out and cpu of all workers that"
-    " have filled the slot, and how many of them have ended (deaths)",
+    " have filled the slot, and how many of them have ended (deaths), and unasked"
+    " (restarts)",
 }
 
 

@@ -416,6 +416,13 @@ METRICS: Final = (
         BY["slot"],
     ),
     Metric(
+        "maitred_worker_restarts_total",
+        C,
+        "Workers of this slot that ended without having been asked to.",
+        _total("restarts"),
+        BY["slot"],
+    ),
+    Metric(
         "maitred_worker_cpu_seconds_total",
         C,
         "Seconds that workers of this slot have computed.",

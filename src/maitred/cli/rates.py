@@ -13,14 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from .status import service
+from .units import age, seconds, short
 
 HISTORY: Final = 300
 "Looks that are remembered."
-UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
-FACTORS: Final = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
-EXACT: Final = 10**4
-TEN: Final = 9.95
-"From here on, a digit behind the point would be one too many."
 DASH: Final = "-"
 
 
@@ -38,6 +34,7 @@ class Row(NamedTuple):
     lag: float | None
     memory: int | None
     cpu: float | None
+    restarts: int | None
 
 
 class Column(NamedTuple):
@@ -46,35 +43,6 @@ class Column(NamedTuple):
     title: str
     width: int
     text: Callable[[Any], str]
-
-
-def short(number: float) -> str:
-    """Write *number* with at most four characters: ``9999``, ``12k``, ``3.4M``."""
-    if number < EXACT:
-        return f"{number:.0f}"
-    factor, unit = next(each for each in FACTORS if number >= each[0])
-    return f"{_two_digits(number / factor)}{unit}"
-
-
-def seconds(number: float) -> str:
-    """Write a short time: ``0.4ms``, ``12ms``, ``3.1s``."""
-    if number < 1:
-        return f"{_two_digits(number * 1000)}ms"
-    return f"{_two_digits(number)}s"
-
-
-def age(number: float) -> str:
-    """Write a long time in its two greatest units: ``2d 3h``, ``4m 5s``."""
-    rest, parts = int(number), list[str]()
-    for size, unit in UNITS:
-        if rest >= size or parts or size == 1:
-            parts.append(f"{rest // size}{unit}")
-            rest %= size
-    return " ".join(parts[:2])
-
-
-def _two_digits(number: float) -> str:
-    return f"{number:.1f}" if number < TEN else f"{number:.0f}"
 
 
 COLUMNS: Final[Mapping[str, Column]] = {
@@ -89,6 +57,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "lag": Column("LAG", 7, seconds),
     "memory": Column("MEM", 6, short),
     "cpu": Column("CPU%", 6, short),
+    "restarts": Column("RST", 4, short),
 }
 "In the order of ``Row``; they fit a line of 80 characters."
 
@@ -172,6 +141,7 @@ def _row(worker: dict[str, Any], before: dict[str, Any] | None, past: float) -> 
         generation=worker.get("generation"),
         rate=rate,
         cpu=cpu,
+        restarts=worker.get("totals", {}).get("restarts"),
         **known,
     )
 

@@ -28,7 +28,8 @@ from maitred.errors import MaitredError
 
 from .answers import RENDER
 from .happened import Happened
-from .rates import COLUMNS, HISTORY, Rates, Row, cells, header, short, titles
+from .rates import COLUMNS, HISTORY, Rates, Row, cells, header, titles
+from .units import short
 
 NAMES: Final = list(COLUMNS)
 SHOWN: Final = 60

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+
+from .units import age, short
 
 COLUMNS: Final = {
     "slot": "SLOT",
     "pid": "PID",
     "generation": "GEN",
     "state": "STATE",
+    "uptime": "UPTIME",
+    "memory": "MEMORY",
+    "restarts": "RESTARTS",
     "open": "OPEN",
     "in_flight": "IN-FLIGHT",
     "queued": "QUEUED",
@@ -18,6 +23,8 @@ COLUMNS: Final = {
     "claimed_keys": "CLAIMED-KEYS",
 }
 
+WRITTEN: Final[Mapping[str, Callable[[float], str]]] = {"uptime": age, "memory": short}
+"How columns are written that are not written as they are."
 TROUBLES: Final = {
     "lost": "lost",
     "no_descriptor": "refused by a worker without free descriptors",
@@ -36,9 +43,11 @@ def render(answer: dict[str, Any]) -> str:
     age = f"up {answer['uptime']:g} s, generation {answer['generation']}"
     past = f"{counts['accepted']} accepted, {counts['taken']} taken, {refused} refused"
     now = f"{answer['peeking']} being peeked at, {answer['waiting']} waiting"
+    # Nowhere, once it is stopping.
+    where = f" on {', '.join(answer['listening'])}" if answer["listening"] else ""
     lines = [
-        f"{service(answer)} on {', '.join(answer['listening'])}",
-        f"master {answer['pid']}, {age}, {rules}",
+        f"{service(answer)}{where}",
+        f"master {answer['pid']}, {answer['state']}, {age}, {rules}",
         f"connections: {past}, {counts['redispatched']} dispatched again; {now}",
     ]
     if len(acceptors := answer["acceptors"]) > 1:
@@ -51,10 +60,14 @@ def render(answer: dict[str, Any]) -> str:
     if any(slot.get("threads") for slot in answer["slots"]):
         columns["threads"] = "THREADS"
     rows = [list(columns.values())]
-    rows += [[_cell(slot, name) for name in columns] for slot in answer["slots"]]
+    # Those that fill a slot, then those that are coming or leaving.
+    workers = [*answer["slots"], *answer["others"]]
+    rows += [[_cell(worker, name) for name in columns] for worker in workers]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join(map(str.rjust, row, widths)) for row in rows]
-    if notes := [note for slot in answer["slots"] for note in _notes(slot)]:
+    notes = [note for slot in answer["slots"] for note in _notes(slot)]
+    notes += [_kept(elder, len(answer["slots"])) for elder in answer["elders"]]
+    if notes:
         lines += ["", *notes]
     return "\n".join(lines)
 
@@ -66,10 +79,26 @@ def service(answer: dict[str, Any]) -> str:
 
 
 def _cell(slot: dict[str, Any], name: str) -> str:
-    """Write what *slot* says of *name*."""
+    """Write what *slot* says of *name*; what is not known is a dash."""
+    if name == "restarts":
+        return str(slot.get("totals", {}).get(name, "-"))
+    value = slot.get(name)
+    if value is not None and (write := WRITTEN.get(name)):
+        return write(value)
     if name == "threads" and (threads := slot.get(name)):
         return f"{threads['busy']}/{threads['most']}"
-    return str(slot.get(name, "-"))
+    return "-" if value is None else str(value)
+
+
+def _kept(elder: dict[str, Any], slots: int) -> str:
+    """Say which sessions an old worker keeps, and for how long."""
+    # Of two sets of slots; both are called by the numbers of one.
+    slot = elder["slot"] % slots
+    count = elder["sessions"]
+    sessions = "its sessions" if count is None else f"{count} sessions"
+    who = f"process {elder['pid']} of generation {elder['generation']}"
+    most = f"for {elder['seconds']:.0f} s at most"
+    return f"slot {slot}: {who} keeps {sessions}, {most}"
 
 
 def _notes(slot: dict[str, Any]) -> Iterator[str]:

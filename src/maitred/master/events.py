@@ -20,6 +20,7 @@ class What(StrEnum):
 
     START = "start"
     RELOAD = "reload"
+    RELOAD_FAILED = "reload-failed"
     CRASH = "crash"
     HANG = "hang"
     SCALE = "scale"

@@ -488,7 +488,7 @@ class Master:
                     self._on_deputies()
                 case ReloadFailed(generation, why):
                     logs.master.warning("reload failed: %s", why)
-                    self._events.note(What.RELOAD, f"reload failed: {why}")
+                    self._events.note(What.RELOAD_FAILED, f"reload failed: {why}")
                     self._reloads.failed(generation, why, self._evidence)
                 case Finish():
                     self._finished.set_result(action)
@@ -630,7 +630,13 @@ class Master:
         self._elders.forget(worker)
         self._counters.refused_by_workers.update(worker.account.refused)
         self._deputies.departed.dropped += worker.account.dropped
-        did = {"requests": worker.account.requests, "deaths": 1}
+        # One that was asked to leave is nobody's current worker any more.
+        is_unasked = not self._stopping and self._is_current(worker)
+        did = {
+            "requests": worker.account.requests,
+            "deaths": 1,
+            "restarts": int(is_unasked),
+        }
         cpu = 0.0 if costs is None else costs.cpu
         self._dispatcher.done.note(worker.slot, {**did, "cpu": cpu})
         # Before its successor is known: what it was handed waits for that one.
@@ -655,6 +661,11 @@ class Master:
             )
         )
         self._evidence = ""
+
+    def _is_current(self, worker: Worker) -> bool:
+        """Return whether *worker* fills its slot, as the supervisor sees it."""
+        slots = range(self._supervisor.slots)
+        return any(self._supervisor.current(slot) == worker.id for slot in slots)
 
     def _on_hung(self, worker: Worker, silent: float) -> None:
         self._do(self._supervisor.handle(Hung(worker.id, silent), self._loop.time()))

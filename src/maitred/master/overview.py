@@ -116,7 +116,7 @@ class Overview:
         for row in (*slots, *rest):
             did.note(row["slot"], {name: row.get(name) or 0 for name in DID})
         for slot in slots:
-            slot["totals"] = {"deaths": 0, **did.of(slot["slot"])}
+            slot["totals"] = {"deaths": 0, "restarts": 0, **did.of(slot["slot"])}
         return {
             **said,
             "target": settings.target,

@@ -128,6 +128,7 @@ def test_page_fits_80_columns():
         31.25,
         10**11,
         99,
+        999,
     )
     lines = page(rates).splitlines()
     assert lines[0] == ("app:app: ready, generation 1, up 1h 2m, - accepted/s")
@@ -136,7 +137,7 @@ def test_page_fits_80_columns():
     assert sum(column.width for column in COLUMNS.values()) <= 79
     assert lines[-1].split() == [
         *("1023", "4194304", "stopping", "9999", "16k", "123k", "100M", "100M"),
-        *("31s", "100G", "99"),
+        *("31s", "100G", "99", "999"),
     ]  # fmt: skip
 
 

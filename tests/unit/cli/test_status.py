@@ -18,6 +18,9 @@ SLOT = {
     "queued": 0,
     "handed_over": 100,
     "requests": 4321,
+    "uptime": 3723.4,
+    "memory": 34_000_000,
+    "totals": {"deaths": 3, "restarts": 2},
     "claimed_keys": 7,
     "late": False,
     "early_deaths": 0,
@@ -35,6 +38,7 @@ EMPTY = {
 ANSWER = {
     "target": "app:app",
     "name": "",
+    "state": "ready",
     "listening": ["http://127.0.0.1:8000", "unix:/run/app.sock"],
     "pid": 1230,
     "uptime": 12.5,
@@ -55,6 +59,8 @@ ANSWER = {
     },
     "acceptors": [{"number": 0, "pid": 1230, "accepted": 110}],
     "slots": [SLOT, EMPTY],
+    "others": [],
+    "elders": [],
 }
 
 
@@ -62,17 +68,38 @@ def test_page_shows_master_and_slots():
     """Columns are as wide as what stands in them, and what is unknown is a dash."""
     assert render(ANSWER) == (
         "app:app on http://127.0.0.1:8000, unix:/run/app.sock\n"
-        "master 1230, up 12.5 s, generation 2, affinity mcp ip, policy least, 9 keys\n"
+        "master 1230, ready, up 12.5 s, generation 2, affinity mcp ip, policy least,"
+        " 9 keys\n"
         "connections: 110 accepted, 100 taken, 5 refused,"
         " 3 dispatched again; 1 being peeked at, 2 waiting\n"
         "\n"
-        "SLOT   PID  GEN  STATE  OPEN  IN-FLIGHT  QUEUED  HANDED-OVER  REQUESTS"
-        "  CLAIMED-KEYS\n"
-        "   0  1234    2  ready     5          0       0          100      4321"
-        "             7\n"
-        "  10     -    -  empty     -          -       2            -         -"
-        "             -"
+        "SLOT   PID  GEN  STATE  UPTIME  MEMORY  RESTARTS  OPEN  IN-FLIGHT  QUEUED"
+        "  HANDED-OVER  REQUESTS  CLAIMED-KEYS\n"
+        "   0  1234    2  ready   1h 2m     34M         2     5          0       0"
+        "          100      4321             7\n"
+        "  10     -    -  empty       -       -         -     -          -       2"
+        "            -         -             -"
     )
+
+
+def test_page_shows_who_is_leaving():
+    """Those that drain have a row each, and those that keep sessions a line."""
+    draining = SLOT | {"pid": 1200, "generation": 1, "state": "draining"}
+    elder = {"pid": 1200, "slot": 2, "generation": 1, "sessions": 3, "seconds": 59.7}
+    more = {"others": [draining], "elders": [elder, elder | {"sessions": None}]}
+    page = render(ANSWER | more).splitlines()
+    assert page[7].split()[:4] == ["0", "1200", "1", "draining"]
+    who = "slot 0: process 1200 of generation 1 keeps"
+    assert page[-2:] == [
+        f"{who} 3 sessions, for 60 s at most",
+        f"{who} its sessions, for 60 s at most",
+    ]
+
+
+def test_page_says_what_the_service_is_doing():
+    """One that stops listens nowhere."""
+    page = render(ANSWER | {"state": "stopping", "listening": []})
+    assert page.startswith("app:app\nmaster 1230, stopping, up 12.5 s, ")
 
 
 def test_page_names_the_acceptors_where_there_are_several():

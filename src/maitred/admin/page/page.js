@@ -8,7 +8,7 @@ import { History, Rates, Refused, ask, remember } from "./service.js";
 const EVERY = 1000;
 const THEMES = ["auto", "light", "dark"];
 const THEME = "maitred-theme";
-const EVENT_TONES = { crash: "bad", hang: "bad", lost: "bad", reload: "good", upgrade: "good", start: "good" };
+const EVENT_TONES = { crash: "bad", hang: "bad", "reload-failed": "bad", lost: "bad", reload: "good", upgrade: "good", start: "good" };
 const $ = (id) => document.getElementById(id);
 
 const [rates, history] = [new Rates(), new History()];
@@ -47,6 +47,7 @@ const COLUMNS = [
   ["lag", "Lag", (s) => s.lag, seconds],
   ["memory", "Memory", (s) => s.memory, bytes],
   ["cpu", "CPU", (s) => { const part = rateOf(s, "cpu"); return part == null ? null : 100 * part; }, percent],
+  ["restarts", "Restarts", (s) => s.totals?.restarts, count],
 ];
 
 function showFacts() {
