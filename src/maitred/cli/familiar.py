@@ -48,7 +48,8 @@ NO_RELOAD_FILTER: Final = "leave it out: --reload looks at Python files, at once
 NO_HTTP2: Final = "leave it out: HTTP/2 ends in a proxy in front, as in docs/howto"
 NO_DAEMON: Final = "leave it out: run it under systemd, as in docs/howto/systemd.md"
 NO_LOG_CONFIG: Final = (
-    "leave it out: --log-level says how much; what your application logs is its own"
+    "call logging.config in the application's module: each worker does what it says;"
+    " --log-level and --log-format are for maitred's own lines"
 )
 NO_CLIENT_CERTIFICATES: Final = "let a proxy in front ask clients for certificates"
 NO_PROXY_HEADERS: Final = "--forwarded-allow-ips says whose; `none` is nobody"
