@@ -17,6 +17,8 @@ import pytest
 
 import maitred
 from driver import APPS, COMMAND, DEADLINE, RUN, Maitred, processes_of
+from maitred.cli.main import run as run_here
+from maitred.control import places
 from raw_http import ask
 
 FREE = ("--bind", "127.0.0.1:0")
@@ -462,7 +464,17 @@ def test_status_of_a_dead_master_says_so(run, tmp_path):
     assert str(path) in sentence(run("status", "--control", str(path)), NO_MASTER)
 
 
-def test_default_control_socket_is_found_by_both(run, tmp_path, monkeypatch):
-    """Without ``--control``, serve and status mean the same socket."""
-    line = sentence(run("status"), NO_MASTER)
-    assert f"{tmp_path}/maitred/control.sock" in line
+def test_default_control_socket_is_found_by_both(tmp_path, monkeypatch, capsys):
+    """
+    Without ``--control``, serve and status mean the same socket.
+
+    In this process, where the places of the machine, in which somebody else's service
+    may run, can be taken out.
+    """
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    ours = f"{tmp_path}/maitred"
+    assert places.directories()[0] == ours
+    monkeypatch.setattr(places, "directories", lambda: (ours,))
+    assert places.path_of() == f"{ours}/control.sock"
+    assert run_here(["status"]) == NO_MASTER
+    assert f"{ours}/control.sock" in capsys.readouterr().err
