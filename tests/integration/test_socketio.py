@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import httpx
 import pytest
 import socketio
 
@@ -98,3 +100,16 @@ def test_plain_workers_lose_clients(serve_plain):
     server = serve_plain("socketio_app:app")
     answers = crowd(server.url, ["polling"], patience=4.0)
     assert sum(map(kept, answers)) < CLIENTS
+
+
+def test_path_without_its_last_slash_is_the_same(share):
+    """As clients with ``addTrailingSlash: false`` and some proxies send it."""
+    server = share("socketio_app:app", "--affinity", "socketio", workers=4)
+    path = "/socket.io?EIO=4&transport=polling"
+    with httpx.Client(base_url=server.url, timeout=DEADLINE, trust_env=False) as client:
+        for _ in range(12):
+            close = {"connection": "close"}
+            opened = json.loads(client.get(path, headers=close).text[1:])
+            at = f"{path}&sid={opened['sid']}"
+            answer = client.post(at, content="40", headers=close)
+            assert (answer.status_code, answer.text.upper()) == (200, "OK")
