@@ -137,7 +137,7 @@ def test_rows_are_sorted(serve):
         await seen.pilot.press("s")  # by pid
         assert seen.column("pid") == sorted(seen.column("pid"), key=int)
         await seen.pilot.press("left", "left")  # from the first to the last
-        assert seen.app.sorted_by == "cpu"
+        assert seen.app.sorted_by == "restarts"
         await seen.pilot.press("right")
         await seen.until("by slot", lambda: seen.column("slot") == ["0", "1", "2"])
         assert table.cursor_row == 1
