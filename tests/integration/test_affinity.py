@@ -185,6 +185,7 @@ def test_least_remembered_keys_are_bounded(serve):
     server = serve(
         "probe:app", "--affinity", "header:x-session", "--max-keys", "10", workers=2
     )
+    server.expect_log("the key table is full")
     for number in range(30):
         ask(server.port, "/", f"x-session: s{number}")
     assert server.status()["keys"] == 10

@@ -546,6 +546,7 @@ def test_key_whose_worker_dies_finds_the_next(serve):
 def test_full_table_keeps_one_owner(serve):
     """With room for 5 keys and 50 sessions, no old owner serves an evicted key."""
     server = serve("probe:app", *BY_HEADER, "--max-keys", "5", workers=3)
+    server.expect_log("the key table is full")
     before = warm(server)
     rng = random.Random(6)
     names = [f"s{n}" for n in range(50)]
