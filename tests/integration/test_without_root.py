@@ -68,7 +68,7 @@ def refusal(directory, *options, command=SYSTEM, env=PACKAGES):
     """Try to serve as nobody; give the one sentence that says why not."""
     done = subprocess.run(
         [*command, "serve", "made:app", "--user", "nobody", "--port", "0",
-         "--control", str(directory / "control.sock"), *options],
+         "--workers", "1", "--control", str(directory / "control.sock"), *options],
         env={**os.environ, **env},
         capture_output=True,
         text=True,
