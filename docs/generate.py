@@ -184,13 +184,15 @@ def presets():
 
 def frameworks():
     results = json.loads((DOCS.parent / "frameworks" / "results.json").read_text())
-    rows = [("framework", "served with", "of 8 users kept their state", "on uvicorn")]
+    head = ("framework", "served with", "of 8 users kept their state")
+    rows = [(*head, "from another host, HTTP / HTTPS", "on uvicorn")]
     for name, result in results.items():
         kept = f"{result['maitred']}, in {result['processes']} processes"
         options = f"`{' '.join(result['options'])}`"
-        rows.append(
-            (f"{name} {result['version']}", options, kept, str(result["uvicorn"]))
-        )
+        ways = result["elsewhere"]
+        both = f"{ways['http']} / {ways['https']}"
+        plain = str(result["uvicorn"])
+        rows.append((f"{name} {result['version']}", options, kept, both, plain))
     return table(*rows)
 
 

@@ -44,7 +44,7 @@ def crowd(begin, act, *, users, interactions, patience):
         answers = [[] for _ in range(users)]
         pages = []
         for mine in answers:
-            page = browser.new_context().new_page()
+            page = browser.new_context(ignore_https_errors=True).new_page()
             page.set_default_timeout(patience * 1000)
             pages.append(page)
             attempt(mine, begin, page)

@@ -12,6 +12,9 @@ it keeps; a user's state has survived if the counts are 1 to 10, all of one proc
 What comes out is kept in frameworks/results.json, from which docs/generate.py makes a
 table.
 
+With --elsewhere the users are on another host, without TLS and with it, and only
+maitred is tried.
+
 Run by script/test-frameworks. Standard library only; ``drive`` runs in the framework's
 own environment, as a process of its own (see ``--drive``).
 """
@@ -21,13 +24,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import venv
+from contextlib import ExitStack
 from pathlib import Path
+
+import elsewhere
 
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
@@ -59,14 +64,19 @@ def environment(name):
     home = ENVIRONMENTS / name
     python = home / "bin" / "python"
     stamp = home / "stamp"
-    wanted = (REQUIREMENTS / f"{name}.txt").read_text() + str(ROOT)
+    packages = REQUIREMENTS / f"{name}.txt"
+    ours = (ROOT / "pyproject.toml").read_text()
+    wanted = packages.read_text() + ours + str(ROOT)
     if not stamp.exists() or stamp.read_text() != wanted:
         say(f"{name}: installing into {home.relative_to(ROOT)} ...")
         shutil.rmtree(home, ignore_errors=True)
         venv.create(home, with_pip=True)
         pip = [python, "-m", "pip", "-qq", "--disable-pip-version-check", "install"]
-        run([*pip, "--requirement", REQUIREMENTS / f"{name}.txt"])
-        run([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT])
+        run([*pip, "--requirement", packages])
+        # With what maitred itself needs, beside the versions of the framework.
+        run(
+            [*pip, "--constraint", packages, "--no-build-isolation", "--editable", ROOT]
+        )
         stamp.write_text(wanted)
     return python
 
@@ -86,16 +96,15 @@ def say(text):
 class Served:
     """A server of the framework's application, its log in a temporary file."""
 
-    def __init__(self, kind, name, python, options):
+    def __init__(self, kind, name, python, options, address="127.0.0.1"):
         self.log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115
         self.scratch = tempfile.TemporaryDirectory()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = elsewhere.free_port(address)
+        self.url = f"http://{address}:{self.port}"
         common = ["app:app", "--workers", str(WORKERS), "--no-access-log"]
         if kind == "maitred":
             command = [python, "-m", "maitred", "serve", *common, *options, "--bind",
-                       f"127.0.0.1:{self.port}", "--control",
+                       f"{address}:{self.port}", "--control",
                        f"{self.scratch.name}/control.sock"]  # fmt: skip
             self.ready, times = r"workers of generation 1 ready", 1
         else:
@@ -141,12 +150,29 @@ def settings(name):
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def answers(kind, name, python, options):
-    """Serve *name* and let the users interact; give the answers of each."""
-    server = Served(kind, name, python, options)
+def answers(kind, name, python, options, way="here"):
+    """
+    Serve *name* and let the users interact; give the answers of each.
+
+    Args:
+        kind: maitred or uvicorn.
+        name: The framework.
+        python: That of its environment.
+        options: What maitred is told.
+        way: How the users come: here (from 127.0.0.1), or from another host by http
+            or https.
+    """
+    server = Served(
+        kind, name, python, options, elsewhere.OURS if way == "http" else "127.0.0.1"
+    )
+    stack = ExitStack()
     try:
+        url = server.url
+        if way == "https":
+            url = stack.enter_context(elsewhere.https(server.port))
+        inside = elsewhere.INSIDE if way != "here" else []
         done = subprocess.run(
-            [python, __file__, "--drive", name, server.url, str(PATIENCE[kind])],
+            [*inside, python, __file__, "--drive", name, url, str(PATIENCE[kind])],
             stdout=subprocess.PIPE,
             text=True,
             check=False,
@@ -154,6 +180,7 @@ def answers(kind, name, python, options):
         if done.returncode:
             sys.exit(f"the driver of {name} failed on {kind}:\n{server.text()}")
     finally:
+        stack.close()
         server.close()
     found = json.loads(done.stdout.splitlines()[-1])
     for user in found:
@@ -199,6 +226,18 @@ def test(name):
     return result if right else None
 
 
+def test_from_elsewhere(name, earlier):
+    """Try *name* from another host; add what came out to the *earlier* result."""
+    python = environment(name)
+    result = {**earlier, "elsewhere": {}}
+    for way in ("http", "https"):
+        found = answers("maitred", name, python, OPTIONS[name], way)
+        result["elsewhere"][way] = sum(map(kept, found))
+    kept_by = ", ".join(f"{n} by {way}" for way, n in result["elsewhere"].items())
+    say(f"{name} {version(name, python)}, of {USERS} users elsewhere: {kept_by}")
+    return result if set(result["elsewhere"].values()) == {USERS} else None
+
+
 def drive(name, url, patience):
     """Run the driver of *name*; in its own environment."""
     sys.path[:0] = [str(HERE), str(HERE / name)]
@@ -217,16 +256,21 @@ def main(names):
     if names[:1] == ["--drive"]:
         drive(*names[1:])
         return 0
+    is_elsewhere = "--elsewhere" in names
     names = [name for name in names if not name.startswith("-")]
     if unknown := set(names) - set(OPTIONS):
         sys.exit(f"unknown: {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
     status = 0
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in names or OPTIONS:
-        result = test(name)
+        if is_elsewhere:
+            with elsewhere.network():
+                result = test_from_elsewhere(name, results[name])
+        else:
+            result = test(name)
         if result is None:
             status = 1
             continue
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         results[name] = result
         ordered = {name: results[name] for name in OPTIONS if name in results}
         RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
