@@ -39,7 +39,7 @@ class ExitCode(enum.IntEnum):
     APP = 3
     "the application could not be loaded or failed to start"
     SYSTEM = 4
-    "the system refused: port in use, permission, control socket of another master"
+    "the system refused: port, permission, program, control socket of another master"
     CUT = 5
     "stopped, but connections were cut: a second signal, or the drain timeout passed"
     NO_MASTER = 6

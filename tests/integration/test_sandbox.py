@@ -20,7 +20,8 @@ from nobody import PACKAGES, SYSTEM, leave, needs_nobody
 from raw_http import ask
 
 ROOT = Path(__file__).parents[2]
-WITHOUT = (sys.executable, str(ROOT / "tests" / "without_landlock.py"))
+REFUSING = str(ROOT / "tests" / "refusing.py")
+WITHOUT = (sys.executable, REFUSING, "landlock_create_ruleset", "ENOSYS")
 needs_landlock = pytest.mark.skipif(
     bool(sandbox.lack()), reason=f"--sandbox cannot be tried: {sandbox.lack()}"
 )

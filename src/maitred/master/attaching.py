@@ -41,6 +41,7 @@ from maitred.wire.scoreboard import Scoreboard
 
 from .listeners import inode_of, remove_stale
 from .processes import AttachedProcess, foreign_pidfd
+from .starting import asking_for, open_scoreboard, refused_for_good
 from .workers import Worker
 
 PATIENCE: Final = 5.0
@@ -79,13 +80,15 @@ class Attaching:
             ready_timeout: Seconds to say READY after ATTACHED.
 
         Raises:
-            SystemRefused: It cannot be listened on.
+            SystemRefused: It cannot be listened on, or nobody who attaches could be
+                watched or given a scoreboard.
         """
         self._path, self._window, self._ready_timeout = path, window, ready_timeout
         self._vacancies: deque[Vacancy] = deque()
         self._nonces: OrderedDict[bytes, None] = OrderedDict()
         self._newcomers: dict[Channel, asyncio.TimerHandle] = {}
         self._names: dict[str, Worker] = {}
+        _try_what_each_needs()
         try:
             remove_stale(path)
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -284,3 +287,20 @@ class Attaching:
         self._loop.remove_reader(channel.fileno())
         if close:
             channel.close()
+
+
+def _try_what_each_needs() -> None:
+    """
+    Do for a moment what is done for each who attaches.
+
+    Raises:
+        SystemRefused: The system does not have it.
+    """
+    try:
+        with contextlib.ExitStack() as stack, asking_for("a pidfd (pidfd_open)"):
+            for each in (pair := socket.socketpair(type=socket.SOCK_SEQPACKET)):
+                stack.enter_context(each)
+            os.close(foreign_pidfd(pair[0].fileno(), os.getpid()))
+        os.close(open_scoreboard())
+    except SystemRefused as exc:
+        raise (refused_for_good(exc) or exc) from exc.__cause__

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import shlex
-import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from .listeners import MOST_PORT, TCP
 from .processes import how_it_ended
 from .program import checked_router, command_of
 from .secret import load_keys
+from .starting import demand_program, refused_for_good
 from .workers import Worker
 
 LOAD: Final = "load"
@@ -59,22 +59,30 @@ def look(settings: Settings) -> dict[str, bytes]:
 
 def load(settings: Settings, keys: dict[str, bytes]) -> None:
     """
+    Do what comes before the first worker is ready, in the words of a start.
+
+    Raises:
+        AppFailed: The application cannot be loaded, with its own traceback.
+        SystemRefused: A worker cannot be started.
+    """
+    try:
+        _load(settings, keys)
+    except SystemRefused as exc:
+        raise (refused_for_good(exc) or exc) from exc.__cause__
+
+
+def _load(settings: Settings, keys: dict[str, bytes]) -> None:
+    """
     Load the application in a process of its own, as a worker does; run no lifespan.
 
     Raises:
         AppFailed: It cannot be loaded, with its own traceback.
-        SystemRefused: The program of ``--exec`` cannot be started.
+        SystemRefused: A worker cannot be started.
     """
     if settings.attach:
         return
     if settings.exec:
-        program, *_ = shlex.split(settings.target)
-        place = os.path.join(settings.chdir, program) if "/" in program else program
-        if shutil.which(place) is None:
-            raise SystemRefused(
-                f"cannot start {program}: there is no such program, or it may not be"
-                " executed"
-            )
+        demand_program(shlex.split(settings.target)[0], settings.chdir)
         return
     # What it says goes to standard error, and no file is made.
     quiet = replace(settings, log_file="")

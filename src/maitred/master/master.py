@@ -11,6 +11,7 @@ import asyncio
 import math
 import os
 import random
+import shlex
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -89,6 +90,7 @@ from .program import checked_router, command_of
 from .reloading import Reloads
 from .scaling import scaled, watch_scale
 from .secret import load_keys
+from .starting import demand_program, refused_for_good
 from .steering import Steering
 from .stopping import watch_end
 from .upgrading import Upgrades
@@ -170,6 +172,8 @@ class Master:
         self._stopping = False
         self._draining = False
         self._failure: tuple[str, str] | None = None
+        # Why a worker of the first start could not even be begun, ever.
+        self._refused: SystemRefused | None = None
         self._evidence = ""  # what the worker left whose end is being reported
         self._tick: asyncio.TimerHandle | None = None
         # Whether new sessions are to go to other machines.
@@ -257,6 +261,7 @@ class Master:
 
         Raises:
             AppFailed: The application could not be started.
+            SystemRefused: The system refuses what a worker needs.
         """
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[Finish] = self._loop.create_future()
@@ -297,8 +302,10 @@ class Master:
             await self._attendant.leave()
         finally:
             self._close()
-        if finish.app_failed and self._failure is not None:
+        if finish.hopeless and self._failure is not None:
             raise AppFailed(*self._failure)
+        if finish.hopeless and self._refused is not None:
+            raise self._refused
         return ExitCode.CUT if finish.cut else ExitCode.OK
 
     def _answer_agents(self) -> None:
@@ -540,7 +547,7 @@ class Master:
                 worker.process.abort()
             case Kill(_, why):
                 # A first start that fails is told in one sentence, at the end.
-                if self._serving or self._failure is None:
+                if self._serving or not (self._failure or self._refused):
                     text = "worker %d of slot %d is killed: %s"
                     logs.master.info(text, worker.id, worker.slot, why)
                 worker.process.kill()
@@ -562,6 +569,11 @@ class Master:
             return
         try:
             sealed = any(a.slot is not None for a in self._router.affinities)
+            if self._settings.exec and self._settings.sandbox:
+                # Where the sandbox is, nothing but an exit code would say it.
+                demand_program(
+                    shlex.split(self._settings.target)[0], self._settings.chdir
+                )
             worker = Worker.start(
                 number,
                 self._elders.place(slot, generation),
@@ -573,9 +585,11 @@ class Master:
                 directory=self._settings.chdir,
             )
         except (SystemRefused, OSError) as exc:
-            self._loop.call_soon(
-                self._report_exit, Exited(number, f"could not be started ({exc})")
-            )
+            refused = refused_for_good(exc)
+            self._refused = self._refused or refused
+            why = f"could not be started ({refused or exc})"
+            ended = Exited(number, why, hopeless=refused is not None)
+            self._loop.call_soon(self._report_exit, ended)
             return
         self._watch_over(worker)
 
@@ -656,7 +670,7 @@ class Master:
             Exited(
                 worker.id,
                 why,
-                app_failed=worker.failure is not None,
+                hopeless=worker.failure is not None,
                 cut=bool(worker.cut) or code < 0,
             )
         )

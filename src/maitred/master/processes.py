@@ -27,6 +27,7 @@ from .inherited import FIRST
 from .notify import MANAGER
 from .parent import VARIABLE as KEEPER
 from .past import Past, Table
+from .starting import asking_for
 
 OURS: Final = frozenset({*MANAGER, KEEPER})
 "What of the master's environment says who it answers to: it is for no child."
@@ -71,7 +72,8 @@ class Process:
             SystemRefused: It could not be started.
         """
         # In memory and ours: what is written there is read whole after the end.
-        self._stack = os.memfd_create("maitred-stack", os.MFD_CLOEXEC)
+        with asking_for("memory for a stack (memfd_create)"):
+            self._stack = os.memfd_create("maitred-stack", os.MFD_CLOEXEC)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
         try:
             # A process group of its own: the terminal's Ctrl-C is for the master,

@@ -44,6 +44,7 @@ from .past import Past, Table
 from .processes import AttachedProcess, Process
 from .rescue import Traffic
 from .secret import lend
+from .starting import asking_for, open_scoreboard
 from .times import Times
 
 BATCH: Final = 64
@@ -169,17 +170,19 @@ class Worker:
             SystemRefused: It could not be started.
         """
         with contextlib.ExitStack() as on_error, contextlib.ExitStack() as lent:
-            ours, theirs = Channel.pair(sends=FROM_MASTER, receives=FROM_WORKER)
+            with asking_for("a channel (socketpair)"):
+                ours, theirs = Channel.pair(sends=FROM_MASTER, receives=FROM_WORKER)
             on_error.callback(ours.close)
             lent.callback(theirs.close)
-            board = Scoreboard.create()
+            board = open_scoreboard()
             on_error.callback(os.close, board)
             inherited = {
                 "MAITRED_CHANNEL": theirs.fileno(),
                 "MAITRED_SCOREBOARD": board,
             }
             if keys:
-                inherited["MAITRED_SECRET"] = secret = lend(keys)
+                with asking_for("memory for the keys (memfd_create)"):
+                    inherited["MAITRED_SECRET"] = secret = lend(keys)
                 lent.callback(os.close, secret)
             process = Process(
                 command,

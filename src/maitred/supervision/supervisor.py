@@ -139,7 +139,7 @@ class Supervisor:
     _no_heir_before: float = 0.0
     _stopping: bool = False
     _finished: bool = False
-    _app_failed: bool = False
+    _hopeless: bool = False
     _cut: bool = False
 
     # What the shell asks and says
@@ -409,11 +409,11 @@ class Supervisor:
         plan.current = None
         if worker.ready_at is not None:
             return self._replace(worker, why, now - worker.ready_at, now)
-        if event.app_failed and not self._ever_ready:
-            self._app_failed = True
+        if event.hopeless and not self._ever_ready:
+            self._hopeless = True
             self._start_nothing_more()
             return [
-                *self._kill_all("the application cannot be started"),
+                *self._kill_all("no worker can be started"),
                 *self._finish(),
             ]
         plan.failures += 1
@@ -573,4 +573,4 @@ class Supervisor:
         if self._workers or self._finished:
             return []
         self._finished = True
-        return [Finish(app_failed=self._app_failed, cut=self._cut)]
+        return [Finish(hopeless=self._hopeless, cut=self._cut)]

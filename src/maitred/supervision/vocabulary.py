@@ -20,11 +20,17 @@ class SaidReady:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The worker was reaped; ``why`` says how it ended, ``cut`` what it cut off."""
+    """
+    The worker was reaped, or could not even be started.
+
+    ``why`` says how it ended, ``cut`` what it cut off, ``hopeless`` that another would
+    end likewise: its application has said why it cannot start, or the system refuses
+    what a worker needs.
+    """
 
     worker: int
     why: str
-    app_failed: bool = False
+    hopeless: bool = False
     cut: bool = False
 
 
@@ -127,9 +133,9 @@ class ReloadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """All workers are gone and none is to come."""
+    """All workers are gone and none is to come; ``hopeless``: none ever could."""
 
-    app_failed: bool = False
+    hopeless: bool = False
     cut: bool = False
 
 

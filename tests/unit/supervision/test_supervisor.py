@@ -103,31 +103,25 @@ def test_all_ready_is_said_once_a_generation():
 def test_application_that_cannot_be_loaded_ends_everything():
     """Where no worker was ever ready, the application's failure is final."""
     supervisor = booting(3)
-    assert supervisor.handle(exited(2, app_failed=True), 1.0) == [
-        Kill(1, "the application cannot be started"),
-        Kill(3, "the application cannot be started"),
+    assert supervisor.handle(exited(2, hopeless=True), 1.0) == [
+        Kill(1, "no worker can be started"),
+        Kill(3, "no worker can be started"),
     ]
     assert supervisor.handle(exited(1), 1.0) == []
-    assert supervisor.handle(exited(3, app_failed=True), 1.0) == [
-        Finish(app_failed=True)
-    ]
+    assert supervisor.handle(exited(3, hopeless=True), 1.0) == [Finish(hopeless=True)]
 
 
 def test_application_failure_of_the_only_worker_finishes_at_once():
     """With nobody left to wait for, it is over."""
     supervisor = booting(1)
-    assert supervisor.handle(exited(1, app_failed=True), 1.0) == [
-        Finish(app_failed=True)
-    ]
+    assert supervisor.handle(exited(1, hopeless=True), 1.0) == [Finish(hopeless=True)]
 
 
 def test_application_failure_ends_what_waits_for_its_backoff():
     """Nothing is started any more once the application is known to be broken."""
     supervisor = booting(2)
     supervisor.handle(exited(1), 1.0)
-    assert supervisor.handle(exited(2, app_failed=True), 1.1) == [
-        Finish(app_failed=True)
-    ]
+    assert supervisor.handle(exited(2, hopeless=True), 1.1) == [Finish(hopeless=True)]
     assert supervisor.wakeup() is None
     assert supervisor.handle(Tick(), 99.0) == []
 
@@ -135,7 +129,7 @@ def test_application_failure_ends_what_waits_for_its_backoff():
 def test_ready_that_crosses_the_end_is_too_late():
     """A worker that says READY while it is being killed gets no slot."""
     supervisor = booting(2)
-    supervisor.handle(exited(1, app_failed=True), 1.0)
+    supervisor.handle(exited(1, hopeless=True), 1.0)
     assert supervisor.handle(SaidReady(2), 1.0) == []
 
 
@@ -143,7 +137,7 @@ def test_application_failure_of_a_later_worker_is_tried_again():
     """An application that was ready once may be again: its failure may be passing."""
     supervisor = running(1)
     supervisor.handle(exited(1), 2.0)
-    assert supervisor.handle(exited(2, app_failed=True), 3.0) == [
+    assert supervisor.handle(exited(2, hopeless=True), 3.0) == [
         Report(
             "worker of slot 0 exited with code 1 before it was ready;"
             " next try in 0.5 s",
@@ -502,7 +496,7 @@ def test_coming_worker_that_exits_rolls_back():
 def test_coming_worker_whose_application_fails_rolls_back():
     """New code that cannot be loaded changes nothing."""
     supervisor = reloading()
-    first, *rest = supervisor.handle(exited(3, app_failed=True), 11.0)
+    first, *rest = supervisor.handle(exited(3, hopeless=True), 11.0)
     assert first.generation == 2
     assert rest == [Stop(4)]
     assert supervisor.current(0) == 1

@@ -76,7 +76,7 @@ class World(RuleBasedStateMachine):
         self.generations = dict.fromkeys(range(slots), 1)  # of each slot
         self.early = dict.fromkeys(range(slots), 0)  # deaths in a row
         self.may_spawn_at = dict.fromkeys(range(slots), 0.0)
-        self.ever_ready = self.stopping = self.stopped_now = self.app_failed = False
+        self.ever_ready = self.stopping = self.stopped_now = self.hopeless = False
         self.finished = 0
         self.heirs = set()
         self.carry_out(self.supervisor.start(self.now))
@@ -105,16 +105,16 @@ class World(RuleBasedStateMachine):
                     self.check_all_ready(generation)
                 case ReloadFailed(generation, why):
                     self.check_failed(generation, why)
-                case Finish(app_failed):
+                case Finish(hopeless):
                     assert self.alive == {}
-                    assert app_failed is self.app_failed
+                    assert hopeless is self.hopeless
                     self.finished += 1
         self.in_order = True
 
     def spawn(self, spawn):
         """Start a process, if one may be started now."""
         assert not self.stopping
-        assert not self.app_failed
+        assert not self.hopeless
         assert spawn.worker not in self.alive
         if self.supervisor.current(spawn.slot) == spawn.worker:
             assert self.now >= self.may_spawn_at[spawn.slot]
@@ -162,7 +162,7 @@ class World(RuleBasedStateMachine):
     def kill(self, process):
         """End *process*, if its time is over or everybody's is."""
         late = process.deadline <= self.now
-        assert late or self.stopped_now or self.app_failed
+        assert late or self.stopped_now or self.hopeless
         process.killed = True
         process.deadline = float("inf")
 
@@ -239,14 +239,12 @@ class World(RuleBasedStateMachine):
                 self.ever_ready = True
                 self.carry_out(self.supervisor.handle(SaidReady(process.id), self.now))
 
-    @rule(data=st.data(), app_failed=st.booleans(), cut=st.booleans())
-    def worker_dies(self, data, app_failed, cut):
+    @rule(data=st.data(), hopeless=st.booleans(), cut=st.booleans())
+    def worker_dies(self, data, hopeless, cut):
         """A worker is gone, whether it was asked to go or not."""
         process = self.pick(data, lambda _: True)
         if process is not None:
-            self.reap(
-                process, app_failed=app_failed and not process.said_ready, cut=cut
-            )
+            self.reap(process, hopeless=hopeless and not process.said_ready, cut=cut)
 
     @rule(data=st.data())
     def asked_worker_leaves(self, data):
@@ -255,18 +253,18 @@ class World(RuleBasedStateMachine):
         if process is not None:
             self.reap(process)
 
-    def reap(self, process, *, app_failed=False, cut=False):
+    def reap(self, process, *, hopeless=False, cut=False):
         """Report the end of *process*."""
         del self.alive[process.id]
         current = self.supervisor.current(process.slot) == process.id
         if self.filling[process.slot] == process.id:
             self.filling[process.slot] = None
-        if app_failed and not self.ever_ready and not self.stopping:
-            self.app_failed = True
+        if hopeless and not self.ever_ready and not self.stopping:
+            self.hopeless = True
         if current and self.must_wait(process):
             # The shortest first backoff there is.
             self.may_spawn_at[process.slot] = self.now + 0.25
-        event = Exited(process.id, "exited with code 0", app_failed, cut)
+        event = Exited(process.id, "exited with code 0", hopeless, cut)
         self.carry_out(self.supervisor.handle(event, self.now))
 
     def must_wait(self, process):
@@ -296,7 +294,7 @@ class World(RuleBasedStateMachine):
         """New code, perhaps in a hurry."""
         for _ in range(times):
             said = self.supervisor.reload(self.now)
-            if self.stopping or self.app_failed:
+            if self.stopping or self.hopeless:
                 assert said == [Report("reload ignored: stopping")]
             else:
                 self.carry_out(said)
@@ -371,7 +369,7 @@ class World(RuleBasedStateMachine):
             for each in self.alive.values()
         ):
             assert self.supervisor.wakeup() is not None
-        if not self.stopping and not self.app_failed:
+        if not self.stopping and not self.hopeless:
             for slot in range(self.slots):
                 current = self.supervisor.current(slot)
                 assert current in self.alive or self.supervisor.wakeup() is not None
