@@ -151,7 +151,7 @@ def test_what_an_application_says_of_a_logger_by_its_name_holds():
     assert (
         said_by(
             "logging.getLogger('uvicorn.access').disabled = True\n"
-            "own = {'handlers': ['null'], 'level': 'DEBUG'}\n"
+            "own = {'handlers': ['null'], 'propagate': False}\n"
             "logging.config.dictConfig({'version': 1, 'handlers': null,"
             " 'loggers': {'uvicorn.error': own}})\n"
             "logging.getLogger('uvicorn.error').error('one word')\n"

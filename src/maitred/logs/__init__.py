@@ -236,7 +236,11 @@ def configure(
         logger.propagate = False
     for logger in (master, worker, keeper):
         enduring(logger.name)
+    # As in uvicorn: files that are copied from its own say a level of this one alone,
+    # and handlers and a format of its parent.
     server = logging.getLogger("uvicorn.error")
+    server.handlers.clear()
+    server.propagate = True
     for each in server.filters[:]:
         if isinstance(each, NotOfTheServer):
             server.removeFilter(each)
