@@ -24,6 +24,7 @@ import yaml
 
 from maitred.cli.main import cli
 from maitred.cli.sources import of_file
+from maitred.logs import config_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -71,6 +72,14 @@ def toml(text):
         assert of_file(file.name)
 
 
+def logging_config(text):
+    """Read JSON as --log-config does; no other is in these pages."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(text)
+        file.flush()
+        assert config_file.load(file.name)
+
+
 def nginx(text):
     """Ask nginx, if it is here, in the frame that the block leaves out."""
     if shutil.which("nginx"):
@@ -100,6 +109,7 @@ LANGUAGES = {
     "yaml": documents,
     "nginx": nginx,
     "toml": toml,
+    "json": logging_config,
     "javascript": javascript,
     "console": "test_docs_examples.py runs it; frameworks by script/test-frameworks",
     "log": "test_docs_examples.py waits for it",

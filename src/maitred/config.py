@@ -79,6 +79,7 @@ class Settings(UvicornSettings):
     log_level: str = "info"
     log_format: str = "auto"
     log_file: str = ""
+    log_config: str = ""
     name: str = ""
     control: str = ""
     control_group: str = ""
@@ -208,6 +209,7 @@ class Settings(UvicornSettings):
         others = {
             "exec": self.exec,
             "acceptors": self.acceptors > 1,
+            "log-config": bool(self.log_config),
             "certfile": bool(self.certfile),
             "reload": self.reload,
             "sandbox": self.sandbox,
@@ -296,6 +298,11 @@ class Settings(UvicornSettings):
             raise UsageError(
                 "--sandbox with --allow-new-privileges: the kernel confines nobody who"
                 " may gain privileges; leave out one of the two"
+            )
+        if self.log_config and self.exec:
+            raise UsageError(
+                "--log-config with --exec: it is for Python's logging; have your worker"
+                " read it"
             )
         if self.sandbox_write and not self.sandbox:
             raise UsageError("--sandbox-write needs --sandbox")
@@ -468,6 +475,7 @@ class WorkerSettings(UvicornSettings):
     sticky_domain: str = ""
     sticky_path: str = "/"
     sticky_max_age: int = 0
+    log_config: str = ""
 
 
 SHARED: Final = frozenset(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +40,7 @@ def effective(
     uds: tuple[str, ...] = (),
     fd: tuple[int, ...] = (),
     bind: tuple[str, ...] = (),
+    use_colors: bool | None = None,
     **options: Any,
 ) -> Effective:
     """
@@ -52,16 +53,16 @@ def effective(
         uds: As in uvicorn.
         fd: As in uvicorn.
         bind: What the command line said of that setting.
+        use_colors: Its other way to say ``log_format``.
         **options: What it said of the others; None and () say nothing.
 
     Raises:
         UsageError: Something that was said cannot be.
     """
     binds = [*bind, *(f"unix:{path}" for path in uds), *(f"fd://{n}" for n in fd)]
-    if host is not None or port is not None:
-        name = HOST if host is None else host
-        number = _port() if port is None else port
-        binds.append(f"{f'[{name}]' if ':' in name else name}:{number}")
+    binds += _host_and_port(host, port)
+    if use_colors is not None and options.get("log_format") is None:
+        options["log_format"] = "pretty" if use_colors else "plain"
     said = gather({"bind": tuple(binds), **options}, os.environ, file=config)
     if TARGET not in said and "attach" not in said:
         raise UsageError(
@@ -72,7 +73,7 @@ def effective(
     values = {TARGET: "", **{name: each.value for name, each in said.items()}}
     for name in ("certfile", "keyfile", "sandbox_write"):
         values[name] = tuple(map(os.path.abspath, values.get(name, ())))
-    for name in ("pid", "env_file"):
+    for name in ("pid", "env_file", "log_config"):
         if values.get(name):
             values[name] = os.path.abspath(values[name])
     if path := values.get("log_file"):
@@ -90,16 +91,23 @@ def effective(
         raise UsageError(f"{exc}{_elsewhere(str(exc), said)}") from exc
     _check_directories("--chdir", [settings.chdir], said)
     _check_directories("--sandbox-write", settings.sandbox_write, said)
+    if settings.log_config:
+        _check_log_config(settings.log_config, said)
     names = (field.name for field in fields(Settings))
     return Effective(
         settings, {n: said[n].origin if n in said else DEFAULT for n in names}
     )
 
 
-def _port() -> int:
-    """Return the port of a host that was given without one."""
-    wanted = platform_port(os.environ)
-    return PORT if wanted is None else wanted
+def _host_and_port(host: str | None, port: int | None) -> Iterator[str]:
+    """Return the bind that is said in two words, if it is said."""
+    if host is None and port is None:
+        return
+    name = HOST if host is None else host
+    if port is None:
+        port = platform_port(os.environ)
+    number = PORT if port is None else port
+    yield f"{f'[{name}]' if ':' in name else name}:{number}"
 
 
 def _call(said: dict[str, Said]) -> None:
@@ -119,6 +127,16 @@ def _check_directories(
         if path and not os.path.isdir(path):
             text = f"{name} {path}: there is no such directory"
             raise UsageError(f"{text}{_elsewhere(name, said)}")
+
+
+def _check_log_config(path: str, said: Mapping[str, Said]) -> None:
+    # Few have such a file, and logging.config takes its time to load.
+    from maitred.logs import config_file  # noqa: PLC0415
+
+    try:
+        config_file.load(path)
+    except UsageError as exc:
+        raise UsageError(f"{exc}{_elsewhere('--log-config', said)}") from exc
 
 
 def _elsewhere(sentence: str, said: Mapping[str, Said]) -> str:

@@ -47,15 +47,8 @@ NO_REUSE_PORT: Final = (
 NO_RELOAD_FILTER: Final = "leave it out: --reload looks at Python files, at once"
 NO_HTTP2: Final = "leave it out: HTTP/2 ends in a proxy in front, as in docs/howto"
 NO_DAEMON: Final = "leave it out: run it under systemd, as in docs/howto/systemd.md"
-NO_LOG_CONFIG: Final = (
-    "call logging.config in the application's module: each worker does what it says;"
-    " --log-level and --log-format are for maitred's own lines"
-)
 NO_CLIENT_CERTIFICATES: Final = "let a proxy in front ask clients for certificates"
 NO_PROXY_HEADERS: Final = "--forwarded-allow-ips says whose; `none` is nobody"
-NO_COLORS: Final = (
-    "--log-format pretty has colours and plain has none; NO_COLOR is respected"
-)
 NO_ACCESS_LOGFILE: Final = "leave it out: requests are logged to --log-file too"
 NO_ACCESS_PATTERN: Final = "--access-log-format chooses one of a few"
 
@@ -130,12 +123,12 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
             "gunicorn", instead="read /metrics, or `maitred status --json`"
         ),
         "--error-logfile": Familiar("gunicorn", "log_file"),
+        "--log-config-json": Familiar("gunicorn", "log_config"),
         "--access-logfile": Familiar("gunicorn", instead=NO_ACCESS_LOGFILE),
         "--access-logformat": Familiar("gunicorn", instead=NO_ACCESS_PATTERN),
         "--access-log-fmt": Familiar("granian", instead=NO_ACCESS_PATTERN),
-        "--log-config": Familiar("uvicorn, gunicorn", instead=NO_LOG_CONFIG),
-        "--no-use-colors": Familiar("uvicorn", instead=NO_COLORS),
-        "--use-colors": Familiar("uvicorn", instead=NO_COLORS),
+        "--use-colors": Familiar("uvicorn", "log_format", wrap="pretty"),
+        "--no-use-colors": Familiar("uvicorn", "log_format", wrap="plain"),
         "--http2-cleartext": Familiar("gunicorn", instead=NO_HTTP2),
         "--http2": Familiar("uvicorn", instead=NO_HTTP2),
         "--http-protocols": Familiar("gunicorn", instead=NO_HTTP2),
@@ -160,7 +153,6 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
         "--reset-contextvars": Familiar(
             "uvicorn", instead="leave it out: uvicorn's default holds"
         ),
-        "--log-config-json": Familiar("gunicorn", instead=NO_LOG_CONFIG),
     }
 )
 

@@ -204,6 +204,13 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
             "PATH",
             default="standard error",
         ),
+        "log_config": Option(
+            "How the application's loggers log: a file for Python's logging.config,"
+            " .json, .yaml (with PyYAML installed), or INI, which each worker applies"
+            " before it loads TARGET. maitred's own log is not concerned.",
+            "PATH",
+            default="as the application says",
+        ),
         "name": Option(
             "What the service is called, where several run on one machine: `maitred"
             " list` shows them, and every command takes the same --name.",
@@ -483,10 +490,15 @@ CONFIG: Final = click.option(
     help="The TOML file with settings, instead of maitred.toml and [tool.maitred] in"
     " pyproject.toml here.",
 )
-BINDINGS: Final = (
+OTHER_WORDS: Final = (
+    click.option(
+        "--use-colors/--no-use-colors",
+        default=None,
+        help="As --log-format pretty, or plain.",
+    ),
     click.option("--fd", type=int, multiple=True, help="As --bind fd://N."),
     click.option("--uds", metavar="PATH", multiple=True, help="As --bind unix:PATH."),
     click.option("--port", type=int, default=None, help="As --bind HOST:PORT."),
     click.option("--host", metavar="HOST", default=None, help="As --bind HOST:PORT."),
 )
-"Other words for --bind, as in uvicorn."
+"Other words for settings, as in uvicorn."

@@ -24,7 +24,7 @@ from maitred.master import Master, arrive
 from maitred.no_new_privs import gain_no_privileges
 
 from .effective import DEFAULT, effective
-from .options import BINDINGS, CONFIG, OPTIONS, make
+from .options import CONFIG, OPTIONS, OTHER_WORDS, make
 from .pidfile import PidFile
 from .privileges import become
 from .sources import TARGET, read_environment, unknown_variables
@@ -36,7 +36,7 @@ def serving(callback: Callable[..., Any]) -> Callable[..., Any]:
     """Give *callback* the arguments and options with which something is served."""
     for name in reversed(tuple(OPTIONS)):
         callback = make(name)(callback)
-    for add in (*BINDINGS, CONFIG, click.argument(TARGET, required=False)):
+    for add in (*OTHER_WORDS, CONFIG, click.argument(TARGET, required=False)):
         callback = add(callback)
     return callback
 

@@ -28,7 +28,7 @@ from maitred.wire import Channel
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER
 from maitred.wire.scoreboard import Scoreboard
 
-from . import signals
+from . import signals, target
 from .runtime import Worker, fail
 
 LAST_MOMENT: Final = 3.0
@@ -77,6 +77,11 @@ def main() -> int:
             slot=int(os.environ["MAITRED_SLOT"]),
             generation=int(os.environ.get("MAITRED_GENERATION", "0")),
         )
+        if settings.log_config:
+            from maitred.logs import config_file  # noqa: PLC0415 - few have one
+
+            target.look_in(settings.app_dir)  # it may name the application's classes
+            config_file.apply(settings.log_config)
         worker = Worker(
             settings,
             channel,

@@ -27,6 +27,13 @@ ASGI: Final = ("scope", "receive", "send")
 "What applications are called with."
 
 
+def look_in(app_dir: str) -> None:
+    """Have modules looked for in *app_dir* first."""
+    path = os.path.abspath(app_dir)
+    if sys.path[:1] != [path]:
+        sys.path.insert(0, path)
+
+
 def load(
     target: str, app_dir: str, *, kind: str = "asgi", factory: bool = False
 ) -> Any:
@@ -43,7 +50,7 @@ def load(
     Raises:
         AppFailed: It is not there, or importing or making it failed.
     """
-    sys.path.insert(0, os.path.abspath(app_dir))
+    look_in(app_dir)
     name, _, attribute = target.partition(":")
     try:
         module = importlib.import_module(name)

@@ -116,3 +116,27 @@ def test_sandbox_allows_no_new_privileges():
     """The kernel confines nobody who may gain some."""
     with pytest.raises(UsageError, match="leave out one of the two"):
         effective(target="a:b", sandbox=True, allow_new_privileges=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "form"),
+    [
+        ({"use_colors": True}, "pretty"),
+        ({"use_colors": False}, "plain"),
+        ({"use_colors": True, "log_format": "json"}, "json"),
+        ({}, "logfmt"),
+    ],
+)
+def test_other_words_for_the_format_of_the_log(here, said, form):
+    """As uvicorn spells it; its own name comes first, a file last."""
+    (here / "maitred.toml").write_text('log-format = "logfmt"\n')
+    assert effective(target="a:b", **said).settings.log_format == form
+
+
+def test_file_that_configures_the_log_is_an_absolute_path(here):
+    """A worker may run elsewhere; and it is read here, to refuse it."""
+    (here / "log.json").write_text('{"version": 1}')
+    settings, _ = effective(target="a:b", log_config="log.json")
+    assert settings.log_config == str(here / "log.json")
+    with pytest.raises(UsageError, match=r"none\.json: it cannot be read"):
+        effective(target="a:b", log_config="none.json")

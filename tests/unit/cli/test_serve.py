@@ -31,7 +31,7 @@ def test_option_has_help(option):
 
 def test_every_setting_has_its_row_and_its_option():
     """What can be set can be set from the command line, and nothing else can."""
-    others = {"config", "host", "port", "uds", "fd"}
+    others = {"config", "host", "port", "uds", "fd", "use_colors"}
     assert {option.name for option in params} == set(OPTIONS) | others
     assert set(OPTIONS) | {"target"} == set(FIELDS)
 
