@@ -239,6 +239,26 @@ def test_threads_bound_what_is_served_at_once(serve):
     third.close()
 
 
+def test_connection_that_gets_no_thread_in_time_is_closed(serve):
+    """After --wait-timeout; it is counted and logged, and others are served later."""
+    options = ("--kind", "socket", *LINES, "--threads", "1", "--wait-timeout", "1")
+    server = serve("kinds:plain", *options, workers=1)
+    server.expect_log("all 1 threads are busy")
+    first, second = (Lines(server, f"k{n}") for n in range(2))
+    assert first.ask("one")
+    assert second.ask("two") == ""
+    second.close()
+    server.wait_for_log("all 1 threads are busy, connections waiting for one: 1")
+    server.wait_for_log(r"conn=\d+ .*cause=no_thread")
+    assert server.status()["connections"]["refused_by_workers"] == {"no_thread": 1}
+    assert server.status()["slots"][0]["threads"]["waiting"] == 0
+    assert first.ask("three")
+    first.close()
+    third = Lines(server, "k3")
+    assert third.ask("four")
+    third.close()
+
+
 def test_server_may_speak_first(serve):
     """--protocol raw, the default of raw kinds, waits for no byte of the client."""
     server = serve("kinds:greeter", "--kind", "handler")

@@ -189,9 +189,14 @@ class Worker:
         if settings.kind == "socket":
             from .sockets import SocketServing  # noqa: PLC0415
 
-            threads, loop = settings.threads, settings.loop
             return SocketServing(
-                app, board, loop=loop, threads=threads, keys=keys, ttl=ttl
+                app,
+                board,
+                loop=settings.loop,
+                threads=settings.threads,
+                patience=settings.wait_timeout,
+                keys=keys,
+                ttl=ttl,
             )
         from .raw import RawServing  # noqa: PLC0415
 

@@ -5,8 +5,9 @@ The function may block, or give the socket to whatever serves it: gevent, a libr
 C. The same few words as ``uvicorn_seam.Serving`` has, for the runtime.
 
 Invariants: no more than ``threads`` connections are served at once; those beyond stay
-the master's until a thread is free, and are refused when this worker is to leave. What
-the function leaves open is closed.
+the master's until a thread is free, and are closed when none was for ``patience``
+seconds, or refused when this worker is to leave. What the function leaves open is
+closed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .talks import Ours
 from .threads import SOON, Occupancy
 
 SETTLE: Final = 0.02
+NO_THREAD: Final = "no_thread"
 
 
 class SocketServing:
@@ -46,6 +48,7 @@ class SocketServing:
         *,
         loop: str,
         threads: int,
+        patience: float,
         keys: OwnKeys,
         ttl: float,
     ) -> None:
@@ -57,6 +60,7 @@ class SocketServing:
             board: Where open connections are counted.
             loop: auto, uvloop or asyncio.
             threads: How many connections are served at once.
+            patience: Seconds that a connection waits for a thread.
             keys: Those that live here.
             ttl: Seconds after which the master forgets a key that is not used.
         """
@@ -64,6 +68,7 @@ class SocketServing:
         self._board = board
         self._loop_name = loop
         self._threads = threads
+        self._patience = patience
         self._occupancy = Occupancy(threads, board)
         self._keys = keys
         self._ttl = ttl
@@ -99,6 +104,7 @@ class SocketServing:
         self._show()
         if self._waiting:
             self._loop.call_later(SOON, self._warn, visit)
+            self._loop.call_later(self._patience, self._give_up, sock, visit)
 
     def _begin(self) -> None:
         while self._waiting and len(self._served) < self._threads:
@@ -120,6 +126,32 @@ class SocketServing:
             except RuntimeError as exc:  # the system has no more of them
                 logs.worker.error("a connection is not served: %s", exc)
                 self._loop.call_soon(self._end, sock)
+
+    def _give_up(self, sock: socket.socket, visit: Any) -> None:
+        """Close the connection of *visit* if it still waits for a thread."""
+        if (sock, visit) not in self._waiting:
+            return
+        self._warn(visit)
+        self._waiting.remove((sock, visit))
+        self._show()
+        # The master has to know that it was ours: it would hand it out again.
+        visit.taken()
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+        self._board.count_refusal(NO_THREAD)
+        if (access := logs.access()) is not None:
+            client, port = visit.client or ("", 0)
+            where = {"conn": visit.id, "slot": visit.slot, "hops": visit.hops}
+            access.write(
+                logs.Entry(
+                    *(client, port, 0, 0, self._patience),
+                    **where,
+                    key=visit.key,
+                    cause=NO_THREAD,
+                )
+            )
+        visit.closed()
 
     def _serve(self, sock: socket.socket) -> None:
         """Call the function; this runs in the thread."""
