@@ -22,8 +22,8 @@ from nobody import NOBODY, PACKAGES, SYSTEM, needs_nobody
 def runtime(tmp_path_factory, monkeypatch) -> Path:
     """Give the directory in which control sockets are made, with a short name."""
     path: Path = tmp_path_factory.mktemp("run")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
-    return path / "maitred"
+    monkeypatch.setenv("MAITRED_RUNTIME_DIR", str(path))
+    return path
 
 
 def named(serve, runtime: Path, name: str, *options: str, **details: Any) -> Any:
@@ -38,7 +38,7 @@ def named(serve, runtime: Path, name: str, *options: str, **details: Any) -> Any
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line with *arguments*, at the first service of this machine."""
+    """Run the command line with *arguments*, where this test has its services."""
     return subprocess.run(
         [COMMAND, *arguments],
         capture_output=True,
@@ -61,7 +61,7 @@ def test_each_is_asked_by_its_name(serve, runtime):
     assert refused.returncode == 2
     assert "say which with --name: api, chat" in refused.stderr
     rows = json.loads(run("list", "--json").stdout)
-    assert [(row["name"], row["pid"]) for row in rows][:2] == [
+    assert [(row["name"], row["pid"]) for row in rows] == [
         ("api", api.pid),
         ("chat", chat.pid),
     ]
@@ -149,7 +149,7 @@ def ask_as(path: str, command: str, *, groups: list[int]) -> dict[str, Any]:
 
 def test_group_that_does_not_exist_is_refused(runtime):
     """Before anything listens."""
-    done = run("serve", "probe:app", "--control-group", "nosuchgroup")
+    done = run("serve", "probe:app", "-w", "1", "--control-group", "nosuchgroup")
     assert done.returncode == 2
     assert done.stderr == (
         "maitred: --control-group nosuchgroup: there is no such group\n"

@@ -40,11 +40,11 @@ SETTINGS: Final = (TARGET, *OPTIONS)
 CONFIG: Final = "CONFIG"
 RESERVED: Final = frozenset(
     {
-        *("CHANNEL", "FAILPOINTS", "GENERATION", "KEEPER", "SCOREBOARD", "SECRET"),
-        *("SLOT", "STACK", "SUCCESSION", CONFIG),
+        *("CHANNEL", "FAILPOINTS", "GENERATION", "KEEPER", "RUNTIME_DIR"),
+        *("SCOREBOARD", "SECRET", "SLOT", "STACK", "SUCCESSION", CONFIG),
     }
 )
-"What processes of ours tell each other after VARIABLE, and the file to read."
+"What processes of ours tell each other after VARIABLE; the places to look in."
 NOT_MEANT: Final = re.compile("TEST.*|(.*_)?(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 """
 Others after VARIABLE: those of tests, and those that Kubernetes sets where a service is

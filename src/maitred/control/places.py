@@ -21,6 +21,8 @@ from maitred.errors import UsageError
 FILE: Final = re.compile(rf"control(?:-({NAME.pattern}))?\.sock")
 "What the socket of a service is called, with its name or without."
 SYSTEM: Final = "/run/maitred"
+ONLY: Final = "MAITRED_RUNTIME_DIR"
+"The variable that names the one directory to use instead of all others."
 PATIENCE: Final = 1.0
 "Seconds for a master to have us in its backlog."
 
@@ -39,6 +41,8 @@ def path_of(name: str = "") -> str:
 
 def directories() -> tuple[str, ...]:
     """List where services are that we may ask; ours are made in the first."""
+    if only := os.environ.get(ONLY):
+        return (only,)
     # Anybody may make that directory: whose it is is checked before it is used.
     own = f"/tmp/maitred-{os.geteuid()}"  # noqa: S108
     found = (SYSTEM,) if os.geteuid() == 0 else (own, SYSTEM)

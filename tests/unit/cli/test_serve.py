@@ -100,7 +100,7 @@ def settings(monkeypatch):
 
 def test_target_alone_gives_the_defaults(settings, monkeypatch):
     """What nobody said is decided by Settings and by the machine."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user")
+    monkeypatch.setenv("MAITRED_RUNTIME_DIR", "/run/user/maitred")
     cores = len(os.sched_getaffinity(0))
     assert settings("app:app") == Settings(
         target="app:app", workers=cores, control="/run/user/maitred/control.sock"

@@ -35,6 +35,7 @@ def running(monkeypatch, tmp_path):
 
 def test_path_has_the_name(monkeypatch):
     """One without a name has the file that it always had."""
+    monkeypatch.delenv("MAITRED_RUNTIME_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     assert path_of() == "/run/user/7/maitred/control.sock"
     assert path_of("api") == "/run/user/7/maitred/control-api.sock"
@@ -51,9 +52,20 @@ def test_path_has_the_name(monkeypatch):
 )
 def test_directories(monkeypatch, uid, runtime, expected):
     """Whoever starts a service without the variable is found by one who has it."""
+    monkeypatch.delenv("MAITRED_RUNTIME_DIR")
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
     assert list(places.directories()) == expected
+
+
+def test_one_directory_is_used_instead_of_all(monkeypatch, tmp_path):
+    """As by every test here: what else runs on the machine is neither seen nor met."""
+    assert os.environ["MAITRED_RUNTIME_DIR"] in places.directories()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    monkeypatch.setenv("MAITRED_RUNTIME_DIR", str(tmp_path))
+    assert places.directories() == (str(tmp_path),)
+    assert path_of("api") == f"{tmp_path}/control-api.sock"
+    assert services() == {}
 
 
 @pytest.mark.parametrize("name", ["A", "-a", "a/b", "..", "a" * 33, "a b", "a\n"])
