@@ -695,8 +695,16 @@ class Dispatcher:
 
     def _sweep(self) -> None:
         """Answer those who have waited too long."""
-        self._sweeping = None
         now = self._loop.time()
+        late = 0.0 if self._sweeping is None else now - self._sweeping.when()
+        self._sweeping = None
+        outboxes = [worker.outbox for worker in filter(None, self._filling)]
+        if late > SWEEP:
+            # This process stood still, or was busy: nobody could have been handed over
+            # in that time, so it does not count.
+            for waiting in (self._lobby, *self._queues, *outboxes):
+                for connection in waiting:
+                    connection.deadline += late
         for waiting in (self._lobby, *self._queues):
             while waiting and waiting[0].deadline <= now:
                 self._say_late()
