@@ -130,7 +130,9 @@ def test_pid_file_replaces_nothing_else(serve, tmp_path):
     file = tmp_path / "app.py"
     file.write_text("import this\n")
     control = ("--control", str(tmp_path / "other.sock"))
-    result = run("serve", "probe:app", "--pid", str(file), *control, "--port", "0")
+    result = run(
+        "serve", "probe:app", "--pid", str(file), *control, "--port", "0", "-w", "1"
+    )
     assert result.returncode == ExitCode.SYSTEM
     assert result.stderr == f"maitred: --pid {file} holds no pid: name another file\n"
     assert file.read_text() == "import this\n"
