@@ -65,7 +65,8 @@ def serve(**options: Any) -> ExitCode:
     role = "rehearsal" if past is not None and past.rehearsal else "master"
     titles.show(f"{role} {titles.served(settings.target)}", settings.name)
     logs.begin(settings, "master")
-    _say_what_was_found(is_start=past is None, **options)
+    for sentence in unknown_variables(os.environ):
+        logs.master.warning("%s", sentence)
     if failpoints.arm(os.environ):
         logs.master.warning("%s is set: tests make us fail", failpoints.VARIABLE)
     # An affinity of the user's own is found where the application is.
@@ -81,17 +82,15 @@ def serve(**options: Any) -> ExitCode:
             _give_up_rights(settings, read)
         if settings.reload and not (past and past.rehearsal):
             stack.enter_context(watched(settings.reload_dir or (settings.code,)))
+        # Last, because whoever is refused reads one sentence and no more.
+        _log_workers(is_start=past is None, **options)
         return asyncio.run(master.run())
 
 
-def _say_what_was_found(*, is_start: bool, **options: Any) -> None:
-    """Log what nobody may have meant: variables, and how many workers there are."""
-    for sentence in unknown_variables(os.environ):
-        logs.master.warning("%s", sentence)
-    if not is_start:
-        return
+def _log_workers(*, is_start: bool, **options: Any) -> None:
+    """Log how many workers there are, and why, where nobody has said it."""
     settings, origins = effective(**options)
-    if origins["workers"] == DEFAULT and not settings.attach:
+    if is_start and origins["workers"] == DEFAULT and not settings.attach:
         reason = usable().reason
         logs.master.info("%d workers, by %s", settings.workers, reason)
 
