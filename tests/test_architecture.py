@@ -37,6 +37,7 @@ MAY_IMPORT = {
     # Finds the places by name, in what is loaded.
     "failpoints": set(),
     "titles": set(),
+    "crash_stack": set(),
     "accounts": {"errors"},
     "cpus": set(),
     # What stands in front of several machines, in its words.
@@ -61,17 +62,20 @@ MAY_IMPORT = {
     "worker": {
         *("wire", "routing", "certificates", "no_new_privs", "connection"),
         *("config", "failpoints", "titles", "signal_effects", "logs", "errors"),
-        "uvicorn_settings",
+        *("uvicorn_settings", "crash_stack"),
     },
     # Not the worker: the command line must not be able to load the application.
     # It asks the master as anybody could; it must not be able to reach into it.
-    "admin": {"control", "routing", "titles", "signal_effects", "logs", "errors"},
+    "admin": {
+        *("control", "routing", "titles", "signal_effects", "logs", "errors"),
+        "crash_stack",
+    },
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),
         *("config", "sticky_settings", "accounts", "cpus", "no_new_privs"),
         "haproxy",
         *("failpoints", "titles", "sandbox", "signal_effects", "logs", "errors"),
-        "uvicorn_settings",
+        *("uvicorn_settings", "crash_stack"),
     },
     "__init__": {"wire", "routing", "errors"},
     "__main__": {"cli"},

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import faulthandler
 import json
 import os
 import socket
 import sys
 from typing import Any, Final
 
-from maitred import logs, signal_effects, titles
+from maitred import crash_stack, logs, signal_effects, titles
 from maitred.errors import NoMaster
 
 from .app import App
@@ -34,9 +33,7 @@ def main() -> None:
     """Run the admin process, and end with the master."""
     logs.heed_reopen()
     signal_effects.be_helper()
-    if lent := os.environ.pop("MAITRED_STACK", ""):
-        os.set_inheritable(int(lent), False)
-        faulthandler.enable(file=int(lent))
+    crash_stack.lend()
     os.nice(POLITENESS)  # the service comes first
     paper: dict[str, Any] = json.loads(sys.argv[1])
     level, form, path = paper["log"]

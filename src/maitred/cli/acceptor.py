@@ -8,12 +8,11 @@ its stack; all else comes over the channel.
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import os
 import socket
 import sys
 
-from maitred import failpoints, logs, signal_effects, titles
+from maitred import crash_stack, failpoints, logs, signal_effects, titles
 from maitred.errors import ChannelClosed
 from maitred.master.deputy import Deputy
 
@@ -23,9 +22,7 @@ def main() -> None:
     logs.heed_reopen()
     signal_effects.be_helper()
     failpoints.arm(os.environ)
-    stack = int(os.environ.pop("MAITRED_STACK"))
-    os.set_inheritable(stack, False)
-    faulthandler.enable(file=stack)
+    crash_stack.lend()
     sock = socket.socket(fileno=int(os.environ.pop("MAITRED_CHANNEL")))
     try:
         deputy = Deputy(sock)

@@ -10,7 +10,6 @@ the stack of a worker that is stuck and, where slots are sealed, the keys for th
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import json
 import os
 import select
@@ -20,7 +19,7 @@ import threading
 import time
 from typing import Final
 
-from maitred import failpoints, logs, signal_effects, titles
+from maitred import crash_stack, failpoints, logs, signal_effects, titles
 from maitred.config import WorkerSettings
 from maitred.errors import AppFailed, SystemRefused, UsageError
 from maitred.no_new_privs import gain_no_privileges
@@ -41,11 +40,9 @@ def main() -> int:
     logs.heed_reopen()
     signal_effects.begin()
     failpoints.arm(os.environ)
-    if lent := os.environ.pop("MAITRED_STACK", ""):
-        # ABRT, and a crash in C, leave the stack of every thread where the master reads
-        # it whole; on standard error it would be mixed with what others write.
-        os.set_inheritable(int(lent), False)
-        faulthandler.enable(file=int(lent))
+    # ABRT, and a crash in C, leave the stack of every thread where the master reads it
+    # whole; on standard error it would be mixed with what others write.
+    crash_stack.lend()
     settings = WorkerSettings(**json.loads(sys.argv[1]))
     if not settings.allow_new_privileges:
         gain_no_privileges()
