@@ -89,8 +89,10 @@ def serve(**options: Any) -> ExitCode:
 
 def _log_workers(*, is_start: bool, **options: Any) -> None:
     """Log how many workers there are, and why, where nobody has said it."""
+    if not is_start:  # the file may say something else by now
+        return
     settings, origins = effective(**options)
-    if is_start and origins["workers"] == DEFAULT and not settings.attach:
+    if origins["workers"] == DEFAULT and not settings.attach:
         reason = usable().reason
         logs.master.info("%d workers, by %s", settings.workers, reason)
 
