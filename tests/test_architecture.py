@@ -37,6 +37,8 @@ MAY_IMPORT = {
     # Finds the places by name, in what is loaded.
     "failpoints": set(),
     "titles": set(),
+    # Whoever gives deadlines asks it.
+    "standstill": set(),
     "crash_stack": set(),
     "accounts": {"errors"},
     "cpus": set(),
@@ -58,17 +60,18 @@ MAY_IMPORT = {
     "master": {
         *("wire", "routing", "placement", "supervision", "control", "certificates"),
         *("config", "accounts", "sandbox", "signal_effects", "logs", "errors"),
+        "standstill",
     },
     "worker": {
         *("wire", "routing", "certificates", "no_new_privs", "connection"),
         *("config", "failpoints", "titles", "signal_effects", "logs", "errors"),
-        *("uvicorn_settings", "crash_stack"),
+        *("uvicorn_settings", "crash_stack", "standstill"),
     },
     # Not the worker: the command line must not be able to load the application.
     # It asks the master as anybody could; it must not be able to reach into it.
     "admin": {
         *("control", "routing", "titles", "signal_effects", "logs", "errors"),
-        "crash_stack",
+        *("crash_stack", "standstill"),
     },
     "cli": {
         *("master", "control", "wire", "routing", "placement", "supervision"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -200,6 +201,24 @@ def test_who_waits_when_the_service_stops_is_answered():
             one.mesh.close()
             clients += one.pass_on(1)
             assert one.refused == [(503, "stopping")] * 3
+            close_all(clients)
+
+    asyncio.run(run())
+
+
+def test_time_in_which_the_acceptor_stood_still_is_no_time_that_anybody_waited():
+    """Whoever waited for another acceptor meanwhile is passed on afterwards."""
+
+    async def run() -> None:
+        with two(wait=1.0) as (one, other):
+            clients = one.pass_on(3)
+            await asyncio.sleep(0)
+            time.sleep(3)  # as one that is stopped, or busy
+            # Until the sweep, which is late, has been.
+            await asyncio.sleep(0.01)
+            assert (one.refused, one.mesh.waiting) == ([], 3)
+            meet(one, other)
+            await until(lambda: len(other.came) == 3)
             close_all(clients)
 
     asyncio.run(run())

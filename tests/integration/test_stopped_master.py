@@ -7,6 +7,7 @@ import signal
 import time
 
 from driver import wait_until
+from limits import at_its_limit
 from raw_http import connect, get
 
 CLIENTS = 40
@@ -36,3 +37,21 @@ def test_who_waited_for_a_worker_is_served_when_the_master_goes_on(serve):
     assert [client.answer().status for client in clients] == [200] * CLIENTS
     for client in clients:
         client.close()
+
+
+def test_who_waits_for_descriptors_of_a_worker_is_served_when_the_master_goes_on(serve):
+    """Likewise where the worker has it, and gives it back: that has a deadline too."""
+    options = ("--wait-timeout", "4", "--hang-timeout", "0")
+    server = serve("probe:app", *options, workers=1)
+    server.expect_log("descriptor|open files|silent|heard|heartbeat|no worker took")
+    (worker,) = server.worker_pids()
+    with connect(server.port) as client:
+        with at_its_limit(worker):
+            client.send(get())
+            wait_until(
+                "it is tried", lambda: server.status()["connections"]["redispatched"]
+            )
+            server.tell(signal.SIGSTOP)
+            time.sleep(6)
+        server.tell(signal.SIGCONT)
+        assert client.answer().status == 200

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import select
 import time
 from collections import deque
@@ -59,6 +60,7 @@ from maitred.wire.messages import (
 
 from .connection import MOST_HOPS, Connection, restored, returned
 from .counters import Counters, Done
+from .deadlines import SWEEP, extend_deadlines
 from .evictions import Evictions
 from .mesh import Mesh
 from .past import Past, Table
@@ -75,7 +77,6 @@ MOST_BYTES: Final = 1 << 62
 MOST_GRANTED: Final = 1 << 20
 "Connections that one worker has: no process has more open (fs.nr_open of Linux)."
 RETRY_SEND: Final = 0.01
-SWEEP: Final = 0.5
 LONGEST_REASON: Final = 1000
 LONGEST_TRACEBACK: Final = 64 * 1024
 "Bytes of what a worker says about its failure that are kept: the first, and the last."
@@ -696,15 +697,10 @@ class Dispatcher:
     def _sweep(self) -> None:
         """Answer those who have waited too long."""
         now = self._loop.time()
-        late = 0.0 if self._sweeping is None else now - self._sweeping.when()
+        if self._allow_for_standstill(now):
+            self.settle()
+            return
         self._sweeping = None
-        outboxes = [worker.outbox for worker in filter(None, self._filling)]
-        if late > SWEEP:
-            # This process stood still, or was busy: nobody could have been handed over
-            # in that time, so it does not count.
-            for waiting in (self._lobby, *self._queues, *outboxes):
-                for connection in waiting:
-                    connection.deadline += late
         for waiting in (self._lobby, *self._queues):
             while waiting and waiting[0].deadline <= now:
                 self._say_late()
@@ -718,6 +714,24 @@ class Dispatcher:
         if self.waiting or self._retry is not None:
             self._expect_sweep()
         self.settle()
+
+    def _allow_for_standstill(self, now: float) -> bool:
+        """
+        Move all deadlines, and the next sweep, if that is late; return whether it is.
+
+        It is late where this process stood still: nobody could be handed over then.
+        """
+        handed_over = (
+            (worker.outbox, worker.in_flight.values())
+            for worker in self._workers.values()
+        )
+        waiting = (self._lobby, *self._queues, self._resting)
+        groups = itertools.chain(waiting, *handed_over)
+        if self._sweeping is None or not extend_deadlines(self._sweeping, now, groups):
+            return False
+        self._sweeping.cancel()
+        self._sweeping = self._loop.call_later(SWEEP, self._sweep)
+        return True
 
     def _say_late(self) -> None:
         if self._is_late.is_due():
@@ -969,6 +983,8 @@ class Dispatcher:
         elif not connection.starved:
             # It is tried for as long as others wait for room.
             connection.starved = self._loop.time() + self._wait_timeout
+            # The sweep that is late tells that this process stood still meanwhile.
+            self._expect_sweep()
         self._loop.call_later(pause, self._rested, connection)
 
     def _leave_alone(self, slot: Slot) -> None:
@@ -992,6 +1008,8 @@ class Dispatcher:
             worker.process.kill()
 
     def _rested(self, connection: Connection) -> None:
+        # Because this timer may be heard before that of the sweep.
+        self._allow_for_standstill(self._loop.time())
         self._resting.discard(connection)
         self._again(connection)
         self.settle()

@@ -39,6 +39,7 @@ from maitred.wire import MAX_PACKET, U8, U16, U32, U64, Blob, Channel, Passed
 
 from .connection import Connection
 from .counters import Counters
+from .deadlines import SWEEP, extend_deadlines
 
 WINDOW: Final = 256
 "Connections on their way to another acceptor, at most."
@@ -48,7 +49,6 @@ BATCH: Final = 64
 RECORD: Final = 256
 "Bytes of a packet for a connection, its addresses included; key and bytes come on top."
 PACKETS_AT_ONCE: Final = 64
-SWEEP: Final = 0.5
 RETRY_SEND: Final = 0.01
 
 
@@ -305,8 +305,10 @@ class Mesh:
 
     def _sweep(self) -> None:
         """Answer those who have waited too long."""
-        self._sweeping = None
         now = self._loop.time()
+        queues = (peer.queue for peer in self._peers.values())
+        extend_deadlines(self._sweeping, now, queues)
+        self._sweeping = None
         for peer in self._peers.values():
             while peer.queue and peer.queue[0].deadline <= now:
                 self._refuse(peer.queue.popleft(), 503, "no_worker")
