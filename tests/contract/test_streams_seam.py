@@ -6,6 +6,8 @@ new version of either has others, this is where it shows.
 """
 
 import asyncio
+import socket
+from unittest.mock import MagicMock
 
 import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
@@ -13,6 +15,8 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
+
+from maitred.worker.talks import Handling
 
 HEAD = (
     b"GET /lobby/ann HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
@@ -43,6 +47,36 @@ def test_reader_says_who_waits_and_what_is_there():
         assert bytes(reader._buffer) == b"rest"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_connection_that_broke_is_reported_by_its_reader_alone(is_cancelled):
+    """StreamReaderProtocol._get_close_waiter; whatever is collected first."""
+    reported = []
+
+    async def app(reader, writer):
+        await reader.readline()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            talk = Handling(app, MagicMock(prefix=b""), ours, MagicMock())
+            talk.connection_made(MagicMock())
+            talk.begin()
+            talk.go()
+            await asyncio.sleep(0)
+            if is_cancelled:  # the application's wait for the end was
+                talk._flow._closed.cancel()
+            talk.connection_lost(BrokenPipeError())
+            await talk._task
+            # The future is collected here while its protocol is still referenced.
+            del talk._flow._closed
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert not reported
 
 
 def test_core_shakes_hands_and_frames():

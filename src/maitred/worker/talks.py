@@ -6,8 +6,8 @@ One connection that an application of kind handler, websocket or protocol serves
     Conversing    hands its protocol what the event loop says
 
 asyncio's streams do not say that somebody waits for data, nor what has come and was
-not read: two attributes of StreamReader are reached into here, and named in a contract
-test.
+not read: two attributes of StreamReader are reached into here, and one method of
+StreamReaderProtocol, all named in a contract test.
 
 Invariants: TAKEN is said before the application knows of the connection. Nothing is
 read from a connection that stands still, and after it has left nothing is written to
@@ -414,8 +414,15 @@ class Handling(Talk):
 
     def lost(self, exc: Exception | None) -> None:
         """Tell the reader, and whoever waits for room to write."""
-        if self._task is not None:
-            self._flow.connection_lost(exc)
+        if self._task is None:
+            return
+        self._flow.connection_lost(exc)
+        # Reports of an error that nobody waited for are left out, because the reader
+        # has it: asyncio sees to that when the flow is collected, which may come after
+        # the collection of this future.
+        closed = self._flow._get_close_waiter(self.outlet)  # type: ignore[attr-defined]  # noqa: SLF001
+        if not closed.cancelled():  # a task that waited for it may have been
+            closed.exception()
 
     def pause_writing(self) -> None:
         """Tell whoever writes."""
