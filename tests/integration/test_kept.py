@@ -169,6 +169,26 @@ def test_request_that_kills_its_worker_is_not_passed_on_for_ever(serve, tmp_path
         assert other.ask(get()).status == 200
 
 
+def test_request_that_nobody_can_take_is_answered(serve, tmp_path):
+    """A kept connection whose worker is dead, and no other comes in time."""
+    mood = tmp_path / "mood"
+    mood.write_text("")
+    server = serve(
+        "moody:app", *PATIENT, "--wait-timeout", "1", workers=1,
+        env={"MOOD": str(mood)},
+    )  # fmt: skip
+    server.expect_log(KILLED)
+    with connect(server.port) as client, connect(server.port) as silent:
+        pid = client.ask(get()).json["pid"]
+        silent.ask(get())
+        mood.write_text("hang")
+        os.kill(pid, signal.SIGKILL)
+        wait_until("both came back", lambda: counts(server)["redispatched"] == 2)
+        assert client.ask(get()).status == 503
+        assert client.at_end()
+        assert silent.at_end()
+
+
 def test_without_copies_idle_connections_die_with_their_worker(serve):
     """``--no-keep-copies`` costs no descriptor, and this."""
     server = serve("probe:app", *PATIENT, "--no-keep-copies", workers=2)

@@ -38,6 +38,7 @@ from maitred.errors import (
     PeerMisbehaved,
 )
 from maitred.placement import Placement, Slot
+from maitred.unread import has_unread
 from maitred.wire.messages import (
     Answer,
     Ask,
@@ -612,11 +613,12 @@ class Dispatcher:
             self._come_back(connection)
 
     def _turn_away(self, connection: Connection, status: int, cause: str) -> None:
-        """Part with *connection*, which nobody can take; an idle one asked nothing."""
+        """Part with *connection*, which nobody can take."""
         if connection.frozen:  # it is in the middle of something
             self._counters.lost += 1
             connection.end()
-        elif connection.idle:
+        # It was idle when it came back; its next request may have come since.
+        elif connection.idle and not has_unread(connection.sock):
             self._counters.silent += 1
             connection.end()
         else:

@@ -29,6 +29,7 @@ from maitred.config import NOWHERE
 from maitred.routing import NoMatch
 from maitred.routing.http1 import RawHead
 from maitred.routing.refusal import answer
+from maitred.unread import has_unread
 from maitred.wire.scoreboard import Scoreboard
 
 from .access import Access
@@ -37,7 +38,6 @@ from .marks import READ_SIZE, STARTED, Mark, Unmarked
 from .parking import Parking
 from .parsers import STEPS
 from .transports import Corked, Ends, Intake
-from .unread import has_unread
 
 PROTOCOLS: Final = {
     "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
