@@ -8,7 +8,8 @@ holds for the worker, in any language, and for whatever that starts.
     python -I -S sandbox.py PAPER COMMAND...
 
 Invariants: nothing of maitred is imported, and nothing that is installed. What cannot
-be confined is not started. Nothing that was confined is ever set free.
+be confined is not started, and the master is told why. Nothing that was confined is
+ever set free.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 PR_SET_NO_NEW_PRIVS: Final = 38
 CREATE_RULESET: Final = 444
@@ -48,6 +50,12 @@ SINKS: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
 SHARED: Final = ("/var/tmp", "/dev/shm")  # noqa: S108 - where others write, too
 TEMPORARY: Final = "/tmp"  # noqa: S108 - likewise
 METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+STACK: Final = "MAITRED_STACK"
+"Names the file that the master reads when this process has ended."
+NOT_STARTED: Final = 127
+"The exit code of what could not become the command, as a shell has it."
+REFUSAL: Final = re.compile(r"not started, errno (\d{1,4}): (.{1,4096})", re.DOTALL)
 
 
 def version() -> int:
@@ -140,16 +148,43 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
+def refusal(code: int, told: str) -> tuple[OSError, str] | None:
+    """
+    Return why no worker was started, as an error and a sentence; None: one was.
+
+    Args:
+        code: How the process ended.
+        told: What it has left in the file called MAITRED_STACK.
+    """
+    found = REFUSAL.fullmatch(told) if code == NOT_STARTED else None
+    if found is None:
+        return None
+    number = int(found[1])
+    return OSError(number, os.strerror(number)), found[2]
+
+
+def _give_up(exc: OSError, why: str) -> NoReturn:
+    """Tell the master that the system refuses, and *why*; exit."""
+    if STACK not in os.environ:  # somebody tries this file by hand
+        sys.exit(f"maitred: {why}")
+    told = f"not started, errno {exc.errno or 0}: {why}"
+    os.write(int(os.environ[STACK]), told.encode(errors="replace"))
+    sys.exit(NOT_STARTED)
+
+
 def main() -> None:
     """Become the command, confined."""
     paper, *command = sys.argv[1:]
     said: dict[str, list[str]] = json.loads(paper)
     try:
         confine(said["write"] or [os.getcwd()], said["logs"])
-        os.execvp(command[0], command)  # noqa: S606 - no shell
     except OSError as exc:
         where = exc.filename or command[0]
-        sys.exit(f"maitred: no worker in a sandbox: {where}: {exc.strerror}")
+        _give_up(exc, f"no worker in a sandbox: {where}: {exc.strerror}")
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - no shell
+    except OSError as exc:
+        _give_up(exc, f"cannot start {command[0]}: {exc.strerror}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ REFUSALS = {
 ERRORS = {"EPERM": "Operation not permitted", "ENOSYS": "Function not implemented"}
 
 
+needs_landlock = pytest.mark.skipif(
+    bool(sandbox.lack()), reason="--sandbox cannot be tried"
+)
+
+
 def refusing(call: str, error: str) -> tuple[str, ...]:
     """Give what becomes a command for which the system refuses *call*."""
     return (sys.executable, REFUSING, call, error)
@@ -57,14 +62,48 @@ def test_program_that_cannot_be_started_is_not_tried_again(serve, programs, why,
     assert own == [f"maitred: cannot start {program}: {why}{DOCTOR}"]
 
 
-@pytest.mark.skipif(bool(sandbox.lack()), reason="--sandbox cannot be tried")
-def test_program_for_a_sandbox_is_looked_for_before(serve):
-    """Because who becomes it, in the sandbox, could only exit."""
-    server = serve("nosuchprogram", "--exec", "--sandbox", ready=False)
+@needs_landlock
+@pytest.mark.parametrize(
+    "why", ["No such file or directory", "Permission denied", "Exec format error"]
+)
+def test_program_that_cannot_be_started_in_a_sandbox_is_told_likewise(
+    serve, programs, why
+):
+    """Although the process that was to become it was started."""
+    program = programs[why]
+    server = serve(str(program), "--exec", "--sandbox", ready=False)
     assert server.wait() == ExitCode.SYSTEM
-    assert server.log == (
-        f"maitred: cannot start nosuchprogram: No such file or directory{DOCTOR}"
-    )
+    assert server.log == f"maitred: cannot start {program}: {why}{DOCTOR}"
+
+
+@needs_landlock
+def test_worker_that_can_never_be_confined_ends_the_first_start(serve, tmp_path):
+    """The sandbox is no program that could be left out."""
+    write = tmp_path / "write"
+    write.mkdir()
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\nrmdir {write}\nexit 3\n")
+    program.chmod(0o755)
+    server = serve(
+        str(program), "--exec", "--sandbox", "--sandbox-write", str(tmp_path),
+        "--sandbox-write", str(write), workers=1, ready=False,
+    )  # fmt: skip
+    server.expect_log("exited with code 3 before it was ready")
+    assert server.wait() == ExitCode.SYSTEM
+    why = f"no worker in a sandbox: {write}: No such file or directory"
+    assert server.log.endswith(f"maitred: {why}{DOCTOR}")
+
+
+@needs_landlock
+def test_worker_that_exits_with_that_code_itself_is_tried_again(serve, tmp_path):
+    """Because it was started: it may know better next time."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 127\n")
+    program.chmod(0o755)
+    server = serve(str(program), "--exec", "--sandbox", workers=1, ready=False)
+    server.expect_log("exited with code 127 before it was ready; next try in")
+    server.wait_for_log("exited with code 127 before it was ready; next try in", 2)
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("acceptors", ["1", "2"])

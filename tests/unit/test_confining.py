@@ -1,6 +1,8 @@
 """The sandbox: what a kernel lacks for it, and how a command gets into it."""
 
+import errno
 import json
+import subprocess
 import sys
 
 import pytest
@@ -33,3 +35,32 @@ def test_command_is_kept_as_it_is(log_file, logs):
     assert found[:4] == [sys.executable, "-I", "-S", sandbox.__file__]
     assert json.loads(found[4]) == {"write": ["/srv/app"], "logs": logs}
     assert found[5:] == command
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "found"),
+    [
+        (127, "not started, errno 8: cannot start x: no\nprogram", errno.ENOEXEC),
+        (1, "not started, errno 8: cannot start x", None),
+        (127, "", None),
+        (127, "Fatal Python error: Aborted", None),
+        (127, "not started, errno 88888: cannot start x", None),
+        (127, "not started, errno 8: " + "x" * 5000, None),
+    ],
+)
+def test_worker_was_not_started_where_the_sandbox_says_so(code, told, found):
+    """Whatever else a worker leaves behind, and whichever code it exits with."""
+    refusal = sandbox.refusal(code, told)
+    assert (refusal and refusal[0].errno) == found
+    assert refusal is None or told.endswith(refusal[1])
+
+
+def test_sandbox_by_hand_says_what_it_could_not_do(tmp_path):
+    """There is no master then that could."""
+    paper = json.dumps({"write": [str(tmp_path / "missing")], "logs": []})
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", sandbox.__file__, paper, "true"],
+        capture_output=True, text=True, check=False, env={},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("maitred: no worker in a sandbox: ")

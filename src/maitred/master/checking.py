@@ -105,6 +105,8 @@ def _load(settings: Settings, keys: dict[str, bytes]) -> None:
     if failures:
         why, traceback = failures[0]
         raise AppFailed(why.decode(), traceback.decode(errors="replace"))
+    if worker.process.refused is not None:
+        raise worker.process.refused
     if code:
         raise AppFailed(
             f"the process that loaded {settings.target} {how_it_ended(code)}",

@@ -11,7 +11,6 @@ import asyncio
 import math
 import os
 import random
-import shlex
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -90,7 +89,7 @@ from .program import checked_router, command_of
 from .reloading import Reloads
 from .scaling import scaled, watch_scale
 from .secret import load_keys
-from .starting import demand_program, refused_for_good
+from .starting import refused_for_good
 from .steering import Steering
 from .stopping import watch_end
 from .upgrading import Upgrades
@@ -569,11 +568,6 @@ class Master:
             return
         try:
             sealed = any(a.slot is not None for a in self._router.affinities)
-            if self._settings.exec and self._settings.sandbox:
-                # Where the sandbox is, nothing but an exit code would say it.
-                demand_program(
-                    shlex.split(self._settings.target)[0], self._settings.chdir
-                )
             worker = Worker.start(
                 number,
                 self._elders.place(slot, generation),
@@ -585,13 +579,16 @@ class Master:
                 directory=self._settings.chdir,
             )
         except (SystemRefused, OSError) as exc:
-            refused = refused_for_good(exc)
-            self._refused = self._refused or refused
-            why = f"could not be started ({refused or exc})"
-            ended = Exited(number, why, hopeless=refused is not None)
-            self._loop.call_soon(self._report_exit, ended)
+            self._loop.call_soon(self._report_exit, self._not_started(number, exc))
             return
         self._watch_over(worker)
+
+    def _not_started(self, number: int, exc: SystemRefused | OSError) -> Exited:
+        """Return how worker *number* ended, which the system did not let begin."""
+        refused = refused_for_good(exc)
+        self._refused = self._refused or refused
+        why = f"could not be started ({refused or exc})"
+        return Exited(number, why, hopeless=refused is not None)
 
     def _watch_over(self, worker: Worker) -> None:
         """Know *worker* from now on, and hear of its end."""
@@ -666,14 +663,15 @@ class Master:
         if self._attaching is not None:
             self._attaching.forget(worker)
             why = worker.failure[0] if worker.failure else "has left"
-        self._report_exit(
-            Exited(
-                worker.id,
-                why,
-                hopeless=worker.failure is not None,
-                cut=bool(worker.cut) or code < 0,
-            )
+        ended = Exited(
+            worker.id,
+            why,
+            hopeless=worker.failure is not None,
+            cut=bool(worker.cut) or code < 0,
         )
+        if worker.process.refused is not None:
+            ended = self._not_started(worker.id, worker.process.refused)
+        self._report_exit(ended)
         self._evidence = ""
 
     def _is_current(self, worker: Worker) -> bool:

@@ -27,7 +27,7 @@ from .inherited import FIRST
 from .notify import MANAGER
 from .parent import VARIABLE as KEEPER
 from .past import Past, Table
-from .starting import asking_for
+from .starting import asking_for, refused_in_sandbox
 
 OURS: Final = frozenset({*MANAGER, KEEPER})
 "What of the master's environment says who it answers to: it is for no child."
@@ -122,6 +122,8 @@ class Process:
         self._reaped = False
         self.stack = ""
         "Where its threads were when it was aborted or crashed, once it is reaped."
+        self.refused: SystemRefused | None = None
+        "Why it did not become the program in its sandbox, once it is reaped."
 
     def state(self, table: Table) -> dict[str, Any]:
         """Write down all there is to know, for a successor; its child it will be."""
@@ -140,6 +142,7 @@ class Process:
         process._reaped = False  # noqa: SLF001 - likewise
         _children.add(process.pid)
         process.stack = ""
+        process.refused = None
         return process
 
     def stop(self) -> None:
@@ -177,13 +180,18 @@ class Process:
         os.close(self._stack)
         assert result is not None  # only with WNOHANG
         exited = result.si_code == os.CLD_EXITED
-        return result.si_status if exited else -result.si_status
+        code: int = result.si_status if exited else -result.si_status
+        self.refused = refused_in_sandbox(code, self.stack)
+        if self.refused is not None:
+            self.stack = ""
+        return code
 
 
 class AttachedProcess:
     """The process of a worker that attached: no child of ours, and nobody we reap."""
 
     stack = ""
+    refused = None
 
     def __init__(self, pid: int, pidfd: int) -> None:
         """Own *pidfd*, of process *pid*."""

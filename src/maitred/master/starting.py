@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Final
 
+from maitred import sandbox
 from maitred.errors import SystemRefused
 from maitred.wire.scoreboard import Scoreboard
 
@@ -70,6 +71,23 @@ def demand_program(program: str, directory: str) -> None:
         raise SystemRefused(
             f"cannot start {program}: {os.strerror(code)}"
         ) from OSError(code, os.strerror(code))
+
+
+def refused_in_sandbox(code: int, told: str) -> SystemRefused | None:
+    """
+    Return why a process has ended before it became a worker; None: it was one.
+
+    Args:
+        code: How it ended.
+        told: What it has left for us in memory.
+    """
+    found = sandbox.refusal(code, told)
+    if found is None:
+        return None
+    cause, why = found
+    refused = SystemRefused(why)
+    refused.__cause__ = cause
+    return refused
 
 
 def refused_for_good(exc: SystemRefused | OSError) -> SystemRefused | None:
