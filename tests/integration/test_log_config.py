@@ -74,7 +74,24 @@ OF_UVICORN = DICT | {
         "uvicorn.access": {"handlers": ["a"], "level": "INFO", "propagate": False},
     },
 }
-FILES = {"log.json": json.dumps(DICT), "log.yaml": json.dumps(DICT), "log.ini": INI}
+YAML = """
+version: 1
+formatters:
+  f: {format: SHOP %(message)s}
+handlers:
+  h:
+    class: logging.StreamHandler
+    formatter: f
+root:
+  level: INFO
+  handlers: [h]
+"""
+FILES = {
+    "log.json": json.dumps(DICT),
+    "log.yaml": YAML,
+    "log.yml": YAML,
+    "log.ini": INI,
+}
 EXPECTED = "the till is stuck|Traceback|Exception in ASGI application"
 
 

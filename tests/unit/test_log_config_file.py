@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import builtins
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from maitred.errors import UsageError
 from maitred.logs.config_file import LARGEST, load
 
+ROOT = Path(__file__).parents[2]
 INI = "[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\n"
 ONE = {"one": {"class": "logging.NullHandler"}}
 
@@ -105,5 +108,15 @@ def test_yaml_needs_its_package(tmp_path, monkeypatch):
     path = tmp_path / "a.yaml"
     path.write_text("version: 1\n")
     monkeypatch.setattr(builtins, "__import__", without_yaml)
-    with pytest.raises(UsageError, match="PyYAML is needed for it"):
+    with pytest.raises(
+        UsageError, match=r"PyYAML is needed for it: install maitred\[yaml"
+    ):
         load(str(path))
+
+
+def test_extra_that_is_named_installs_it():
+    """And the extra for tests does, so that those of YAML files try it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert [each.partition(">")[0] for each in extras["yaml"]] == ["pyyaml"]
+    assert "pyyaml" in extras["test"]

@@ -206,7 +206,7 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
         ),
         "log_config": Option(
             "How the application's loggers log: a file for Python's logging.config,"
-            " .json, .yaml (with PyYAML installed), or INI, which each worker applies"
+            " .json, .yaml (needs maitred[yaml]), or INI, which each worker applies"
             " before it loads TARGET. maitred's own log is not concerned.",
             "PATH",
             default="as the application says",

@@ -98,7 +98,8 @@ def _yaml(text: str, _path: str) -> Any:
         import yaml  # noqa: PLC0415 - only for those who have such a file
     except ImportError as exc:
         raise ValueError(
-            "PyYAML is needed for it: install that, or write JSON into a .json file"
+            "PyYAML is needed for it: install maitred[yaml], or write JSON into a"
+            " .json file"
         ) from exc
     try:
         return yaml.safe_load(text)
