@@ -16,6 +16,8 @@ import termios
 from typing import Final
 
 COUNT: Final = struct.Struct("=i")
+TO_READ: Final = 0.005
+"Seconds in which an event loop reads what the kernel holds: it looks before it waits."
 
 
 def has_unread(sock: socket.socket) -> bool:

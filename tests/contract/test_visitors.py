@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 
 import pytest
 import uvicorn
@@ -109,6 +110,20 @@ def test_head_has_a_deadline(said):
             assert (b"200 OK" in await ended(reader)) == said.startswith(GET)
 
     play(act, head_timeout=0.2)
+
+
+def test_request_that_came_while_the_process_stood_still_is_answered():
+    """It was read by nobody, and is not late."""
+
+    async def act(port, visitors):
+        async with line(port) as (reader, writer):
+            while not len(visitors):
+                await asyncio.sleep(0.01)
+            writer.write(GET)
+            time.sleep(2)  # as a process that is stopped, or busy
+            assert await status(reader) == 200
+
+    play(act, head_timeout=1)
 
 
 def test_answer_has_a_deadline():

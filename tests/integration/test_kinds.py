@@ -9,7 +9,9 @@ waits for what is under way. Flask and Django run as they are.
 import contextlib
 import os
 import re
+import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -257,6 +259,27 @@ def test_connection_that_gets_no_thread_in_time_is_closed(serve):
     third = Lines(server, "k3")
     assert third.ask("four")
     third.close()
+
+
+def test_connection_that_waits_for_a_thread_outlives_a_stop_of_its_worker(serve):
+    """No thread could end in that time: it does not count."""
+    options = ("--kind", "socket", *LINES, "--threads", "1", "--wait-timeout", "6")
+    server = serve("kinds:plain", *options, "--hang-timeout", "0", workers=1)
+    server.expect_log("all 1 threads are busy|silent|heard|heartbeat")
+    (worker,) = server.worker_pids()
+    first, second = (Lines(server, f"k{n}") for n in range(2))
+    assert first.ask("one")
+    second.file.write(b"k1 two\n")
+    second.file.flush()
+    wait_until("it waits", lambda: server.total("in_flight") == 1)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        time.sleep(14)  # longer than it may wait
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    first.close()
+    assert second.file.readline().endswith(b"two\n")
+    second.close()
 
 
 def test_server_may_speak_first(serve):

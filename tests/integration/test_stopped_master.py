@@ -41,7 +41,7 @@ def test_who_waited_for_a_worker_is_served_when_the_master_goes_on(serve):
 
 def test_who_waits_for_descriptors_of_a_worker_is_served_when_the_master_goes_on(serve):
     """Likewise where the worker has it, and gives it back: that has a deadline too."""
-    options = ("--wait-timeout", "4", "--hang-timeout", "0")
+    options = ("--wait-timeout", "8", "--hang-timeout", "0")
     server = serve("probe:app", *options, workers=1)
     server.expect_log("descriptor|open files|silent|heard|heartbeat|no worker took")
     (worker,) = server.worker_pids()
@@ -52,6 +52,6 @@ def test_who_waits_for_descriptors_of_a_worker_is_served_when_the_master_goes_on
                 "it is tried", lambda: server.status()["connections"]["redispatched"]
             )
             server.tell(signal.SIGSTOP)
-            time.sleep(6)
+            time.sleep(STILL)
         server.tell(signal.SIGCONT)
         assert client.answer().status == 200

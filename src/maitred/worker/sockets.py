@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from maitred import connection, logs
+from maitred.standstill import stood_still
 from maitred.wire.scoreboard import Scoreboard
 
 from .keys import OwnKeys
@@ -104,7 +105,7 @@ class SocketServing:
         self._show()
         if self._waiting:
             self._loop.call_later(SOON, self._warn, visit)
-            self._loop.call_later(self._patience, self._give_up, sock, visit)
+            self._wait(sock, visit, self._patience)
 
     def _begin(self) -> None:
         while self._waiting and len(self._served) < self._threads:
@@ -126,6 +127,18 @@ class SocketServing:
             except RuntimeError as exc:  # the system has no more of them
                 logs.worker.error("a connection is not served: %s", exc)
                 self._loop.call_soon(self._end, sock)
+
+    def _wait(self, sock: socket.socket, visit: Any, seconds: float) -> None:
+        """Let the connection of *visit* wait for a thread, for *seconds* at most."""
+
+        def on_time() -> None:
+            """Give up, unless this process stood still: no thread ran then."""
+            if late := stood_still(timer, self._loop.time()):
+                self._wait(sock, visit, late)
+            else:
+                self._give_up(sock, visit)
+
+        timer = self._loop.call_later(seconds, on_time)
 
     def _give_up(self, sock: socket.socket, visit: Any) -> None:
         """Close the connection of *visit* if it still waits for a thread."""

@@ -29,7 +29,7 @@ from maitred.config import NOWHERE
 from maitred.routing import NoMatch
 from maitred.routing.http1 import RawHead
 from maitred.routing.refusal import answer
-from maitred.unread import has_unread
+from maitred.unread import TO_READ, has_unread
 from maitred.wire.scoreboard import Scoreboard
 
 from .access import Access
@@ -745,7 +745,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def _on_head_timeout(self) -> None:
         """End the time for a head, once all that has come is read."""
         if has_unread(self._sock):
-            self._head_timer = self.loop.call_later(FLUSH, self._give_up_head)
+            self._head_timer = self.loop.call_later(TO_READ, self._give_up_head)
         else:
             self._give_up_head()
 

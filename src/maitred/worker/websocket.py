@@ -13,6 +13,7 @@ Invariant: a message counts as unread until ``recv`` has given it to the applica
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections import deque
 from typing import Any, Final
@@ -27,6 +28,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
+
+from maitred.unread import TO_READ, has_unread
 
 from .talks import Handling
 
@@ -147,11 +150,7 @@ class Speaking(Handling):
     async def call(self, writer: asyncio.StreamWriter) -> None:
         """Call the application, when the handshake is done; close at its end."""
         if not self._request:
-            try:
-                async with asyncio.timeout(HEAD_TIMEOUT):
-                    await self._news()
-            except TimeoutError:
-                return
+            await self._await_head()
         if not self._request:
             return
         self._writer = writer
@@ -165,6 +164,18 @@ class Speaking(Handling):
             if not self.is_over:
                 self.close(code, "")
                 await self._hear_out()
+
+    async def _await_head(self) -> None:
+        """Wait for the head of the request, or until the time for it is over."""
+        await self._news_within(HEAD_TIMEOUT)
+        # Because a worker that stood still has not read what came meanwhile.
+        if not self._request and has_unread(self._sock):
+            await self._news_within(TO_READ)
+
+    async def _news_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news()
 
     async def recv(self) -> str | bytes:
         """
