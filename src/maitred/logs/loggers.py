@@ -25,30 +25,24 @@ SERVER_PACKAGES: Final = ("uvicorn", "websockets", "wsproto")
 class Enduring(logging.Logger):
     """Mixed into a logger that ``logging.config`` does not switch off with others."""
 
-    _is_disabled = False
-
-    @property
-    def disabled(self) -> bool:
-        """Return whether the logger was switched off by somebody who means it."""
-        return self._is_disabled
-
-    @disabled.setter
-    def disabled(self, value: bool) -> None:
-        # Only logging.config says it of loggers that nobody has named.
-        frame = inspect.currentframe()
-        caller = frame and frame.f_back and frame.f_back.f_globals.get("__name__")
-        if not (value and caller == "logging.config"):
-            self._is_disabled = bool(value)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set the attribute, unless ``logging.config`` switches this logger off."""
+        # Only logging.config says it of loggers that nobody has named. Not a property,
+        # because each question whether something is logged reads the attribute.
+        if name == "disabled" and value:
+            frame = inspect.currentframe()
+            caller = frame and frame.f_back and frame.f_back.f_globals.get("__name__")
+            if caller == "logging.config":
+                return
+        super().__setattr__(name, value)
 
 
 def enduring(name: str) -> logging.Logger:
     """Return the logger called *name*, which from now on endures."""
     logger = logging.getLogger(name)
     if not isinstance(logger, Enduring):
-        was_disabled = logger.disabled
         kind: Any = type(logger)
         logger.__class__ = type("EnduringLogger", (Enduring, kind), {})
-        logger.disabled = was_disabled
     return logger
 
 
