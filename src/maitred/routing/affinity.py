@@ -156,8 +156,7 @@ def only(values: Sequence[bytes]) -> bytes | None:
 
 def header(name: str) -> Find:
     """Look at the request header *name*."""
-    wanted = name.lower().encode()
-    return lambda head: header_readings(head, wanted)
+    return header_readings(name)
 
 
 def cookie(name: str) -> Find:

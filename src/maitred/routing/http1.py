@@ -90,7 +90,12 @@ class Head(Protocol):
         """Give the value of every header line called *name* (lower case), in order."""
 
     def alike(self, name: bytes) -> list[bytes]:
-        """Give the same, where ``_`` and ``-`` are one, as they are for WSGI."""
+        """
+        Return the values of all lines whose name is *name* for WSGI: ``_`` is ``-``.
+
+        Args:
+            name: In lower case, and with ``-``.
+        """
 
 
 class RawHead:
@@ -142,10 +147,11 @@ class RawHead:
         return self._find(self._lower, name)
 
     def alike(self, name: bytes) -> list[bytes]:
-        """Give the same, where ``_`` and ``-`` are one, as they are for WSGI."""
-        if self._alike is None:
-            self._alike = self._lower.replace(b"_", b"-")
-        return self._find(self._alike, name.replace(b"_", b"-"))
+        """Return the same where ``_`` is ``-``; *name* has ``-``."""
+        lines = self._alike
+        if lines is None:
+            lines = self._alike = self._lower.replace(b"_", b"-")
+        return self._find(lines, name)
 
     def _find(self, lines: bytes, name: bytes) -> list[bytes]:
         mark = b"\n%b:" % name

@@ -87,13 +87,20 @@ def segment(path: bytes, number: int) -> Found:
     return distinct(parts[number] for parts in ways if len(parts) > number)
 
 
-def header_readings(head: Head, name: bytes) -> Found:
-    """Return every value that a framework could read in the header lines *name*."""
-    alike = head.alike(name)
-    if not alike:
-        return None
-    if len(alike) == 1:
-        return alike[0] or None
-    exact = head.values(name)
-    joined = (b",".join(alike), b",".join(exact))
-    return distinct((*joined, *alike, *exact, (exact or alike)[0]))
+def header_readings(name: str) -> Callable[[Head], Found]:
+    """Return the function that gives the readings of the header *name* in a head."""
+    wanted = name.lower().encode()
+    dashed = wanted.replace(b"_", b"-")
+
+    def readings(head: Head) -> Found:
+        """Return every value that a framework could read in *head*."""
+        alike = head.alike(dashed)
+        if not alike:
+            return None
+        if len(alike) == 1:
+            return alike[0] or None
+        exact = head.values(wanted)
+        joined = (b",".join(alike), b",".join(exact))
+        return distinct((*joined, *alike, *exact, (exact or alike)[0]))
+
+    return readings

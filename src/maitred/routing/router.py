@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from .affinity import Affinity
+from .affinity import Affinity, clear
 from .http1 import AMBIGUOUS, HEAD_LIMIT, Head, RawHead, sniff_head
 from .tls import HELLO_LIMIT, ClientHello, sniff_hello
 from .verdict import Match, NoMatch, Verdict
@@ -33,9 +33,23 @@ class Router:
             affinities: May be empty: then every connection is placed by policy alone.
             limit: Bytes a request head may have.
         """
-        self.affinities = tuple(affinities)
+        self.affinities = affinities
         self.limit = limit
-        self.server_made = any(a.server_made for a in self.affinities)
+
+    @property
+    def affinities(self) -> Sequence[Affinity]:
+        """What is tried, in order; a reload may put others in their place."""
+        return self._affinities
+
+    @affinities.setter
+    def affinities(self, affinities: Sequence[Affinity]) -> None:
+        self._affinities = tuple(affinities)
+        self.server_made = any(a.server_made for a in self._affinities)
+        # What is asked of each of them for each head, and what is the same for all.
+        self._looks = tuple(
+            (a.keys, None if a.ambiguous is clear else a.ambiguous, a.server_made)
+            for a in self._affinities
+        )
 
     def sniff(self, data: bytes, peer: bytes = b"", _stage: int = 0) -> Verdict:
         """
@@ -52,15 +66,15 @@ class Router:
 
     def place(self, head: Head) -> Match | NoMatch:
         """Say where a request with *head* belongs."""
-        for affinity in self.affinities:
-            if affinity.ambiguous(head):
+        for keys_of, is_ambiguous, server_made in self._looks:
+            if is_ambiguous is not None and is_ambiguous(head):
                 return AMBIGUOUS
-            if keys := affinity.keys(head):
+            if keys := keys_of(head):
                 if len(keys) == 1:
-                    return Match(keys[0], affinity.server_made)
+                    return Match(keys[0], server_made)
                 if len(keys) > MOST_READINGS:
                     return AMBIGUOUS
-                return Match(keys[0], affinity.server_made, keys[1:])
+                return Match(keys[0], server_made, keys[1:])
         return KEYLESS
 
 

@@ -60,8 +60,7 @@ class ScopeHead:
         return [value.strip(b" \t") for key, value in self._headers if key == name]
 
     def alike(self, name: bytes) -> list[bytes]:
-        """Give the same, where ``_`` and ``-`` are one, as they are for WSGI."""
-        name = name.replace(b"_", b"-")
+        """Return the same where ``_`` is ``-`` (``maitred.routing.http1.Head``)."""
         return [
             value.strip(b" \t")
             for key, value in self._headers

@@ -236,7 +236,9 @@ class Gate:
                 return False
             self._head = head = verdict
             self._head_bytes = self.pending[: head.size]
-            self._settle_bytes(head)
+            self.upgrades, self._instead = False, None
+            if head.has(b"\nupgrade:") or self._head_bytes.startswith(b"\r\n"):
+                self._settle_bytes(head)
         if self.upgrades and head.length != 0:
             self._turn_away(HANDSHAKE_BODY)
             return False
@@ -267,7 +269,6 @@ class Gate:
 
     def _settle_bytes(self, head: RawHead) -> None:
         """Decide what passes for *head*: no empty line first, no offer to upgrade."""
-        self.upgrades, self._instead = False, None
         data = self._head_bytes
         if data.startswith(b"\r\n"):  # h11 takes it for an error
             self._instead = data = data.removeprefix(b"\r\n")

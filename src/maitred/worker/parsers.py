@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from .gate import OPEN, Gate
+from .gate import DUE, INSIDE, NOTHING, OPEN, Gate
 
 # What the mixins are mixed with.
 AnyProtocol: Any = asyncio.Protocol
@@ -46,16 +46,22 @@ class HttptoolsStep(Stepping):
 
     def on_message_begin(self) -> None:
         """Begin with a request, if it is the one that passed."""
-        if not self._gate.begun():
+        gate = self._gate
+        # This and the next are begun() and ended() of the gate, written out because
+        # each request passes here.
+        if gate.reading is not DUE:
             self.out_of_step()
             raise OutOfStep
+        gate.reading = OPEN
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
         """Be at the end of the request, if the gate is."""
-        if not self._gate.ended():
+        gate = self._gate
+        if gate.reading is not OPEN or gate.stage is INSIDE:
             self.out_of_step()
             raise OutOfStep
+        gate.reading = NOTHING
         super().on_message_complete()
 
     def _unsupported_upgrade_warning(self) -> None:

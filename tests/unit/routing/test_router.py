@@ -32,6 +32,15 @@ def test_key_of_an_affinity_that_learns_is_marked():
     assert BOTH.sniff(request(b"GET / HTTP/1.1", b"Cookie: sid=2")).learned is False
 
 
+def test_other_affinities_take_the_place_of_those_before():
+    """All that is said of a head is said by the new ones."""
+    router = Router(affinities(["header:x"]))
+    router.affinities = affinities(["header:y,learn"])
+    both = request(b"GET / HTTP/1.1", b"X: 1", b"Y: 2")
+    assert router.sniff(both) == Match(b"header:y=2", learned=True)
+    assert router.server_made
+
+
 def test_head_without_a_key_is_placed_all_the_same():
     """No name, no key, and nothing wrong with that."""
     assert BOTH.sniff(request()) == Match(None)
