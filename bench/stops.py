@@ -1,7 +1,8 @@
 """
 Stops: what clients read when a server is told to end, maitred's and its peers'.
 
-    script/bench --stops [--peers NAME ...] [--grace SECONDS] [--workers N]
+    script/bench --stops [--peers NAME ...] [--questions QUESTION ...]
+                         [--grace SECONDS] [--workers N]
 
 Each peer serves bench/stopping_app.py on two workers. For every question it is started
 anew, one client gets as far as the question says, and the main process alone is sent
@@ -112,7 +113,7 @@ class Since:
 
     def __str__(self) -> str:
         seconds = time.monotonic() - self.moment
-        return "at once" if seconds < 0.35 else f"after {seconds:.1f} s"
+        return "at once" if seconds < 0.5 else f"after {seconds:.1f} s"
 
 
 class Http:
@@ -197,7 +198,9 @@ def main() -> None:
     parser.add_argument("--grace", type=int, default=GRACE)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--peers", nargs="+", default=[*peers(0)], choices=[*peers(0)])
-    parser.add_argument("--questions", nargs="+", default=[*QUESTIONS])
+    parser.add_argument(
+        "--questions", nargs="+", default=[*QUESTIONS], choices=[*QUESTIONS]
+    )
     options = parser.parse_args()
     for name in options.peers:
         peer = peers(options.grace)[name]
