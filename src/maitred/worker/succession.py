@@ -10,8 +10,8 @@ once, because requests with them may be on their way, from another tab too.
     an ending name is used again   it stays: the client does not take over new names
     a new name is used             the session's others end GRACE after that
 
-Invariant: a session has at most MOST names, and the one that was used or announced last
-is among them.
+Invariants: a session has at most MOST names, and the one that was used or announced
+last is among them. A name is of one session, the last that it was announced to.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_SESSIONS: Final = 100_000
 
 
 def call_later(seconds: float, call: Callable[[], None]) -> None:
-    """Have the running event loop *call* after some *seconds*."""
+    """Schedule *call* in the running event loop, after some *seconds*."""
     asyncio.get_running_loop().call_later(seconds, call)
 
 
@@ -44,7 +44,7 @@ class Names(dict[bytes, float]):
         self.stays = False
 
     def end_others(self, name: bytes, at: float) -> list[bytes]:
-        """Have all but *name* end *at* that time, if not sooner; return those."""
+        """Let all but *name* end *at* that time, if not sooner; return those."""
         ending = [each for each, end in self.items() if each != name and end > at]
         self.update(dict.fromkeys(ending, at))
         return ending
@@ -93,10 +93,16 @@ class Successions:
 
     def replaced(self, old: bytes, new: bytes) -> None:
         """Note that a request that named *old* is answered with the name *new*."""
-        names = self._names.get(old) or Names()
-        if new == old or new in names:
+        if new == old:
             return
+        names = self._names.get(old) or Names()
         names.setdefault(old, math.inf)
+        # It may be here already, because a cookie that says the same again in the same
+        # second has the same signature; or be another session's, for the same reason.
+        if (others := self._names.get(new)) is not None:
+            del others[new]
+            if others is not names:
+                self._forget_single(others)
         names[new] = math.inf
         self._names[old] = self._names[new] = names
         if not names.stays:
@@ -106,10 +112,11 @@ class Successions:
             self._finish(each)
         while len(self._names) > MOST_SESSIONS:
             name, names = self._names.popitem(last=False)
-            names.pop(name, None)
+            del names[name]
+            self._forget_single(names)
 
     def _end(self, names: Names, name: bytes, only: bytes | None = None) -> None:
-        """Have the others of *name* end soon, or *only* one of them."""
+        """Schedule the end of the others of *name*, or of *only* one of them."""
         at = self._clock() + GRACE
         if only is None:
             ending = names.end_others(name, at)
@@ -134,6 +141,10 @@ class Successions:
     def _finish(self, name: bytes) -> None:
         names = self._names.pop(name)
         del names[name]
-        if len(names) == 1:  # it is not one of several any more
-            del self._names[next(iter(names))]
+        self._forget_single(names)
         self._release(name)
+
+    def _forget_single(self, names: Names) -> None:
+        """Forget a name that is not one of several any more, unless it is to end."""
+        if [*names.values()] == [math.inf]:
+            del self._names[next(iter(names))]

@@ -1,5 +1,6 @@
 """Names that follow one another, by a clock of the test's own."""
 
+from maitred.worker import succession
 from maitred.worker.succession import GRACE, MOST, Successions
 
 
@@ -60,8 +61,10 @@ def test_two_tabs_ask_at_once():
     """Each answer makes a name; whichever the browser keeps is good."""
     for kept in (b"b", b"c"):
         session = Session()
-        session.ask(b"a", b"b")
-        session.ask(b"a", b"c")
+        session.ask(b"a")
+        session.ask(b"a")
+        session.successions.replaced(b"a", b"b")
+        session.successions.replaced(b"a", b"c")
         session.wait(100 * GRACE)
         assert kept not in session.released
         session.ask(kept, b"d")
@@ -94,3 +97,52 @@ def test_name_that_is_set_again_is_no_new_one():
     session.ask(b"b", b"b")
     session.wait(GRACE + 1)
     assert session.released == [b"a"]
+
+
+def test_name_that_comes_back_is_the_newest():
+    """A cookie that is as it was before, in the same second, has the same signature."""
+    session = Session()
+    session.ask(b"a", b"b")
+    session.ask(b"b", b"a")
+    session.wait(GRACE + 1)
+    assert session.released == [b"b"]
+    session.ask(b"a", b"c")
+    session.wait(GRACE + 1)
+    assert session.released == [b"b", b"a"]
+
+
+def test_two_sessions_may_come_to_one_name():
+    """Two cookies that say the same, signed in the same second; others go on."""
+    session = Session()
+    session.ask(b"a", b"both")
+    session.ask(b"b", b"both")
+    session.wait(GRACE + 1)
+    assert b"both" not in session.released
+    session.ask(b"x", b"y")
+    session.ask(b"both", b"c")
+    session.wait(GRACE + 1)
+    assert session.released == [b"a", b"b", b"x", b"both"]
+    assert len(session.successions) == 0
+
+
+def test_session_whose_second_name_went_to_another_is_forgotten():
+    """It goes on under the one name that it has, as sessions of one name do."""
+    session = Session()
+    session.ask(b"a", b"both")
+    session.ask(b"a")
+    session.ask(b"b", b"both")
+    session.wait(GRACE + 1)
+    assert session.released == [b"b"]
+    assert len(session.successions) == 0
+
+
+def test_sessions_of_several_names_are_bounded(monkeypatch):
+    """Those that were announced first are left to their time to live."""
+    monkeypatch.setattr(succession, "MOST_SESSIONS", 10)
+    session = Session()
+    for number in range(20):
+        session.ask(b"old %d" % number, b"new %d" % number)
+        assert len(session.successions) <= 10
+    session.wait(GRACE + 1)
+    assert session.released == [b"old %d" % number for number in range(15, 20)]
+    assert len(session.successions) == 0
