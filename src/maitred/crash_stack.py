@@ -50,7 +50,8 @@ def lend() -> None:
         return
     os.set_inheritable(int(lent), False)
     faulthandler.enable(file=int(lent))
-    memory = mmap.mmap(-1, SIZE)
+    # Not shared, because a forked child handles its signals at the same address.
+    memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     _memory.append(memory)
     place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     stack = SignalStack(place, 0, SIZE)

@@ -20,6 +20,20 @@ crash_stack.lend()
 print("ready", flush=True)
 sys.stdin.read()
 """
+FORKED = """
+import os, signal
+from maitred import crash_stack
+os.environ[crash_stack.VARIABLE] = str(os.memfd_create("stack"))
+crash_stack.lend()
+signal.signal(signal.SIGUSR1, lambda *_: None)
+if not (child := os.fork()):
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os._exit(0)
+os.waitpid(child, 0)
+[memory] = crash_stack._memory
+print("shared" if memory[:].strip(b"\\0") else "its own", end="")
+"""
+"The child's handler has left something on the stack; the parent's has not run."
 ROUNDS = 300
 
 
@@ -57,3 +71,11 @@ def test_stack_is_left_when_it_is_aborted(process):
     assert running.wait() == -signal.SIGABRT
     stack.seek(0)
     assert "most recent call first" in stack.read()
+
+
+def test_forked_child_has_a_stack_of_its_own():
+    """A signal to both at once would have two processes write on one stack."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], stdout=subprocess.PIPE, check=True
+    )
+    assert done.stdout == b"its own"
