@@ -46,7 +46,7 @@ def usable(root: Path = ROOT) -> Cpus:
 
 
 def _quotas(root: Path) -> Iterator[tuple[float, str]]:
-    """Give each quota that holds for this process, in CPUs, and its file."""
+    """Yield each quota that holds for this process, in CPUs, and its file."""
     for version, directory in _groups(root):
         try:
             if version == "cgroup2":
@@ -64,10 +64,12 @@ def _quotas(root: Path) -> Iterator[tuple[float, str]]:
 
 
 def _groups(root: Path) -> Iterator[tuple[str, Path]]:
-    """Give the directories of the process's groups, the upper ones after the lower."""
+    """Yield the directories of the process's groups, the lower before the upper."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-        mounts = (root / "proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        # Names of directories may be no UTF-8; those of control groups are not among
+        # them.
+        mounts = (root / "proc/self/mountinfo").read_bytes().decode(errors="replace")
     except OSError:
         return
     # hierarchy:controllers:path (cgroups(7)); version 2 has no controllers there.
@@ -77,7 +79,7 @@ def _groups(root: Path) -> Iterator[tuple[str, Path]]:
         for _, controllers, path in [line.split(":", 2)]
         for controller in controllers.split(",")
     }
-    for line in mounts:
+    for line in mounts.splitlines():
         # id parent device root mount-point options ... - type source options (proc(5))
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
@@ -91,7 +93,7 @@ def _groups(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _up(root: Path, point: str, top: str, path: str) -> Iterator[Path]:
-    """Give the directory of group *path* and those above it, where *top* is mounted."""
+    """Yield the directory of group *path*, mounted as *top*, and those above it."""
     # Without a namespace of its own, a container sees the path of the whole machine,
     # and mounted there is its own group alone.
     try:

@@ -11,8 +11,9 @@ from maitred.cpus import AFFINITY, usable
 V2 = "31 24 0:27 {top} {point} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "33 25 0:29 {top} {point} rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n"
 OTHERS = (
-    "25 24 0:5 / /proc rw - proc proc rw\n"
-    "34 25 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    b"25 24 0:5 / /proc rw - proc proc rw\n"
+    b"26 24 8:1 / /mnt/\xe9t\xe9 rw - ext4 /dev/sda1 rw\n"
+    b"34 25 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 )
 
 
@@ -24,7 +25,7 @@ def machine(tmp_path, monkeypatch):
 
     def make(groups: str, mounts: str, files: dict[str, str]):
         (tmp_path / "proc/self/cgroup").write_text(groups)
-        (tmp_path / "proc/self/mountinfo").write_text(OTHERS + mounts)
+        (tmp_path / "proc/self/mountinfo").write_bytes(OTHERS + mounts.encode())
         for name, text in files.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
