@@ -114,6 +114,8 @@ SEVERAL = {
     "octal and raw": ['sid="\\351"; sid=é'.encode()],
     "an empty one last": [b"sid=V; sid="],
     "half a quote": [b'sid="V; sid=V"'],
+    "quoted from one line into another": [b'sid="; ', b'"'],
+    "quoted, and more": [b'sid="a b c"d; e=f'],
 }
 "Spellings of which frameworks make different names."
 
@@ -266,6 +268,20 @@ def check_path(target: bytes) -> tuple[set[bytes], tuple[bytes, ...]]:
 def test_spellings_of_one_path_have_one_reading(target, value):
     """The path is decoded once, before it is divided."""
     assert check_path(target) == ({value}, (value,))
+
+
+@pytest.mark.parametrize(
+    ("target", "ours"),
+    [
+        (b"/rooms/%ff", (b"%ff", "\ufffd".encode())),
+        (b"/rooms/%Fe%c3%A9%25", ("%Feé%".encode(), "\ufffdé%".encode())),
+    ],
+)
+def test_segment_that_is_no_text_has_every_reading(target, ours):
+    """One framework leaves it as it is; all others have a sign for it."""
+    said, readings_ = check_path(target)
+    assert readings_ == ours
+    assert said == set(ours)
 
 
 PATH = st.sampled_from(

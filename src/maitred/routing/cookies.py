@@ -32,6 +32,9 @@ OCTET: Final = rb"[!#-:<-\[\]-~]"
 ESCAPED: Final = re.compile(r"\\([0-3][0-7]{2}|.)")
 ESCAPED_BYTES: Final = re.compile(ESCAPED.pattern.encode())
 QUOTED: Final = re.compile(r'"(?:[^\\"]|\\.)*"')
+CLOSED: Final = re.compile(QUOTED.pattern + r"(?:[\s;]|\Z)")
+UNCLOSED: Final = re.compile(r'("[^";]*)\s[^\s";]*"')
+"A quotation up to the last white space before another quote."
 BEFORE: Final = rb'(?:\A|(?<=[;,\s"\x80-\xff]))'
 "What may stand before a name, for one reader or another."
 DELETES: Final = re.compile(rb"(?i);[ \t]*max-age[ \t]*=[ \t]*(?:0|-)")
@@ -40,7 +43,7 @@ DELETES: Final = re.compile(rb"(?i);[ \t]*max-age[ \t]*=[ \t]*(?:0|-)")
 def distinct(values: Iterable[bytes]) -> Found:
     """Return what is found where *values* are read, the likeliest last."""
     ordered = dict.fromkeys(value for value in reversed([*values]) if value)
-    if len(ordered) < 2:  # noqa: PLR2004
+    if len(ordered) <= 1:
         return next(iter(ordered), None)
     return tuple(reversed(ordered))
 
@@ -105,10 +108,14 @@ def _every_reading(name: str) -> Callable[[bytes], Found]:
 
 
 def _values(text: str) -> Iterator[str]:
-    """Give each value that a framework could read at the start of *text*."""
+    """Yield each value that a framework could read at the start of *text*."""
     chunk = text.partition(";")[0]
     value = chunk.strip()
-    if quoted := QUOTED.match(text.lstrip()):
+    start = text.lstrip()
+    # aiohttp ends a quotation that it cannot read at a space, too.
+    if not CLOSED.match(start) and (unclosed := UNCLOSED.match(start)):
+        yield unclosed[1]
+    if quoted := QUOTED.match(start):
         escaped = quoted[0][1:-1].encode()
         yield ESCAPED_BYTES.sub(_unescape_bytes, escaped).decode("utf-8", "replace")
         yield unquoted(quoted[0])

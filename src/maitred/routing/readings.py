@@ -22,6 +22,7 @@ from .http1 import Head
 
 NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f]")
+ESCAPES: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 SLASHES: Final = re.compile(rb"//+")
 
 
@@ -51,7 +52,7 @@ def parameter(name: str) -> Callable[[bytes], Found]:
 
 
 def _spelled(value: bytes) -> Iterator[bytes]:
-    """Give each text that a framework makes of a parameter's *value*."""
+    """Yield each text that a framework makes of a parameter's *value*."""
     text = value.decode("utf-8", "surrogateescape")
     yield CONTROL.sub(" ", as_text(value).decode()).strip().encode()  # Tornado
     yield NOT_UTF8.sub(_requoted, text).encode()  # Werkzeug
@@ -60,6 +61,18 @@ def _spelled(value: bytes) -> Iterator[bytes]:
 
 def _requoted(match: re.Match[str]) -> str:
     return f"%{ord(match[0]) - 0xDC00:02X}"
+
+
+def _valid_alone(escapes: re.Match[bytes]) -> bytes:
+    """Decode *escapes*, but for those that are no UTF-8."""
+    written, at, parts = escapes[0], 0, list[bytes]()
+    raw = unquote_to_bytes(written)
+    for char in raw.decode("utf-8", "surrogateescape"):
+        end = at + len(char.encode("utf-8", "surrogateescape"))
+        stays = NOT_UTF8.match(char)
+        parts.append(written[3 * at : 3 * end] if stays else raw[at:end])
+        at = end
+    return b"".join(parts)
 
 
 def path_spellings(path: bytes) -> tuple[bytes, ...]:
@@ -82,7 +95,10 @@ def segment(path: bytes, number: int) -> Found:
     # Tornado and aiohttp divide the path, then decode the parts; Tornado and Werkzeug
     # take several slashes at its start for one.
     apart = (path, b"/" + path.lstrip(b"/"))
-    ways = [[as_text(decoded(part)) for part in way.split(b"/")] for way in apart]
+    divided = [way.split(b"/") for way in apart]
+    # aiohttp leaves what is no UTF-8 as it was written.
+    ways = [[ESCAPES.sub(_valid_alone, part) for part in way] for way in divided]
+    ways += [[as_text(decoded(part)) for part in way] for way in divided]
     ways += [spelled.split(b"/") for spelled in path_spellings(path)]
     return distinct(parts[number] for parts in ways if len(parts) > number)
 

@@ -101,7 +101,9 @@ def wrapped(app: App, affinities: Sequence[Affinity]) -> App:
 
 def in_one_line(headers: Sequence[Header]) -> list[Header]:
     """Return *headers* with one Cookie line, where the first of them stood."""
-    lines = [value for name, value in headers if name.lower() == COOKIE]
+    # Without the white space around a line, which is none of it, and which some parsers
+    # leave there: two lines may meet within quotes.
+    lines = [value.strip(b" \t") for name, value in headers if name.lower() == COOKIE]
     merged = []
     for name, value in headers:
         if name.lower() != COOKIE:
