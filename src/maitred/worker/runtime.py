@@ -395,6 +395,9 @@ class Worker:
     # How it ends
 
     def _on_exit(self) -> None:
+        """Begin to drain; called in a signal handler, too, and perhaps at the end."""
+        if self._loop.is_closed():
+            return  # Python waits for the application's threads, and raising ends that
         self._loop.call_soon_threadsafe(self._drain, self.settings.drain_timeout)
 
     def _on_master_gone(self) -> None:
@@ -572,7 +575,7 @@ class Visit:
         self, others: tuple[bytes, ...], *, learned: bool
     ) -> Asked | NoMatch | Elsewhere | None:
         """
-        Say whether a request that is ours may be served here; None: it may.
+        Return why a request that is ours may not be served here; None: it may.
 
         Some framework reads one of *others* for the name of its session. The request
         is refused where another worker owns that.
