@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import socket
+import threading
 
 import pytest
 
@@ -145,16 +146,41 @@ def test_pidfd_that_nobody_asked_for_is_closed(kind, tmp_path):
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+class Telling(socket.socket):
+    """A socket that tells when it was full."""
+
+    def __init__(self, fileno):
+        """Be the socket *fileno*."""
+        super().__init__(fileno=fileno)
+        self.was_full = threading.Event()
+
+    def sendmsg(self, *args):
+        """Send, or tell."""
+        try:
+            return super().sendmsg(*args)
+        except BlockingIOError:
+            self.was_full.set()
+            raise
+
+
 @BOTH
-@pytest.mark.parametrize("kind", [socket.SOCK_SEQPACKET])
-def test_sender_goes_on_when_there_is_room_for_its_packet(kind, use):
+def test_sender_goes_on_when_there_is_room_for_its_packet(use):
     """Long before poll says so, which is when three quarters of it have been read."""
-    ours, theirs = Channel.pair(sends=TABLE, receives=TABLE, kind=kind)
-    with ours, theirs:
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock = Telling(one.detach())
+    with (
+        Channel(sock, sends=TABLE, receives=TABLE) as ours,
+        Channel(two, sends=TABLE, receives=TABLE) as theirs,
+    ):
         assert fill(ours, Bye()) > 8
+        sock.was_full.clear()
+        sender = threading.Thread(target=use.send, args=(ours, Bye()), daemon=True)
+        sender.start()
+        assert sock.was_full.wait(DEADLINE)
         theirs.receive_nowait()
         writable = select.poll()
         writable.register(ours, select.POLLOUT)
         assert not writable.poll(0)
         # Nobody reads any more: without another try this would wait for ever.
-        use.send(ours, Bye())
+        sender.join(DEADLINE)
+        assert not sender.is_alive()

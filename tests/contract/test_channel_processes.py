@@ -35,7 +35,7 @@ def answer(channel: Channel) -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_other_process_gets_its_end(method, kind, tmp_path):
     """It owns a copy: when we have closed ours, its end is what we hear of."""
-    ours, theirs = Channel.pair(sends=TABLE, receives=TABLE, kind=kind)
+    ours, theirs = Channel.pair(sends={2: Pass}, receives={1: Text}, kind=kind)
     with ours, Descriptor(os.open(tmp_path, os.O_RDONLY)) as file:
         child = multiprocessing.get_context(method).Process(
             target=answer, args=(theirs,)

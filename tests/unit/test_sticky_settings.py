@@ -52,7 +52,12 @@ def test_cookie_that_no_browser_keeps_is_refused(said, complaint):
     [
         {"affinity": HOST, "sticky_secure": "always"},
         {"affinity": HOST, "sticky_same_site": "none"},
-        {"affinity": ("sticky:__Secure-x",), "sticky_secure": "always"},
+        {
+            "affinity": ("sticky:__Secure-x",),
+            "sticky_secure": "always",
+            "sticky_domain": "example.org",
+            "sticky_path": "/shop",
+        },
         {"sticky_domain": ".example.org", "sticky_path": "/a/b", "sticky_max_age": 1},
         {"sticky_same_site": "none", "sticky_secure": "auto"},
     ],

@@ -102,6 +102,13 @@ def test_cookies_of_two_slots_are_refused(lines):
     assert sniff(*lines) == AMBIGUOUS
 
 
+def test_two_cookies_of_one_slot_are_one_answer():
+    """A browser may have one for each of two paths; where it belongs is clear."""
+    again = SEAL.token(2, b"n" * NONCE)
+    found = sniff(b"maitred=%b; maitred=%b" % (TOKEN, again))
+    assert found == Match(b"slot:2", learned=True)
+
+
 def test_name_of_the_cookie_can_be_chosen():
     """Two services on one host need two names; one does not look at the other's."""
     router = Router(affinities(["sticky:front"], SEAL))
