@@ -60,7 +60,7 @@ class Visit(H11Protocol):
             self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place back."""
+        """Leave, so that another may come."""
         super().connection_lost(exc)
         self.visitors.forget(self)
         if self._until is not None:
@@ -84,7 +84,7 @@ class Visit(H11Protocol):
         self._give(self.visitors.head_timeout)
 
     def _give(self, seconds: float) -> None:
-        """Give it *seconds* from now on."""
+        """Schedule the end of the connection in *seconds*, and no other."""
         if self._until is not None:
             self._until.cancel()
         self._until = self.loop.call_later(seconds, self.leave)

@@ -91,7 +91,7 @@ def _cell(slot: dict[str, Any], name: str) -> str:
 
 
 def _kept(elder: dict[str, Any], slots: int) -> str:
-    """Say which sessions an old worker keeps, and for how long."""
+    """Return which sessions an old worker keeps, and for how long, as text."""
     # Of two sets of slots; both are called by the numbers of one.
     slot = elder["slot"] % slots
     count = elder["sessions"]

@@ -108,7 +108,7 @@ class Seldom:
         self._next = -math.inf
 
     def is_due(self) -> bool:
-        """Say whether to log now; if so, the next time is EVERY seconds away."""
+        """Return whether to log now; if so, the next time is EVERY seconds away."""
         now = self._clock()
         if now < self._next:
             return False

@@ -71,7 +71,7 @@ class Inherited:
                 return
 
     def knows(self, bind: str) -> bool:
-        """Say whether one was stored for *bind*, whose port is whichever is free."""
+        """Return whether one was stored for *bind*, whose port is whichever is free."""
         return any(name.endswith(_mark(bind)) for name, _ in self.sockets)
 
     def take(

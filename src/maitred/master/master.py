@@ -1003,7 +1003,7 @@ class Master:
         )
 
     def _scale_by(self, step: int) -> None:
-        """Have *step* more workers, never none, for whoever sent TTIN or TTOU."""
+        """Add *step* workers, and leave one at least, as TTIN or TTOU asked."""
         workers = self._settings.workers + step
         if not workers:
             logs.master.info("TTOU: the last worker stays")
@@ -1015,7 +1015,7 @@ class Master:
 
     def _resize(self, workers: int) -> tuple[int, Awaitable[Mapping[int, Came | None]]]:
         """
-        Have so many workers from now on.
+        Change the number of workers.
 
         Returns:
             How many there were, and what becomes of the keys in each acceptor.

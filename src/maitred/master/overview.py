@@ -217,7 +217,7 @@ def _acceptor(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _threads(board: Scoreboard) -> dict[str, int] | None:
-    """Say how many threads serve requests, if any do so, and how many requests wait."""
+    """Return how many threads serve requests, if any do, and how many requests wait."""
     if not board.threads:
         return None
     return {

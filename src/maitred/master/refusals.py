@@ -87,7 +87,7 @@ class Refusals:
         self._linger(connection)
 
     def turn_away(self, connection: Connection, cause: str) -> None:
-        """Own *connection*: count *cause*, log it, and close without a word."""
+        """Close *connection* without a word; count and log *cause*."""
         self._counters.refused[cause] += 1
         self._log(connection, 0, cause, 0)
         connection.close()

@@ -33,7 +33,7 @@ def keep_alive(sock: socket.socket) -> None:
 
 
 def _has_times(sock: socket.socket) -> bool:
-    """Say whether somebody had *sock* ask after other times than this machine's own."""
+    """Return whether *sock* asks after other times than this machine's own."""
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
         return False
     with socket.socket(sock.family, socket.SOCK_STREAM) as fresh:

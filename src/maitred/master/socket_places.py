@@ -66,7 +66,7 @@ def places_of(sock: socket.socket) -> set[Place]:
 
 
 def is_dual(sock: socket.socket) -> bool:
-    """Say whether *sock* listens at all addresses of IPv6, and of IPv4 with them."""
+    """Return whether *sock* listens at all addresses of IPv6, and of IPv4 with them."""
     return (
         sock.family == socket.AF_INET6
         and sock.getsockname()[0] == ANY_V6
@@ -84,7 +84,7 @@ def written(sock: socket.socket) -> str:
 
 
 def _is_socket(path: str) -> bool:
-    """Say whether clients can still find the socket that was bound to *path*."""
+    """Return whether clients can find the socket that was bound to *path*."""
     try:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except OSError:

@@ -35,7 +35,7 @@ ADVICE: Final = "`maitred doctor` says what this machine refuses"
 @contextlib.contextmanager
 def asking_for(what: str) -> Iterator[None]:
     """
-    Say in one sentence that the system refuses *what*.
+    Turn an error of the system into one sentence, which says what it refuses: *what*.
 
     Raises:
         SystemRefused: It did.

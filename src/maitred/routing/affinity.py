@@ -128,7 +128,7 @@ class Affinity:
         return keys[0] if keys else None
 
     def keys(self, head: Head) -> tuple[bytes, ...]:
-        """Give the key that *head* is placed by, then those it could be placed by."""
+        """Return the key that *head* is placed by, then those it could be placed by."""
         return self.keys_of(self.find(head))
 
     def keys_of(self, found: Found) -> tuple[bytes, ...]:

@@ -198,7 +198,7 @@ class Channel:
         self._sock.close()
 
     def hang_up(self) -> None:
-        """Say nothing any more, so that both ends hear that it is over."""
+        """Shut the connection down, so that both ends hear that it is over."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 

@@ -157,7 +157,7 @@ class Claims:
     def _replace(
         self, affinity: Affinity, named: Sequence[tuple[Affinity, bytes]], key: bytes
     ) -> None:
-        """Have a cookie's new *key* take the place of the one that was *named*."""
+        """Replace the key of the same cookie that was *named* by the new *key*."""
         if affinity.cookie:
             for other, old in named:
                 if other is affinity:

@@ -28,7 +28,7 @@ ASGI: Final = ("scope", "receive", "send")
 
 
 def look_in(app_dir: str) -> None:
-    """Have modules looked for in *app_dir* first."""
+    """Put *app_dir* first where modules are looked for."""
     path = os.path.abspath(app_dir)
     if sys.path[:1] != [path]:
         sys.path.insert(0, path)

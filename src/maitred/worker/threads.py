@@ -39,13 +39,13 @@ class Occupancy:
     """How many threads are busy and how many requests wait: what is told of it."""
 
     def __init__(self, most: int, board: Scoreboard) -> None:
-        """Say on *board* that there are *most* threads."""
+        """Write on *board* that there are *most* threads."""
         self._most = board.threads = most
         self._board = board
         self._seldom = logs.Seldom(every=SELDOM)
 
     def show(self, busy: int, waiting: int) -> None:
-        """Say how many threads are *busy* now, and how many requests are *waiting*."""
+        """Write how many threads are *busy* now, and how many requests *waiting*."""
         self._board.threads_busy = busy
         self._board.threads_waiting = waiting
 
@@ -104,7 +104,7 @@ class Threads:
         loop = asyncio.get_running_loop()
 
         def ended(_future: Future[None]) -> None:
-            """Say, from the thread, that it is free."""
+            """Tell the event loop, from the thread, that this is free."""
             with contextlib.suppress(RuntimeError):  # the loop is over, and so are we
                 loop.call_soon_threadsafe(self._give)
 

@@ -891,7 +891,7 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
             self.handshake_complete = True
 
     def shutdown(self) -> None:
-        """Say goodbye as uvicorn does, if that is possible."""
+        """Send the closing frame as uvicorn does, if that is possible."""
         shut_down(super().shutdown, self.transport)
 
     def connection_made(self, transport: Any) -> None:
