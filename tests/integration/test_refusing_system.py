@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 
 import pytest
 
 from driver import wait_until
-from raw_http import ask
+from raw_http import ask, connect, get
 
 ENDED = r"worker \d+ of slot \d is ended: the system refuses to pass messages"
 EXPECTED = (
     r"is ended|SIGKILL|leaving acceptor|does not hear us|an acceptor|another acceptor"
 )
+
+ENDING = {errno.EACCES, errno.EIO, errno.EMSGSIZE}
+"Errnos that say that nothing will be passed, now or later."
 
 FAILING = """
 import errno, os, socket, sys
@@ -76,12 +80,33 @@ def test_errno_ends_one_worker_at_most(serve, tmp_path, call, number):
     assert ask(server.port).status == 200
     wait_until("it has failed", lambda: not mark.exists())
     assert {ask(server.port).status for _ in range(6)} == {200}
+    if number in ENDING:
+        wait_until("one is ended", lambda: before != set(server.worker_pids()))
     wait_until("both serve", lambda: states(server) == ["ready"] * 2)
     assert len(before & set(server.worker_pids())) >= 1
     if number == errno.ENOBUFS:
         assert before == set(server.worker_pids())
-    # What a worker has said, and nobody could hear, is counted lost although it was
-    # answered: one connection at most, if its TAKEN was among it.
-    server.expected_lost = server.status()["connections"]["lost"]
-    assert server.expected_lost <= 1
+    # What the worker had said was heard when it was dead, and its marks are believed.
+    assert server.status()["connections"]["lost"] == 0
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("call", ["sendmsg", "recvmsg_into"])
+def test_connections_of_a_worker_that_is_ended_for_it_go_on(serve, tmp_path, call):
+    """Idle ones are another worker's: nobody has done anything wrong."""
+    mark = tmp_path / "fail"
+    server = serve(
+        "probe:app", "--no-access-log", workers=1,
+        command=(sys.executable, "-c", FAILING, str(errno.EIO), call, str(mark)),
+    )  # fmt: skip
+    server.expect_log(EXPECTED)
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(connect(server.port)) for _ in range(3)]
+        before = {client.ask(get()).json["pid"] for client in kept}
+        mark.touch()
+        assert ask(server.port).status == 200
+        server.wait_for_log(ENDED)
+        wait_until("it is ended", lambda: not before & set(server.worker_pids()))
+        after = {client.ask(get()).json["pid"] for client in kept}
+    assert len(before) == len(after) == len(before ^ after) / 2
+    assert server.status()["connections"]["lost"] == 0

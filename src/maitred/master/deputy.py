@@ -262,7 +262,7 @@ class Deputy:
 
     def _condemn(self, worker: Worker) -> None:
         """Have *worker* ended, or leave if it is us that it does not hear."""
-        if worker.distrusted:
+        if worker.distrusted or worker.is_given_up:
             self._line.say(orders.Condemn(worker.id))
         else:
             # If it had closed all its channels the master would end it about now.

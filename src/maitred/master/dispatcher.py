@@ -82,7 +82,9 @@ LONGEST_REASON: Final = 1000
 LONGEST_TRACEBACK: Final = 64 * 1024
 "Bytes of what a worker says about its failure that are kept: the first, and the last."
 GRACE: Final = 5.0
-"Seconds a worker has to end after it closed its channel."
+"Seconds a worker has to end after it closed its channel, or after we gave that up."
+LOOK: Final = 0.05
+"Seconds between two looks at whether a worker answers somebody."
 
 
 class Superior(Protocol):
@@ -350,6 +352,7 @@ class Dispatcher:
     def detach(self, worker: Worker) -> None:
         """Part with *worker*, who is dead; place anew what it never took."""
         self._vacate(worker)
+        worker.is_given_up = True  # there is no later moment to hear it
         self._listen(worker)
         self._stop_listening(worker)
         del self._workers[worker.id]
@@ -665,7 +668,7 @@ class Dispatcher:
             done = worker.send_outbox(self._counters.times)
         except (ChannelRefused, MessageTooLarge) as exc:
             # Nothing will ever reach it, as where it has SO_PASSRIGHTS off.
-            self._distrust(worker, str(exc))
+            self._give_up_channel(worker, str(exc))
             self._give_back_outbox(worker)
             worker.hush()
             self._loop.call_soon(self.settle)
@@ -765,7 +768,7 @@ class Dispatcher:
             for packet in worker.packets():
                 self._heed[type(packet[0])](worker, packet)
         except ChannelRefused as exc:
-            self._distrust(worker, str(exc))
+            self._give_up_channel(worker, str(exc))
         except ChannelClosed:
             self._fall_silent(worker)
             self._loop.call_later(GRACE, self._end, worker)
@@ -776,11 +779,40 @@ class Dispatcher:
             logs.master.exception("a message of worker %d cannot be heeded", worker.id)
             self._distrust(worker, f"{type(exc).__name__}: {exc}")
 
+    def _give_up_channel(self, worker: Worker, why: str) -> None:
+        """
+        Kill *worker*, because the system does not pass what is said to it or by it.
+
+        The worker has done nothing wrong: it may finish what it answers just now, its
+        marks are believed, and what it has said is heard when it is dead. What cannot
+        be heard then either is not known.
+        """
+        if worker.is_given_up:
+            self._distrust(worker, why)
+            return
+        worker.is_given_up = True
+        self._report_end(worker, why)
+        self._stop_listening(worker)
+        self._vacate(worker)
+        until = self._loop.time() + GRACE
+        self._loop.call_later(LOOK, self._end_when_answered, worker, until)
+
+    def _end_when_answered(self, worker: Worker, until: float) -> None:
+        """Kill *worker* when it answers nobody just now, or at *until*."""
+        if worker.id not in self._workers:
+            return
+        if worker.is_answering and self._loop.time() < until:
+            self._loop.call_later(LOOK, self._end_when_answered, worker, until)
+        else:
+            worker.process.kill()
+
+    def _report_end(self, worker: Worker, why: str) -> None:
+        text = "worker %d of slot %d is ended: %s"
+        logs.master.error(text, worker.id, worker.slot, why)
+
     def _distrust(self, worker: Worker, why: str) -> None:
         """Kill *worker*, which broke the protocol, and believe nothing it said."""
-        logs.master.error(
-            "worker %d of slot %d is ended: %s", worker.id, worker.slot, why
-        )
+        self._report_end(worker, why)
         self._fall_silent(worker)
         self._copies -= worker.copies
         worker.distrust()

@@ -87,6 +87,25 @@ def _queued(sock: socket.socket, which: int) -> int:
     return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), which, bytes(4)))[0])
 
 
+def is_being_answered(connection: Connection, board: Scoreboard) -> bool:
+    """
+    Return whether a worker that is alive answers something on *connection*, it seems.
+
+    Args:
+        connection: Our copy, with its mark.
+        board: The worker's scoreboard.
+    """
+    if board.mark(connection.mark).stage != Stage.STARTED:
+        return False
+    try:
+        traffic(connection.sock)
+    except ConnectionResetError:  # it was closed, of which we have yet to hear
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def rescue(connection: Connection, board: Scoreboard) -> Left:
     """
     Find out what can be done with *connection*, whose worker is dead.

@@ -42,7 +42,7 @@ from .account import Account
 from .connection import RECORD, Connection, restored
 from .past import Past, Table
 from .processes import AttachedProcess, Process
-from .rescue import Traffic
+from .rescue import Traffic, is_being_answered
 from .secret import lend
 from .starting import asking_for, open_scoreboard
 from .times import Times
@@ -142,6 +142,8 @@ class Worker:
         # Nothing more is heard from it: it closed its end, or broke the protocol.
         self.silent = False
         self.distrusted = False
+        # Whether it is killed because the system refuses to pass messages.
+        self.is_given_up = False
 
     @classmethod
     def start(
@@ -466,6 +468,16 @@ class Worker:
             return None
         self.copies -= 1
         return Descriptor(connection.sock.detach())
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether it answers somebody just now, as far as its marks say."""
+        granted = (c for c in self.granted.values() if c is not None)
+        return any(
+            is_being_answered(connection, self.board)
+            for connection in (*granted, *self.in_flight.values())
+            if connection.mark and connection.sock.fileno() >= 0
+        )
 
     def distrust(self) -> None:
         """Believe no mark: what it took dies with it, unheard as it is."""
