@@ -16,13 +16,13 @@ from dataclasses import replace
 from typing import Final
 
 from maitred.accounts import group_of
-from maitred.config import PROXY_MARK, Settings
+from maitred.config import MOST_PORT, PROXY_MARK, Settings
 from maitred.errors import AppFailed, ChannelClosed, SystemRefused, UsageError
 from maitred.routing import Seal
 from maitred.wire.messages import Failed
 
 from .attendant import load_token
-from .listeners import MOST_PORT, TCP
+from .listeners import TCP
 from .processes import how_it_ended
 from .program import checked_router, command_of
 from .secret import load_keys

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from maitred.config import PROXY_MARK
+from maitred.config import MOST_PORT, PROXY_MARK
 from maitred.errors import SystemRefused, UsageError
 
 from .collision import hint_for
@@ -36,7 +36,6 @@ from .socket_places import MAPPED, unix_address
 TCP: Final = re.compile(
     r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})"
 )
-MOST_PORT: Final = 0xFFFF
 DEFER_ACCEPT_SECONDS: Final = 1
 """
 The kernel holds a new connection back until its first bytes are there, or about this
@@ -166,12 +165,11 @@ def open_listeners(
         # Port 0 is last: it takes any port that was passed and is no other bind's.
         asked = [f"{option} {bind}" for bind in binds]
         for index in sorted(range(len(binds)), key=lambda i: _order(asked[i], given)):
-            bind = binds[index]
             ours = [each.sock for found in opened.values() for each in found]
-            opened[index] = _open(bind, backlog, uds_mode, given, option, ours)
+            opened[index] = _open(binds[index], backlog, uds_mode, given, option, ours)
             for listener in opened[index]:
-                listener.proxy = proxy or bind.endswith(PROXY_MARK)
-                listener.bind = asked[index] if _port_is_free(bind) else ""
+                listener.proxy = proxy or asked[index].endswith(PROXY_MARK)
+                listener.bind = asked[index] if _port_is_free(asked[index]) else ""
                 undo.callback(listener.close)
         undo.pop_all()
     return [listener for index in sorted(opened) for listener in opened[index]]

@@ -37,7 +37,7 @@ from maitred.routing import Homes
 from maitred.routing.affinity import named_slot
 from maitred.wire import MAX_PACKET, U8, U16, U32, U64, Blob, Channel, Passed
 
-from .connection import Connection
+from .connection import RECORD, Connection
 from .counters import Counters
 from .deadlines import SWEEP, extend_deadlines
 
@@ -46,8 +46,6 @@ WINDOW: Final = 256
 OWED: Final = WINDOW // 2
 "As many that came are owed a CREDIT: in time for the other's window not to be empty."
 BATCH: Final = 64
-RECORD: Final = 256
-"Bytes of a packet for a connection, its addresses included; key and bytes come on top."
 PACKETS_AT_ONCE: Final = 64
 RETRY_SEND: Final = 0.01
 
