@@ -3,7 +3,7 @@ The probe in a mood, which is written in the file that the environment's MOOD na
 
     die     end the process while it is imported
     raise   raise while it is imported
-    hang    never finish being imported
+    hang    never finish being imported; who hangs makes MOOD.PID
     deaf    likewise, and do not listen to TERM
     refuse  say in the lifespan's startup that it failed, as Starlette does
     stumble raise in the lifespan's startup
@@ -29,6 +29,7 @@ match MOOD:
     case "hang" | "deaf":
         if MOOD == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        Path(f"{os.environ['MOOD']}.{os.getpid()}").touch()
         time.sleep(3600)
 
 
