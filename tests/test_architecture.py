@@ -39,6 +39,8 @@ MAY_IMPORT = {
     "titles": set(),
     # Whoever gives deadlines asks it.
     "standstill": set(),
+    # The master and its workers have to agree on it.
+    "grace": set(),
     # Whoever closes a connection that seems idle asks it.
     "unread": set(),
     "crash_stack": set(),
@@ -62,12 +64,13 @@ MAY_IMPORT = {
     "master": {
         *("wire", "routing", "placement", "supervision", "control", "certificates"),
         *("config", "accounts", "sandbox", "signal_effects", "logs", "errors"),
-        *("standstill", "unread"),
+        *("standstill", "unread", "grace"),
     },
     "worker": {
         *("wire", "routing", "certificates", "no_new_privs", "connection"),
         *("config", "failpoints", "titles", "signal_effects", "logs", "errors"),
         *("uvicorn_settings", "crash_stack", "standstill", "unread"),
+        "grace",
     },
     # Not the worker: the command line must not be able to load the application.
     # It asks the master as anybody could; it must not be able to reach into it.

@@ -476,6 +476,7 @@ class WorkerSettings(UvicornSettings):
     sticky_path: str = "/"
     sticky_max_age: int = 0
     log_config: str = ""
+    grace_period: float = 5.0
 
 
 SHARED: Final = frozenset(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from maitred import logs
+from maitred.grace import last_words
 from maitred.placement import KeyTable
 from maitred.wire import messages
 
@@ -28,8 +29,6 @@ SWEPT: Final = 10_000
 "Keys that are swept at each look, so that those that have expired are not counted."
 LOOK: Final = 1.0
 "Seconds between two looks at how many sessions are left."
-GOODBYE: Final = messages.Drain(2000, give_back=1)
-"What an elder is told in the end: connections are given back, WebSockets closed."
 
 
 class Elders:
@@ -43,6 +42,7 @@ class Elders:
         workers: int,
         alone: bool,
         countable: bool,
+        grace: float,
         tell: Callable[[str], None],
     ) -> None:
         """
@@ -55,6 +55,7 @@ class Elders:
             alone: There is one set of slots: nobody becomes an elder.
             countable: Whether all sessions stand in *keys*; those that a cookie of ours
                 names do not.
+            grace: Seconds after the time to drain, at whose end it is killed.
             tell: Tells whoever waits for a reload.
         """
         self._dispatcher = dispatcher
@@ -63,6 +64,9 @@ class Elders:
         self._alone = alone
         self._countable = countable
         self._tell = tell
+        # What an elder is told in the end: connections are given back, WebSockets
+        # closed.
+        self._goodbye = messages.Drain(int(last_words(grace) * 1000), give_back=1)
         self._loop = asyncio.get_running_loop()
         self._elders: dict[int, tuple[Worker, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -113,7 +117,7 @@ class Elders:
     def keep(self, worker: Worker, seconds: float) -> None:
         """Let *worker* keep its sessions, for *seconds* at most."""
         if self._dispatcher.filling(worker.slot) is not worker:
-            self._dispatcher.dismiss(worker, GOODBYE)  # another has its slot
+            self._dispatcher.dismiss(worker, self._goodbye)  # another has its slot
             return
         self._elders[worker.id] = worker, self._loop.time() + seconds
         self._dispatcher.retire(worker)
@@ -132,7 +136,7 @@ class Elders:
             self._timer.cancel()
         while self._elders:
             _, (worker, _) = self._elders.popitem()
-            self._dispatcher.dismiss(worker, messages.Drain(GOODBYE.timeout_ms))
+            self._dispatcher.dismiss(worker, messages.Drain(self._goodbye.timeout_ms))
 
     def status(self) -> list[dict[str, Any]]:
         """Say who is left, with how many sessions (None: nobody knows) and how long."""
@@ -186,7 +190,7 @@ class Elders:
             why = "the time to drain is over" if over else "its last session has ended"
             text = "worker of slot %d leaves with %s: %s"
             logs.master.info(text, worker.slot, self._describe(worker), why)
-            self._dispatcher.dismiss(worker, GOODBYE)
+            self._dispatcher.dismiss(worker, self._goodbye)
         if self._elders:
             soonest = min(until for _, until in self._elders.values())
             self._timer = self._loop.call_at(min(soonest, now + LOOK), self._look)

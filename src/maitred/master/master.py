@@ -399,6 +399,7 @@ class Master:
             workers=settings.workers,
             alone=settings.drain != "sessions",
             countable=all(a.slot is None for a in self._router.affinities),
+            grace=settings.grace_period,
             tell=self._reloads.tell,
         )
         self._watch = Watch(

@@ -25,6 +25,7 @@ from maitred.errors import (
     ChannelError,
     ExitCode,
 )
+from maitred.grace import last_words
 from maitred.routing import Match, NoMatch, Router, Seal, affinities
 from maitred.routing.affinity import Affinity, named_slot
 from maitred.routing.http1 import AMBIGUOUS, RawHead
@@ -72,8 +73,6 @@ if TYPE_CHECKING:
     from .sockets import SocketServing
 
 SETTLE: Final = 0.02
-LAST_WORDS: Final = 2.0
-"Seconds for a WebSocket to be closed when the time to drain is over."
 LONGEST_TRACEBACK: Final = 32 * 1024
 MOVING: Final = ("handler", "protocol", "websocket")
 "Kinds whose connections go on in another worker, where the application allows it."
@@ -421,7 +420,8 @@ class Worker:
                 if not self._adoptions and not self.serving.open:
                     break
                 await asyncio.sleep(SETTLE)
-            deadline = max(deadline, self._loop.time() + LAST_WORDS)
+            last = last_words(self.settings.grace_period)
+            deadline = max(deadline, self._loop.time() + last)
         try:
             async with asyncio.timeout_at(deadline):
                 # uvicorn would close a connection that it has not read from. Its

@@ -10,6 +10,7 @@ import pytest
 
 from maitred.master.elders import Elders
 from maitred.placement import KeyTable
+from maitred.wire.messages import Drain
 
 WORKERS = 2
 
@@ -21,6 +22,7 @@ class Door:
         """Begin without workers."""
         self.filled: dict[int, Any] = {}
         self.abandoned: list[int] = []
+        self.dismissed: list[Drain] = []
 
     def filling(self, slot: int) -> Any:
         """Give who fills *slot*."""
@@ -29,6 +31,10 @@ class Door:
     def abandon(self, slot: int) -> None:
         """Note it."""
         self.abandoned.append(slot)
+
+    def dismiss(self, _worker, farewell: Drain) -> None:
+        """Note it."""
+        self.dismissed.append(farewell)
 
 
 @pytest.fixture
@@ -40,6 +46,11 @@ def door() -> Door:
 @pytest.fixture
 def elders(door: Door) -> Elders:
     """Make the elders of a service with two workers."""
+    return elders_of(door, grace=5.0)
+
+
+def elders_of(door: Door, *, grace: float) -> Elders:
+    """Make them, with a grace period of *grace* seconds."""
 
     async def make() -> Elders:
         return Elders(
@@ -48,6 +59,7 @@ def elders(door: Door) -> Elders:
             workers=WORKERS,
             alone=False,
             countable=True,
+            grace=grace,
             tell=lambda _: None,
         )
 
@@ -117,3 +129,12 @@ def test_successor_goes_on_with_the_sets(elders, door):
     elders.restore([5, 1, []], (), {})
     assert [elders.current(n) for n in range(WORKERS)] == [2, 3]
     assert elders.place(0, 6) == 0
+
+
+@pytest.mark.parametrize(("grace", "told"), [(5.0, 2000), (2.0, 800), (0.0, 0)])
+def test_elder_is_told_no_more_time_than_its_grace_period_has(grace, told):
+    """The master would kill it while it closes its WebSockets."""
+    door = Door()
+    elders = elders_of(door, grace=grace)
+    elders.keep(SimpleNamespace(id=1, slot=0), 60)  # type: ignore[arg-type]
+    assert door.dismissed == [Drain(told, give_back=1)]
