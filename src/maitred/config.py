@@ -482,7 +482,8 @@ class WorkerSettings(UvicornSettings):
 SHARED: Final = frozenset(
     {
         *("kind", "name", "workers", "drain", "affinity", "certfile", "keyfile"),
-        *("drain_timeout", "wait_timeout", "key_ttl", "head_timeout", "head_limit"),
+        *("drain_timeout", "grace_period", "wait_timeout", "key_ttl", "head_timeout"),
+        "head_limit",
         *("log_format", "log_file", "access_log_format", "allow_new_privileges"),
     }
 )
