@@ -1033,8 +1033,30 @@ async def test_connection_can_be_returned_before_it_begins(http, board):
             sock, unread = await returned(client)
             with sock:
                 assert unread == AWAY
+                # Nothing more is read here.
+                await client.send(b"for the next worker")
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert sock.recv(100) == b"for the next worker"
     assert "http" not in app.events
     assert client.visit.said == ["taken", "returned"]
+
+
+@on_every_loop
+@pytest.mark.parametrize("rest", [b"more", AWAY])
+async def test_what_follows_the_first_bytes_is_not_lost(http, board, rest):
+    """A connection is given back at once, while its client sends on."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client() as client:
+            await client.send(rest)
+            visit = client.visit = Visit(prefix=AWAY)
+            visit.elsewhere[b"/there"] = ELSEWHERE
+            await serving.adopt(client.theirs, visit)
+            sock, unread = await returned(client)
+            with sock:
+                await client.send(b"!")
+                assert unread + sock.recv(100) == AWAY + rest + b"!"
 
 
 @on_every_loop

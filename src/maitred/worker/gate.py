@@ -174,6 +174,11 @@ class Gate:
                 return  # no head comes without, and a bad one is told by then
         self._advance()
 
+    def look(self) -> None:
+        """Look at what is ``pending``, which was not received here."""
+        if self.stage is BETWEEN:
+            self._advance()
+
     def answered(self) -> None:
         """Learn that the server has written the whole answer to the current request."""
         if self.stage is INSIDE:

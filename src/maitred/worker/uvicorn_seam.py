@@ -512,15 +512,27 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._visit.sni = secured.sni
             # A connection without TLS came with the first bytes of its request.
             self._await_head()
-        self._serve()
+        if self._visit.prefix:
+            # Looked at when this is over, because uvloop begins to read then, paused
+            # or not: of a connection that was given back here, it would take from the
+            # next worker what the client sends.
+            self._hear()
+            self._gate.pending = self._visit.prefix
+            self.loop.call_soon(self._begin_to_read)
+        else:
+            self._serve()
+
+    def _begin_to_read(self) -> None:
+        """Look at what was read already, and perhaps at more by now."""
+        self._gate.look()
+        self._attend()
 
     def _serve(self) -> None:
         """Begin with what was read already, or to wait."""
         if self._visit.prefix:
             self._hear()
             self._gate.receive(self._visit.prefix)
-            # Not at once: asyncio begins to read after this, paused or not.
-            self.loop.call_soon(self._attend)
+            self._attend()
         elif self._visit.idle:
             self._is_heard = True
             self.timeout_keep_alive_task = self.loop.call_later(
