@@ -151,13 +151,13 @@ def test_request_that_kills_its_worker_is_not_passed_on_for_ever(serve, tmp_path
     """A client whose very bytes kill workers is turned away in the end."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, maitred.worker.gate as gate\n"
-        "first = gate.Gate.receive\n"
-        "def receive(self, data):\n"
-        "    if b'poison' in data:\n"
+        "first = gate.Gate._begin\n"
+        "def begin(self):\n"
+        "    if b'poison' in self.pending:\n"
         "        os.kill(os.getpid(), 9)\n"
-        "    first(self, data)\n"
+        "    return first(self)\n"
         "if 'MAITRED_SLOT' in os.environ:\n"
-        "    gate.Gate.receive = receive\n"
+        "    gate.Gate._begin = begin\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     server = serve("probe:app", *PATIENT, workers=1, env={"PYTHONPATH": path})
