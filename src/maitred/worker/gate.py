@@ -172,7 +172,9 @@ class Gate:
             self.pending += data
             if b"\n" not in data and len(self.pending) < self._limit:
                 return  # no head comes without, and a bad one is told by then
-        self._advance()
+        # Mostly this is one request, and nothing follows.
+        if self.stage is not BETWEEN or (self._begin() and self.pending):
+            self._advance()
 
     def look(self) -> None:
         """Look at what is ``pending``, which was not received here."""

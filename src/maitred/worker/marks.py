@@ -157,7 +157,11 @@ class Mark:
 
     def started(self) -> None:
         """Note that the application begins, or may have."""
-        self._enter(STARTED)
+        # As _enter does; written out because each request passes here.
+        self.stage = self._words[self._at] = STARTED
+        if self._region is not None:
+            self._marks.free.append(self._region)
+            self._region = None
 
     def settled(self, pending: bytes, written: int) -> None:
         """
@@ -172,8 +176,11 @@ class Mark:
         words[at + 4] = time.monotonic_ns()
         if pending:
             self._open(self._position - len(pending), pending)
-        else:
-            self._enter(IDLE)
+            return
+        self.stage = words[at] = IDLE  # as _enter does; each request passes here
+        if self._region is not None:
+            self._marks.free.append(self._region)
+            self._region = None
 
     def ended(self, written: int) -> None:
         """Note that all is answered, with *written* bytes, and nothing follows."""

@@ -42,7 +42,15 @@ class OutOfStep(Exception):
 
 
 class HttptoolsStep(Stepping):
-    """Follows httptools by its callbacks."""
+    """
+    Follows httptools by its callbacks.
+
+    ``begin_message`` and ``complete_message`` are those of uvicorn's class: it costs
+    less to call them than to look them up in each request.
+    """
+
+    begin_message: Callable[[], None]
+    complete_message: Callable[[], None]
 
     def on_message_begin(self) -> None:
         """Begin with a request, if it is the one that passed."""
@@ -53,7 +61,7 @@ class HttptoolsStep(Stepping):
             self.out_of_step()
             raise OutOfStep
         gate.reading = OPEN
-        super().on_message_begin()
+        self.begin_message()
 
     def on_message_complete(self) -> None:
         """Be at the end of the request, if the gate is."""
@@ -62,7 +70,7 @@ class HttptoolsStep(Stepping):
             self.out_of_step()
             raise OutOfStep
         gate.reading = NOTHING
-        super().on_message_complete()
+        self.complete_message()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Close: the parser has upgraded where the gate has seen no handshake."""
@@ -105,3 +113,13 @@ class H11Step(Stepping):
 
 STEPS: Final = {"HttpToolsProtocol": HttptoolsStep, "H11Protocol": H11Step}
 "The mixin for each protocol class of uvicorn, by its name."
+
+
+def stepping(inner: Any) -> Any:
+    """Return the class that is *inner*, one of uvicorn's, and followed by the gate."""
+    step = STEPS[inner.__name__]
+    own = {}
+    if step is HttptoolsStep:
+        own["begin_message"] = inner.on_message_begin
+        own["complete_message"] = inner.on_message_complete
+    return type("SteppingConnection", (step, inner), own)

@@ -36,7 +36,7 @@ from .access import Access
 from .gate import ANSWERING, ANYWHERE, ASKING, BETWEEN, Asked, Elsewhere, Gate
 from .marks import READ_SIZE, STARTED, Mark, Unmarked
 from .parking import Parking
-from .parsers import STEPS
+from .parsers import stepping
 from .transports import Corked, Ends, Intake
 
 PROTOCOLS: Final = {
@@ -867,11 +867,11 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
 def adopting(inner: Any) -> Any:
     """Return the class that serves, with *inner* of uvicorn, what was handed over."""
-    stepping = type("SteppingConnection", (STEPS[inner.__name__], inner), {})
+    followed = stepping(inner)
     return type(
         "AdoptedConnection",
-        (GatedConnection, stepping),
-        {"pass_on": stepping.data_received},  # type: ignore[attr-defined]
+        (GatedConnection, followed),
+        {"pass_on": followed.data_received},
     )
 
 
