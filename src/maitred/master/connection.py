@@ -200,10 +200,6 @@ def accepted(sock: socket.socket, address: Any, listener: Listener) -> Connectio
     return connection
 
 
-def _may_be_address(text: bytes) -> bool:
-    return len(text) <= LONGEST_ADDRESS and text.isascii()
-
-
 def returned(message: Return) -> Connection:
     """
     Own the connection that a worker gives back.
@@ -216,17 +212,22 @@ def returned(message: Return) -> Connection:
     if size > MOST_LUGGAGE:
         message.connection.close()
         raise PeerMisbehaved(f"a RETURN with {size} bytes, which no HANDOFF holds")
-    if not all(map(_may_be_address, (message.peer, message.local))):
+    peer, local = message.peer, message.local
+    if (
+        max(len(peer), len(local)) > LONGEST_ADDRESS
+        or not peer.isascii()
+        or not local.isascii()
+    ):
         message.connection.close()
         raise PeerMisbehaved("a RETURN whose addresses are none")
-    sock = connection_of(message.connection, message.id, message.local)
+    sock = connection_of(message.connection, message.id, local)
     if sock is None:
         raise PeerMisbehaved("a RETURN with another connection than it says")
     connection = Connection(
         sock,
         message.id,
-        (message.peer, message.peer_port),
-        (message.local, message.local_port),
+        (peer, message.peer_port),
+        (local, message.local_port),
     )
     connection.key = message.key or None
     connection.learned = bool(message.learned)

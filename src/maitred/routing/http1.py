@@ -142,18 +142,11 @@ class RawHead:
         """Say whether *text* (lower case) stands in the header lines, cheaply."""
         return text in self._lower
 
-    def values(self, name: bytes) -> list[bytes]:
-        """Give the value of every header line called *name* (lower case), in order."""
-        return self._find(self._lower, name)
-
-    def alike(self, name: bytes) -> list[bytes]:
-        """Return the same where ``_`` is ``-``; *name* has ``-``."""
-        lines = self._alike
+    def values(self, name: bytes, lines: bytes | None = None) -> list[bytes]:
+        """Return the value of every line called *name* (lower case), in order."""
+        # Names are looked for in *lines*, which are those of the head, spelled anew.
         if lines is None:
-            lines = self._alike = self._lower.replace(b"_", b"-")
-        return self._find(lines, name)
-
-    def _find(self, lines: bytes, name: bytes) -> list[bytes]:
+            lines = self._lower
         mark = b"\n%b:" % name
         at = lines.find(mark)
         if at < 0:
@@ -164,6 +157,13 @@ class RawHead:
             found.append(self._lines[at + len(mark) : end].strip(b" \t"))
             at = lines.find(mark, end)
         return found
+
+    def alike(self, name: bytes) -> list[bytes]:
+        """Return the same where ``_`` is ``-``; *name* has ``-``."""
+        lines = self._alike
+        if lines is None:
+            lines = self._alike = self._lower.replace(b"_", b"-")
+        return self.values(name, lines)
 
 
 BAD_REQUEST: Final = NoMatch(400, "bad_request")

@@ -286,13 +286,13 @@ class Gate:
 
     def _turn_away(self, elsewhere: Elsewhere | Asked | NoMatch) -> None:
         """Do with a request what must be done when it is not known to belong here."""
-        if isinstance(elsewhere, Asked):
+        if isinstance(elsewhere, Elsewhere):
+            self.server.give_back(elsewhere, self.take_all())
+        elif isinstance(elsewhere, Asked):
             self.stage = ASKING
-        elif isinstance(elsewhere, NoMatch):
+        else:
             self.take_all()
             self.server.refuse(elsewhere.status, elsewhere.cause)
-        else:
-            self.server.give_back(elsewhere, self.take_all())
 
     def _go_on(self, start: int) -> None:
         """Pass on the request up to its end, or all there is of it."""

@@ -830,10 +830,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.refuse(421, "misdirected")
             return
         self._is_leaving = True
-        # Looks and not time, because a process that was stopped has looked at nothing.
-        self._return_when_written(to, unread, round(self._visit.head_timeout / FLUSH))
+        self._return_when_written(to, unread, 0)
 
     def _return_when_written(self, to: Elsewhere, unread: bytes, looks: int) -> None:
+        """Return the connection, or look again soon, after so many *looks*."""
         transport = self.transport
         if transport.is_closing():
             return
@@ -845,11 +845,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             transport.pause_reading()
             self._may_come_again = to is not ANYWHERE and not self._is_half_closed
             self._visit.returned(self._sock, to, unread, self._on_sent)
-        elif looks > 0:
+        # Looks and not time, because a process that was stopped has looked at nothing.
+        elif looks * FLUSH < self._visit.head_timeout:
             # The end of the last answer is still here; it cannot travel.
             transport.pause_reading()
             self._end_timer = self.loop.call_later(
-                FLUSH, self._return_when_written, to, unread, looks - 1
+                FLUSH, self._return_when_written, to, unread, looks + 1
             )
         elif unread:
             self.refuse(421, "misdirected")
