@@ -30,6 +30,8 @@ PROXY_MARK: Final = ",proxy"
 "After a bind: connections there begin with a PROXY header."
 NOWHERE: Final = "none"
 "What --forwarded-allow-ips and --control say when there is to be none of it."
+FORGETFUL: Final = frozenset({"hash"})
+"Policies that place a key by itself alone, each time anew."
 SHORTEST_HANG: Final = 2.0
 HTTP_KINDS: Final = ("asgi", "wsgi")
 "Kinds of applications that are called with requests; all others, with connections."
@@ -351,7 +353,7 @@ class Settings(UvicornSettings):
 
     def _check_drain(self) -> None:
         """Refuse to keep sessions that nobody knows."""
-        if self.drain == "sessions" and self.policy == "hash":
+        if self.drain == "sessions" and not self.remembers:
             raise UsageError(
                 "--drain sessions with --policy hash: a hash remembers no session;"
                 " choose --policy least or round-robin"
@@ -393,6 +395,12 @@ class Settings(UvicornSettings):
     def code(self) -> str:
         """Where the application's code is, as seen from the master's directory."""
         return os.path.join(self.chdir, self.app_dir)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the policy remembers where a session is, as its table says."""
+        # The table itself is not loaded, because workers read their settings here.
+        return self.policy not in FORGETFUL
 
     @property
     def slots(self) -> int:

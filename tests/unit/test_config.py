@@ -6,6 +6,7 @@ import pytest
 
 from maitred.config import MOST_WORKERS, Settings, WorkerSettings, option
 from maitred.errors import UsageError
+from maitred.placement import POLICIES
 
 
 def refusal(**settings):
@@ -44,6 +45,15 @@ def test_target_that_is_no_name_is_refused(target):
         f"target {target!r} is not module:attribute, as in app:app for the object"
         " `app` in app.py"
     )
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_settings_say_of_a_policy_what_its_table_says(name):
+    """Settings are read where the table is not loaded."""
+    settings = Settings(target="app:app", policy=name)
+    assert settings.remembers == POLICIES[name].remembers
+    if not settings.remembers:
+        assert "remembers no session" in refusal(policy=name, drain="sessions")
 
 
 def test_command_may_be_anything():

@@ -84,7 +84,7 @@ class Drains:
                 f"{command} with --drain sessions: each generation has slots of its"
                 " own; reload instead"
             )
-        if settings.policy == "hash":
+        if not settings.remembers:
             raise UsageError(
                 f"{command} with --policy hash: a hash remembers no session that could"
                 " stay; choose --policy least or round-robin"

@@ -47,7 +47,7 @@ def scaled(settings: Settings, workers: int, *, sealed: bool) -> Settings:
             1 <= workers <= MOST_WORKERS
         ),
         "clients carry slots in cookies or stamps": sealed,
-        "a hash would move sessions that nobody remembers": settings.policy == "hash",
+        "a hash would move sessions that nobody remembers": not settings.remembers,
         "with --drain sessions two generations have slots": settings.drain
         == "sessions",
     }

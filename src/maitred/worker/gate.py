@@ -62,17 +62,23 @@ NOTHING, DUE, OPEN = Reading
 
 
 class Elsewhere(NamedTuple):
-    """A request belongs to another worker: to the one that owns ``key``."""
+    """
+    A request belongs to another worker: to the one that owns ``key``.
+
+    Where it has no key, any worker may have it; ``may_come_again`` says whether this
+    one may, too, or leaves.
+    """
 
     key: bytes
     learned: bool
+    may_come_again: bool = True
 
 
 class Asked(NamedTuple):
     """Whether a request belongs here was asked; ``told`` comes with the answer."""
 
 
-ANYWHERE: Final = Elsewhere(b"", learned=False)
+ANYWHERE: Final = Elsewhere(b"", learned=False, may_come_again=False)
 "Where a connection goes whose worker leaves."
 AFRESH: Final = Elsewhere(b"", learned=False)
 "Where one goes whose client has begun anew: perhaps here again."

@@ -843,7 +843,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             # What comes from now on is for the next worker to read. The transport's
             # own descriptor is sent: there may be none for a second one.
             transport.pause_reading()
-            self._may_come_again = to is not ANYWHERE and not self._is_half_closed
+            self._may_come_again = to.may_come_again and not self._is_half_closed
             self._visit.returned(self._sock, to, unread, self._on_sent)
         # Looks and not time, because a process that was stopped has looked at nothing.
         elif looks * FLUSH < self._visit.head_timeout:

@@ -7,7 +7,7 @@ from maitred.routing import NoMatch, Router, Seal, affinities
 from maitred.routing.http1 import sniff_head
 from maitred.routing.seal import KEY_SIZE, NONCE
 from maitred.wire.messages import Handoff
-from maitred.worker.gate import AFRESH, Elsewhere
+from maitred.worker.gate import AFRESH, ANYWHERE, Elsewhere
 from maitred.worker.keys import OwnKeys
 from maitred.worker.marks import UNMARKED
 from maitred.worker.runtime import Visit
@@ -107,4 +107,10 @@ def test_request_without_name_after_one_with_begins_anew(specs, named, elsewhere
     )
     said = [visit.belongs(head) for head in (bare, bare, with_name, with_name)]
     assert said == [None] * 4
-    assert visit.belongs(bare) is elsewhere
+    assert visit.belongs(bare) == elsewhere
+
+
+def test_connection_of_a_worker_that_leaves_does_not_come_again():
+    """What would serve it again need not be kept."""
+    assert AFRESH.may_come_again
+    assert not ANYWHERE.may_come_again
