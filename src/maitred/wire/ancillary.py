@@ -30,10 +30,16 @@ descriptor.
 
 
 def descriptors_in(ancillary: Sequence[tuple[int, int, bytes]]) -> array.array[int]:
-    """Return the descriptors that were passed; close those that nobody asked for."""
+    """
+    Return the descriptors of SCM_RIGHTS, which the caller owns.
+
+    A pidfd, which only an option of the socket that somebody else set brings along, is
+    closed here.
+    """
     passed, unwanted = array.array("i"), array.array("i")
     for level, kind, data in ancillary:
         if level == SOL_SOCKET and kind in {SCM_RIGHTS, SCM_PIDFD}:
+            # Cut to whole numbers, because MSG_CTRUNC may leave a part of the last.
             numbers = passed if kind == SCM_RIGHTS else unwanted
             numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
     for fd in unwanted:

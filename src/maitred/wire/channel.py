@@ -93,18 +93,19 @@ class Channel:
         receives: Mapping[int, type],
     ) -> None:
         """
-        Own *sock*, one end of a connected Unix socketpair.
+        Take over *sock*, one end of a connected Unix socketpair; ``close`` closes it.
 
         Args:
-            sock: SOCK_SEQPACKET or SOCK_STREAM; made non-blocking and
-                close-on-exec, and closed by ``close``.
-            sends: Number to message type, what we may send.
-            receives: Number to message type, what the peer may send.
+            sock: SOCK_SEQPACKET or SOCK_STREAM; it is made non-blocking and
+                close-on-exec.
+            sends: Number to message type, for what this end may send.
+            receives: Number to message type, for what the peer may send.
 
         Raises:
-            ValueError: *sock* is of another kind and stays the caller's. TCP, for
-                example, would drop descriptors without a word.
-            TypeError: A message cannot stand on the wire; *sock* stays likewise.
+            ValueError: *sock* is of another kind; the caller still owns it. TCP, for
+                example, would drop descriptors without an error.
+            TypeError: A message type has no layout on the wire; the caller still owns
+                *sock*.
         """
         kinds = (socket.SOCK_SEQPACKET, socket.SOCK_STREAM)
         if sock.family != socket.AF_UNIX or sock.type not in kinds:
@@ -147,11 +148,11 @@ class Channel:
         kind: int = DEFAULT_KIND,
     ) -> tuple[Channel, Channel]:
         """
-        Make a channel; the second end's tables are those of the first, swapped.
+        Create a socketpair and return both ends of a channel; the caller owns them.
 
         Args:
-            sends: Number to message type, what the first end may send.
-            receives: What the second end may send.
+            sends: Number to message type, for what the first end may send.
+            receives: The same for what the second end may send.
             kind: socket.SOCK_SEQPACKET or socket.SOCK_STREAM.
         """
         with contextlib.ExitStack() as on_error:
@@ -167,38 +168,43 @@ class Channel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """
-        Return how another process makes this end, as an argument of multiprocessing.
+        Pickle this end as an argument of a process that multiprocessing starts.
 
-        The other process gets a copy of the descriptor: close this end when it has been
-        started, so that whoever has the other end hears when that process is gone.
+        The new process gets a copy of the descriptor. Close this end once the process
+        has been started: otherwise the other end never sees that the process is gone.
 
         Raises:
             ValueError: A packet was sent or received in part.
-            TypeError: Something else than multiprocessing pickles; a descriptor can
-                only be passed to a process.
+            TypeError: The pickling is not multiprocessing's; only a process that is
+                being started can be passed a descriptor.
         """
         if self._rest or self._arrived:
             raise ValueError("a channel in the middle of a packet cannot be passed on")
         return _rebuilt, (self._sock, *self._tables)
 
     def fileno(self) -> int:
-        """Say the socket's number, for a selector; it stays ours."""
+        """Return the socket's number, for a selector; the channel still owns it."""
         return self._sock.fileno()
 
     def close(self) -> None:
         """
-        Close our end, and what has arrived of an unfinished packet.
+        Close the socket, and the descriptors that came with an unfinished packet.
 
         Tasks that wait in ``asend`` or ``areceive`` get OSError (EBADF).
         """
-        # First, because the number may soon be a stranger's.
+        # First, because the number may be another socket's as soon as ours is closed,
+        # and the loop would then watch that one.
         for wake in tuple(self._sleepers):
             wake()
         self._drop_owners()
         self._sock.close()
 
     def hang_up(self) -> None:
-        """Shut the connection down, so that both ends hear that it is over."""
+        """
+        Shut the connection down, so that both ends find it closed.
+
+        The socket stays open until ``close``.
+        """
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -212,33 +218,36 @@ class Channel:
 
     @property
     def unsent(self) -> int:
-        """Bytes of a half-sent packet that ``flush`` still has to send."""
+        """Number of bytes of a half-sent packet that ``flush`` still has to send."""
         return len(self._rest)
 
     def send_nowait(self, *messages: Any) -> None:
         """
         Send one packet of *messages*, all of one type, or nothing.
 
-        On SOCK_STREAM the kernel may take only a part: the packet counts as sent
-        and ``unsent`` says how much of it ``flush`` has to send; the next send
-        does so too. The caller keeps its descriptors in every case.
+        On SOCK_STREAM the kernel may take only a part: the packet counts as sent, and
+        ``flush`` or the next send sends the ``unsent`` bytes. The caller still owns the
+        descriptors, whether they were sent or not.
 
         Raises:
             ChannelFull: Nothing was sent; try later or elsewhere.
             ChannelClosed: The peer is gone; nothing was sent.
-            ChannelRefused: The system does not pass it, now or later; likewise. It is
-                a ChannelClosed, because the channel is of no use any more.
-            MessageTooLarge: Too much for one packet; nothing was sent.
-            TypeError: Not messages that we may send; nothing was sent.
+            ChannelRefused: The system does not pass the packet, now or later; nothing
+                was sent. It is a ChannelClosed, because the channel is of no use any
+                more.
+            MessageTooLarge: The messages do not fit one packet; nothing was sent.
+            TypeError: The table of this end does not have these messages; nothing was
+                sent.
             ValueError: A descriptor was closed before; nothing was sent.
         """
         if self._rest:
+            # First, because the peer would read a new packet as the rest of the old.
             self._send_rest()
         packet, owners = self._codec.encode(messages)
         # Numbers are looked up here and nowhere earlier: a number that waits in a
         # queue may be closed meanwhile and then names a stranger's socket.
         numbers = array.array("i", [owner.fileno() for owner in owners])
-        if -1 in numbers:  # what a closed socket says
+        if -1 in numbers:  # the fileno() of a closed socket
             raise ValueError("a descriptor to be sent was closed before")
         ancillary = [(SOL_SOCKET, SCM_RIGHTS, numbers)] if owners else []
         sent = self._sendmsg(packet, ancillary)
@@ -249,7 +258,7 @@ class Channel:
 
     def flush(self) -> bool:
         """
-        Send the rest of a half-sent packet; say whether all of it is out.
+        Send the rest of a half-sent packet; return whether nothing is left of it.
 
         Raises:
             ChannelClosed: The peer is gone.
@@ -260,7 +269,7 @@ class Channel:
         return not self._rest
 
     def _send_rest(self) -> None:
-        """Send all of the rest or raise ChannelFull."""
+        """Send the rest of a half-sent packet; raise ChannelFull if a part remains."""
         while self._rest:
             self._rest = self._rest[self._sendmsg(self._rest, []) :]
 
@@ -276,8 +285,8 @@ class Channel:
                 case Meaning.RETRY:
                     raise ChannelFull(exc) from exc
                 case Meaning.GONE:
-                    # SEQPACKET says ECONNRESET once, to whoever asks first: remember
-                    # it for the receiver.
+                    # Remembered for the receiver, because SEQPACKET reports ECONNRESET
+                    # only once, to the first call.
                     self._reset = self._reset or exc.errno == errno.ECONNRESET
                     raise ChannelClosed(undelivered=self._reset) from exc
                 case Meaning.TOO_LARGE:
@@ -287,15 +296,20 @@ class Channel:
                     raise self._refusal(exc) from exc
 
     def _refusal(self, error: OSError) -> Exception:
-        """Return what to raise for *error*: itself, if we have closed the channel."""
+        """
+        Return the exception to raise for *error*.
+
+        It is *error* itself if this end was closed, because that is a mistake of the
+        caller's and no refusal of the system's.
+        """
         return error if self._sock.fileno() < 0 else ChannelRefused(error)
 
     def send(self, *messages: Any, timeout: float | None = None) -> None:
         """
         Send one packet of *messages*, waiting for room up to *timeout* seconds.
 
-        When time runs out after SOCK_STREAM took a part, the packet counts as
-        sent, as with ``send_nowait``; ``unsent`` tells.
+        If time runs out after SOCK_STREAM took a part, the packet counts as sent, as
+        with ``send_nowait``, and ``unsent`` is not 0.
 
         Raises:
             TimeoutError: There was no room in time. Nothing was sent.
@@ -304,11 +318,12 @@ class Channel:
         """
         deadline = Deadline(timeout)
         self._retry(lambda: self.send_nowait(*messages), deadline)
+        # No TimeoutError from here on, because it would mean that nothing was sent.
         with contextlib.suppress(TimeoutError):
             self._retry(self._send_rest, deadline)
 
     def _retry(self, send: Callable[[], None], deadline: Deadline) -> None:
-        """Call *send* until the channel is not full."""
+        """Call *send* until it does not raise ChannelFull, or until *deadline*."""
         while True:
             try:
                 return send()
@@ -320,8 +335,8 @@ class Channel:
         """
         Send one packet of *messages*, waiting for room. Use asyncio.timeout.
 
-        If it is cancelled, nothing was sent. Only on SOCK_STREAM a part may have
-        been: the packet then counts as sent, as with ``send_nowait``.
+        If it is cancelled, nothing was sent; but SOCK_STREAM may have taken a part, and
+        then the packet counts as sent, as with ``send_nowait``.
 
         Raises:
             ChannelClosed, MessageTooLarge, TypeError, ValueError: As
@@ -331,7 +346,7 @@ class Channel:
         await self._aretry(self._send_rest)
 
     async def _aretry(self, send: Callable[[], None]) -> None:
-        """Call *send* until the channel is not full."""
+        """Call *send* until it does not raise ChannelFull."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -348,18 +363,18 @@ class Channel:
 
     def receive_nowait(self) -> list[Any]:
         """
-        Take one packet, if one is there.
+        Read one packet, if all of one has arrived.
 
         Returns:
-            Its messages, all of one type; the caller owns their descriptors.
+            The packet's messages, all of one type; the caller owns their descriptors.
             An empty list: nothing, or not all of a packet, has arrived.
 
         Raises:
-            ChannelClosed: The peer is gone and everything it said has been read.
-            DescriptorsLost: We are at our limit of open files; the error has the
-                messages. The channel is still usable.
-            PeerMisbehaved: Close this channel; what came was closed. Nothing is
-                received any more.
+            ChannelClosed: The peer is gone, and all that it sent has been read.
+            DescriptorsLost: This process is at its limit of open files; the error has
+                the messages. The channel is still usable.
+            PeerMisbehaved: Close this channel, which receives nothing any more. The
+                descriptors that came were closed.
         """
         if self._broken is not None:
             raise PeerMisbehaved(self._broken.why)
@@ -375,7 +390,11 @@ class Channel:
             raise
 
     def _read(self) -> bool:
-        """Read a piece of a packet; say whether something was there."""
+        """
+        Read the next piece of a packet into the buffer.
+
+        Return whether to try again: False means that nothing has arrived yet.
+        """
         try:
             count, ancillary, flags, _ = self._sock.recvmsg_into(
                 [self._buffer[self._arrived : self._end]]
@@ -394,6 +413,8 @@ class Channel:
             raise PeerMisbehaved(f"a packet longer than {MAX_PACKET} bytes")
         truncated = bool(flags & MSG_CTRUNC)
         if self._arrived and (passed or truncated):
+            # The kernel delivers descriptors with the first byte they were sent with:
+            # a peer that keeps to the protocol sends none in the middle.
             raise PeerMisbehaved("descriptors in the middle of a packet")
         self._truncated = self._truncated or truncated
         self._arrived += count
@@ -407,13 +428,13 @@ class Channel:
         return True
 
     def _could_not_read(self, error: OSError) -> bool:
-        """Return whether to read on in spite of *error*; raise what it means if not."""
+        """Return whether to read on in spite of *error*, or raise ChannelClosed."""
         match meaning(error.errno):
             case Meaning.RETRY:
                 return False
             case Meaning.GONE if error.errno == errno.ECONNRESET:
-                # The peer left without reading all we sent. Linux says so once, and
-                # what the peer had said before is still there: read on to the end.
+                # The peer left without reading all we sent. Read on to the end, because
+                # Linux reports that only once, and what the peer sent is still there.
                 self._reset = True
                 return True
             case Meaning.GONE:
@@ -421,7 +442,7 @@ class Channel:
         raise self._refusal(error) from error
 
     def _own(self, fds: array.array[int]) -> bool:
-        """Own all of *fds*; say whether there was one."""
+        """Own *fds* until their packet is complete; return whether there was one."""
         self._owners += map(Descriptor, fds)
         if not MSG_CMSG_CLOEXEC:
             for fd in fds:
@@ -429,13 +450,19 @@ class Channel:
         return bool(fds)
 
     def _take(self, header: Header) -> list[Any]:
-        """Make the messages of the packet that is here, and get ready for the next."""
+        """
+        Return the messages of the complete packet, which then own its descriptors.
+
+        The buffer is ready for the next packet, also where this raises.
+        """
         body = self._buffer[HEADER.size : self._arrived]
         truncated, self._truncated = self._truncated, False
         self._header = None
         self._arrived = 0
         self._end = self._first
         due, came = header.descriptors, len(self._owners)
+        # Fewer than announced, and cut: only the kernel cuts, because this process has
+        # no free descriptor. That is no fault of the peer.
         if truncated and came < due:
             messages = self._codec.decode_body(header, body, [None] * due)
             raise DescriptorsLost(messages, due, came)
@@ -480,7 +507,12 @@ class Channel:
     def _wait(
         self, events: int, deadline: Deadline, longest: float = LONGEST_POLL
     ) -> None:
-        """Wait for *events*, or for *longest* seconds; TimeoutError at the deadline."""
+        """
+        Wait for *events* of poll(2), at most *longest* seconds; no events: only sleep.
+
+        Raises:
+            TimeoutError: *deadline* had passed before.
+        """
         left = min(deadline.left(), longest)
         if not events:
             time.sleep(left)
@@ -492,7 +524,7 @@ class Channel:
     async def _ready(
         self, add: Callable[..., None], remove: Callable[[int], bool]
     ) -> None:
-        """Wait until the loop says that the socket is ready, or until ``close``."""
+        """Wait until the event loop finds the socket ready, or until ``close``."""
         fd = self.fileno()
         ready = asyncio.get_running_loop().create_future()
 
@@ -516,11 +548,11 @@ class Deadline:
     """A moment on the monotonic clock, made from a timeout."""
 
     def __init__(self, timeout: float | None) -> None:
-        """Lie *timeout* seconds ahead; None is never."""
+        """Start with *timeout* seconds left; None: there is no deadline."""
         self._at = math.inf if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float:
-        """Say the seconds left, perhaps infinity; TimeoutError when there are none."""
+        """Return the seconds left, perhaps infinity; raise TimeoutError at 0."""
         left = self._at - time.monotonic()
         if left <= 0:
             raise TimeoutError("the channel was not ready in time")
@@ -530,5 +562,5 @@ class Deadline:
 def _rebuilt(
     sock: socket.socket, sends: Mapping[int, type], receives: Mapping[int, type]
 ) -> Channel:
-    """Return the channel that was passed to this process as *sock*."""
+    """Return the end of a channel that multiprocessing passed as *sock*."""
     return Channel(sock, sends=sends, receives=receives)

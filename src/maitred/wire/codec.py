@@ -73,10 +73,10 @@ class Layout(NamedTuple):
 
 def layout(number: int, message: type[Message]) -> Layout:
     """
-    Derive how *message*, a NamedTuple of annotated fields, stands on the wire.
+    Derive the layout of *message*, a NamedTuple, from the annotations of its fields.
 
     Raises:
-        TypeError: It is no NamedTuple, a field is not one of the wire's kinds,
+        TypeError: *message* is no NamedTuple, a field is not one of the wire's kinds,
             there is more than one descriptor, or *number* does not fit one byte.
     """
     name = message.__name__
@@ -120,30 +120,30 @@ class Codec:
         receives: Mapping[int, type[Message]],
     ) -> None:
         """
-        Derive all layouts.
+        Derive the layouts of all messages, once.
 
         Args:
-            sends: Number (0 to 255) to message type, for what we may send.
+            sends: Number (0 to 255) to message type, for what this end may send.
             receives: The same for what the peer may send.
 
         Raises:
-            TypeError: A message cannot stand on the wire (see ``layout``).
+            TypeError: A message type has no layout (see ``layout``).
         """
         self._sends = {message: layout(n, message) for n, message in sends.items()}
         self._receives = {n: layout(n, message) for n, message in receives.items()}
 
     def encode(self, messages: Sequence[Message]) -> tuple[bytes, list[Owner]]:
         """
-        Make one packet of *messages*, which are all of one type.
+        Encode *messages*, which are all of one type, as one packet.
 
         Returns:
-            The bytes, and the owners of the descriptors that ride along. The
-            owners stay owners; their numbers are not looked at here.
+            The bytes, and the owners of the descriptors to pass with them. The owners
+            keep their descriptors; the numbers are not looked up here.
 
         Raises:
-            MessageTooLarge: They do not fit one packet.
-            TypeError: Not one type, not in our table, or a value that does not
-                fit its field.
+            MessageTooLarge: The messages do not fit one packet.
+            TypeError: The messages are of several types or of one that is not in the
+                table, or a value does not fit its field.
         """
         form = self._form(messages)
         owners: list[Owner] = []
@@ -162,7 +162,7 @@ class Codec:
         return HEADER.pack(VERSION, form.number, riding, count, 0, size) + body, owners
 
     def _form(self, messages: Sequence[Message]) -> Layout:
-        """Find the layout that all of *messages* have."""
+        """Return the layout that all of *messages* have; raise TypeError if none."""
         types = set(map(type, messages))
         form = self._sends.get(next(iter(types))) if len(types) == 1 else None
         if form is not None:
@@ -174,11 +174,11 @@ class Codec:
 
     def decode_header(self, data: bytes | memoryview) -> Header:
         """
-        Read and check the first bytes of a packet.
+        Decode and check the first 12 bytes of *data*.
 
         Raises:
-            PeerMisbehaved: Fewer than 12 bytes, another version, a type that the
-                peer may not send, or counts that cannot be.
+            PeerMisbehaved: *data* is shorter, or the header has another version, a type
+                that the peer may not send, or counts that no encoder writes.
         """
         if len(data) < HEADER.size:
             raise PeerMisbehaved(f"{len(data)} bytes are no header")
@@ -210,7 +210,7 @@ class Codec:
         owners: Sequence[Owner | None],
     ) -> list[Message]:
         """
-        Make the messages of one packet whose *header* was checked.
+        Decode the messages of one packet whose *header* was checked.
 
         Args:
             header: What ``decode_header`` returned.
@@ -218,11 +218,11 @@ class Codec:
             owners: One owner (or None) for each descriptor the header announces.
 
         Returns:
-            The messages, which own what *owners* owned.
+            The messages, whose fields the *owners* now are.
 
         Raises:
-            PeerMisbehaved: The body is not as long as its header and its blobs
-                say. The owners still belong to the caller.
+            PeerMisbehaved: The length of the body is not the one that its header and
+                its blobs add up to. The owners still belong to the caller.
         """
         form = self._receives[header.type]
         if len(body) != header.length:
@@ -253,7 +253,7 @@ class Codec:
 def _without_blobs(
     form: Layout, messages: Sequence[Message], owners: list[Owner]
 ) -> Iterable[bytes]:
-    """Give the parts of a body of *messages*; add to *owners* those that ride."""
+    """Return the records of *messages*; append their descriptors to *owners*."""
     if form.descriptor is None:
         return starmap(form.record.pack, messages)
     columns = list(zip(*messages, strict=True))
@@ -264,7 +264,7 @@ def _without_blobs(
 def _with_blobs(
     form: Layout, messages: Sequence[Message], owners: list[Owner]
 ) -> Iterable[bytes]:
-    """Give the parts of a body of *messages*; add to *owners* those that ride."""
+    """Return records, then blobs, of *messages*; append descriptors to *owners*."""
     pack, positions, descriptor = form.record.pack, form.blobs, form.descriptor
     records: list[bytes] = []
     blobs: list[object] = []
@@ -288,7 +288,12 @@ def _join(
     body: bytes,
     at: int,
 ) -> tuple[list[Sequence[object]], int]:
-    """Complete *rows* with *owners* and the blobs from *at*; say where those end."""
+    """
+    Insert *owners* and the blobs of *body* from *at* into the *rows* of the records.
+
+    Return the complete rows, and where in *body* the last blob ends by the lengths in
+    the records. That may be past its end: ``decode_body`` checks it.
+    """
     positions, descriptor = form.blobs, form.descriptor
     joined: list[Sequence[object]] = []
     for n, row in enumerate(rows):

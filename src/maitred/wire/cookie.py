@@ -23,10 +23,10 @@ SOL_SOCKET: Final = int(socket.SOL_SOCKET)
 
 def cookie(sock: socket.socket) -> int:
     """
-    Give the identity of *sock*.
+    Return the SO_COOKIE of *sock*.
 
     Raises:
-        OSError: It is not a socket.
+        OSError: *sock* is not a socket.
     """
     number: int
     (number,) = COOKIE.unpack(sock.getsockopt(SOL_SOCKET, SO_COOKIE, COOKIE.size))
@@ -35,19 +35,21 @@ def cookie(sock: socket.socket) -> int:
 
 def connection_of(descriptor: Owner, id_: int, local: bytes) -> socket.socket | None:
     """
-    Own the connection that *descriptor* is said to be.
+    Return *descriptor* as a socket, if it is the connection with the cookie *id_*.
 
-    To ask the kernel what it is takes three system calls; what has the id of a
-    connection is that connection. Whether it is labelled IPv4 or IPv6 follows from the
-    address, and is not so on a listener for both.
+    Family and type are not asked of the kernel, because that takes three system calls
+    and the cookie alone proves which connection it is. The family is derived from the
+    address; for an IPv4 client of a listener for both it says IPv4 though the socket is
+    IPv6, which changes nothing for an accepted connection.
 
     Args:
-        descriptor: Received, and ours from now on.
-        id_: The cookie of a connection.
-        local: Its own address as text; empty for a Unix socket.
+        descriptor: A received descriptor; this function closes it or passes it on.
+        id_: The cookie of a connection, from the message that announced it.
+        local: The connection's own address as text; empty for a Unix socket.
 
     Returns:
-        The socket, which the caller owns; None: it was something else, and is closed.
+        The socket, which the caller owns. None: the descriptor was another socket or
+        none, and is closed.
     """
     family = socket.AF_INET6 if b":" in local else socket.AF_INET
     # Libraries set TCP_NODELAY only on what is labelled TCP, asyncio for one.

@@ -27,28 +27,29 @@ class Descriptor:
     __slots__ = ("_fd",)
 
     def __init__(self, fd: int) -> None:
-        """Own *fd*, an open descriptor."""
+        """Take over *fd*, an open descriptor, which nobody else may close any more."""
         self._fd = fd
 
     def fileno(self) -> int:
         """
-        Say the number, which stays ours.
+        Return the number; this object still owns it.
 
         Raises:
-            ValueError: It was closed or detached before.
+            ValueError: The descriptor was closed or detached before.
         """
         if self._fd < 0:
             raise ValueError("this descriptor was closed or detached")
         return self._fd
 
     def detach(self) -> int:
-        """Give the number to the caller, who has to close it from now on."""
+        """Return the number and stop owning it: the caller has to close it."""
         fd = self.fileno()
         self._fd = -1
         return fd
 
     def close(self) -> None:
-        """Close the descriptor if it is still ours."""
+        """Close the descriptor, unless it was closed or detached before."""
+        # Forgotten first, because even a close that fails frees the number.
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -75,10 +76,10 @@ class Descriptor:
 
 def close_all(owners: Sequence[Descriptor]) -> None:
     """
-    Close every one of *owners*.
+    Close every one of *owners*, which nobody has received, and ignore errors of close.
 
-    That a file could not write its last bytes is news to its owner; here nobody
-    became its owner, and the next one has to be closed too.
+    An error of close concerns whoever wrote to the file, and must not keep the others
+    open.
     """
     for owner in owners:
         with contextlib.suppress(OSError):

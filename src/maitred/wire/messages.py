@@ -35,10 +35,10 @@ class Owner(Protocol):
     """What can ride in a message: an object that owns one descriptor."""
 
     def fileno(self) -> int:
-        """Say the descriptor's number."""
+        """Return the descriptor's number."""
 
     def detach(self) -> int:
-        """Give the number to the caller, who owns the descriptor from now on."""
+        """Return the number; the caller owns the descriptor from now on."""
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -124,7 +124,7 @@ class Scoreboard:
     """One worker's scoreboard, mapped by either side."""
 
     def __init__(self, fd: int) -> None:
-        """Map *fd*, a memfd of SIZE bytes; the descriptor stays the caller's."""
+        """Map *fd*, a memfd of SIZE bytes; the caller still owns the descriptor."""
         self._map = mmap.mmap(fd, SIZE)
         self._bytes = memoryview(self._map)
         self._numbers = self._bytes[:PAGE].cast("Q")
@@ -136,10 +136,10 @@ class Scoreboard:
     @staticmethod
     def create() -> int:
         """
-        Make the memory; the caller owns the descriptor (memfd_create(2)).
+        Create the memory and return its descriptor, which the caller owns.
 
-        It is sealed: a worker that cut it short would end the master, which has it
-        mapped, with SIGBUS.
+        The memory is filled with zeros. Its size is sealed, because a worker that cut
+        it short would end the master, which has it mapped, with SIGBUS.
         """
         flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
         fd = os.memfd_create("maitred-scoreboard", flags)
@@ -149,7 +149,7 @@ class Scoreboard:
 
     @property
     def connections(self) -> int:
-        """Connections the worker serves now."""
+        """Number of connections that the worker serves now."""
         return self._numbers[0]
 
     @connections.setter
@@ -158,7 +158,7 @@ class Scoreboard:
 
     @property
     def requests(self) -> int:
-        """Requests the worker has answered."""
+        """Number of requests that the worker has answered."""
         return self._numbers[1]
 
     @requests.setter
@@ -167,7 +167,7 @@ class Scoreboard:
 
     @property
     def beat(self) -> int:
-        """When the worker's event loop was last heard of; 0: it does not say."""
+        """Time of the last heartbeat, CLOCK_MONOTONIC in ns; 0: there are none."""
         return self._numbers[2]
 
     @beat.setter
@@ -176,7 +176,7 @@ class Scoreboard:
 
     @property
     def lag(self) -> int:
-        """By how many nanoseconds the last beat was later than planned."""
+        """Nanoseconds by which the last heartbeat was later than planned."""
         return self._numbers[3]
 
     @lag.setter
@@ -185,7 +185,7 @@ class Scoreboard:
 
     @property
     def dropped(self) -> int:
-        """Lines of the worker's log that could not be written."""
+        """Number of lines of the worker's log that could not be written."""
         return self._numbers[7]
 
     @dropped.setter
@@ -194,7 +194,7 @@ class Scoreboard:
 
     @property
     def threads(self) -> int:
-        """In how many threads the worker may serve; 0: it has no such threads."""
+        """Number of threads in which the worker may serve; 0: it uses none."""
         return self._numbers[4]
 
     @threads.setter
@@ -203,7 +203,7 @@ class Scoreboard:
 
     @property
     def threads_busy(self) -> int:
-        """How many of its threads are busy."""
+        """Number of those threads that are busy."""
         return self._numbers[5]
 
     @threads_busy.setter
@@ -212,7 +212,7 @@ class Scoreboard:
 
     @property
     def threads_waiting(self) -> int:
-        """How many requests wait for one of its threads."""
+        """Number of requests that wait for one of those threads."""
         return self._numbers[6]
 
     @threads_waiting.setter
@@ -221,46 +221,48 @@ class Scoreboard:
 
     @property
     def refused(self) -> dict[str, int]:
-        """Requests the worker answered in its application's place, by cause."""
+        """Number of requests that the worker refused, by cause; no cause with 0."""
         counts = self._numbers[FIRST_REFUSAL : FIRST_REFUSAL + len(REFUSALS)]
         return {cause: n for cause, n in zip(REFUSALS, counts, strict=True) if n}
 
     def count_refusal(self, cause: str) -> None:
-        """Count one more request refused for *cause*."""
+        """Count one more request refused for *cause*, one of REFUSALS."""
         self._numbers[FIRST_REFUSAL + REFUSALS.index(cause)] += 1
 
     def mark(self, number: int) -> Mark:
-        """Read mark *number*."""
+        """
+        Return mark *number* as it stands now.
+
+        A worker that is alive may write meanwhile: each number is whole, but they need
+        not be of one moment.
+        """
         at = number * WORDS
         stage, *rest = self.words[at : at + len(Mark._fields) - 1]
         return Mark(stage & 0xFF, stage >> 8, *rest)
 
     def reset(self, number: int, position: int, written: int, now_ns: int) -> None:
         """
-        Prepare mark *number* for a connection that is about to be handed over.
+        Write mark *number* for a connection that is about to be handed over.
 
         Args:
-            number: Of the mark.
-            position: Bytes of the connection that were dealt with before.
-            written: Bytes that were written to it before.
-            now_ns: CLOCK_MONOTONIC.
+            number: Which mark.
+            position: Number of bytes of the connection that were dealt with before.
+            written: Number of bytes that were written to the connection before.
+            now_ns: CLOCK_MONOTONIC, in ns.
         """
         at = MARKS + number * WORDS * 8
         FRESH.pack_into(self._bytes, at, 0, position, position, written, now_ns)
 
     def read_journal(self, region: int, size: int) -> bytes:
-        """
-        Return the first *size* bytes of *region*; empty if there are no such bytes.
-
-        Both numbers may come from a worker's mark, and any number may stand there: a
-        negative *size* would be counted from the end of the whole journal.
-        """
+        """Return the first *size* bytes of *region*; empty if it has not so many."""
+        # Checked, because both numbers may come from a worker's mark, where anything
+        # may stand: a negative size would be counted from the end of the whole journal.
         if not 0 <= region < REGIONS or not 0 <= size <= REGION:
             return b""
         return bytes(self.journal[region * REGION : region * REGION + size])
 
     def close(self) -> None:
-        """Unmap the memory."""
+        """Unmap the memory; nothing else of this object may be used afterwards."""
         for view in (self._numbers, self.words, self.journal, self._bytes):
             view.release()
         self._map.close()
