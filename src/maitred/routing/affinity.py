@@ -35,7 +35,7 @@ class Response(Protocol):
     body: bytes
 
     def values(self, name: bytes) -> list[bytes]:
-        """Give the value of every header line called *name* (lower case), in order."""
+        """Return the values of all lines called *name* (lower case), in order."""
 
 
 Find = Callable[[Head], Found]
@@ -57,23 +57,23 @@ SLOT_KEY: Final = re.compile(rb"%b([0-9]{1,5})" % SLOT)
 
 
 def slot_key(slot: int) -> bytes:
-    """Make the key that names *slot* itself: nobody has to remember it."""
+    """Return the key that names *slot* itself, so that no table has to remember it."""
     return b"slot:%d" % slot
 
 
 def named_slot(key: bytes) -> int | None:
-    """Give the slot that *key* names, if it is of that kind."""
+    """Return the slot that *key* names; None if *key* is not one of ``slot_key``'s."""
     match = SLOT_KEY.fullmatch(key) if key.startswith(SLOT) else None
     return int(match[1]) if match else None
 
 
 def never(_head: Head, _status: int) -> bool:
-    """Say that no answer ends a session."""
+    """Return False: no answer ends a session. The default of ``ends``."""
     return False
 
 
 def clear(_head: Head) -> bool:
-    """Say that nothing in a request is ambiguous."""
+    """Return False: no request names two sessions. The default of ``ambiguous``."""
     return False
 
 
@@ -114,33 +114,43 @@ class Affinity:
     of_connection: bool = False
 
     def called(self, name: str, *, about: str) -> Affinity:
-        """Give the same under another *name*."""
+        """Return a copy of this affinity with another *name* and *about*."""
         return replace(self, name=name, about=about)
 
     @property
     def server_made(self) -> bool:
-        """Whether the server makes the names: an unknown one is not remembered."""
+        """Whether the server makes the names; one it has not made is not remembered."""
         return self.learn is not None or self.slot is not None
 
     def key(self, head: Head) -> bytes | None:
-        """Give the key that *head* is placed by, if it has one."""
+        """Return the key that *head* is placed by; None if it names no session."""
         keys = self.keys(head)
         return keys[0] if keys else None
 
     def keys(self, head: Head) -> tuple[bytes, ...]:
-        """Return the key that *head* is placed by, then those it could be placed by."""
+        """
+        Return the key that *head* is placed by, then those of its other readings.
+
+        Where frameworks read one name only, that is one key; empty if there is none.
+        """
         return self.keys_of(self.find(head))
 
     def keys_of(self, found: Found) -> tuple[bytes, ...]:
-        """Make the keys of what was *found* or learned, the likeliest first."""
+        """Return the keys of what was *found* or learned, the likeliest first."""
         if not found:
             return ()
         if isinstance(found, bytes):
             return (self.key_of(found),)
+        # Several names can have one key, because keys that name a slot are equal.
         return tuple(dict.fromkeys(self.key_of(value) for value in reversed(found)))
 
     def key_of(self, value: bytes) -> bytes:
-        """Make the key of the session called *value*."""
+        """
+        Return the key of the session called *value*.
+
+        It is ``slot_key`` if *value* names its slot; otherwise the affinity's name and
+        *value*, or a hash of a *value* longer than LONGEST_VALUE.
+        """
         if self.slot is not None and (slot := self.slot(value)) is not None:
             return slot_key(slot)
         if len(value) <= LONGEST_VALUE:
@@ -150,17 +160,17 @@ class Affinity:
 
 
 def only(values: Sequence[bytes]) -> bytes | None:
-    """Give the one of *values*; None when there is none, or a choice."""
+    """Return the only one of *values*; None if there is none, or more than one."""
     return values[0] if len(values) == 1 else None
 
 
 def header(name: str) -> Find:
-    """Look at the request header *name*."""
+    """Return a ``find`` that reads the request header *name*."""
     return header_readings(name)
 
 
 def cookie(name: str) -> Find:
-    """Look at the cookie *name*, as frameworks do: without the quotes around it."""
+    """Return a ``find`` that reads the cookie *name*, without quotes around it."""
     readings = cookie_readings(name)
 
     def find(head: Head) -> Found:
@@ -171,33 +181,33 @@ def cookie(name: str) -> Find:
 
 
 def query(name: str) -> Find:
-    """Look at the query parameter *name*."""
+    """Return a ``find`` that reads the query parameter *name*."""
     readings = parameter(name)
     return lambda head: readings(head.query) if head.query else None
 
 
 def path(number: int) -> Find:
-    """Look at the path segment *number*; in ``/rooms/7`` number 2 is ``7``."""
+    """Return a ``find`` for path segment *number*: in ``/rooms/7``, 2 is ``7``."""
     return lambda head: segment(head.path, number)
 
 
 def host(head: Head) -> bytes | None:
-    """Look at the host name: lower case, without port and trailing dot."""
+    """Return the host name in lower case, without port and trailing dot."""
     return head.host or None
 
 
 def ip(head: Head) -> bytes | None:
-    """Look at the client's address."""
+    """Return the client's address."""
     return head.peer or None
 
 
 def sni(head: Head) -> bytes | None:
-    """Look at the name in the client's TLS hello."""
+    """Return the host name in the client's TLS hello."""
     return head.sni or None
 
 
 def where_path(pattern: bytes, find: Find) -> Find:
-    """Look with *find*, only where the path has the regular expression *pattern*."""
+    """Return *find* limited to paths that contain the regular expression *pattern*."""
     search = re.compile(pattern).search
 
     def found(head: Head) -> Found:
@@ -207,13 +217,13 @@ def where_path(pattern: bytes, find: Find) -> Find:
 
 
 def response_header(name: str) -> Learn:
-    """Learn from the response header *name*."""
+    """Return a ``learn`` that reads the response header *name*."""
     wanted = name.lower().encode()
     return lambda response: only(response.values(wanted))
 
 
 def set_cookie(name: str) -> Learn:
-    """Learn from the response's ``Set-Cookie`` of *name*, unless that deletes it."""
+    """Return a ``learn`` that reads ``Set-Cookie`` of *name*, unless it deletes it."""
     readings = set_cookie_readings(name)
 
     def learn(response: Response) -> Found:
@@ -225,11 +235,11 @@ def set_cookie(name: str) -> Learn:
 
 def in_body(pattern: bytes, content_type: bytes = b"") -> Learn:
     """
-    Learn from the start of the response's body.
+    Return a ``learn`` that searches the start of the response's body.
 
     Args:
         pattern: A regular expression; its first group is the session's name.
-        content_type: What the media type must start with.
+        content_type: The start that the media type must have; empty: any.
     """
     search = re.compile(pattern).search
 
@@ -244,5 +254,5 @@ def in_body(pattern: bytes, content_type: bytes = b"") -> Learn:
 
 
 def deleted(head: Head, status: int) -> bool:
-    """Say that a DELETE which was done, or came too late, ends the session."""
+    """Return whether *head* is a DELETE with status 2xx, or 404: it came too late."""
     return head.method == b"DELETE" and (status in OK or status == NOT_FOUND)

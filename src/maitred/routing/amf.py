@@ -32,10 +32,14 @@ Value = bytes | dict[bytes, "Value"] | None
 
 def value(frame: Frame, depth: int = 0) -> Value:
     """
-    Read the next value of *frame*; None where it is neither text nor object.
+    Read the next value of *frame*; return None if it is neither text nor object.
+
+    Args:
+        frame: Its position is behind the value afterwards.
+        depth: Number of values around this one.
 
     Raises:
-        Malformed: There is none.
+        Malformed: No value stands there, or it is nested deeper than DEEPEST.
     """
     kind = frame.number(1)
     if depth > DEEPEST:
@@ -68,16 +72,16 @@ def _members(frame: Frame, depth: int) -> dict[bytes, Value]:
 
 
 def text(said: bytes) -> bytes:
-    """Return *said*, of less than 64 KiB, as a value."""
+    """Return *said*, of less than 64 KiB, encoded as a string."""
     return bytes([STRING]) + len(said).to_bytes(2, "big") + said
 
 
 def number(said: float) -> bytes:
-    """Return *said* as a value."""
+    """Return *said* encoded as a number."""
     return bytes([NUMBER]) + struct.pack("!d", said)
 
 
 def members(said: Mapping[bytes, bytes]) -> bytes:
-    """Return the object whose members are the texts *said*."""
+    """Return the texts *said*, by name, encoded as an object."""
     inner = b"".join(text(name)[1:] + text(value) for name, value in said.items())
     return bytes([OBJECT]) + inner + bytes([0, 0, END])

@@ -28,13 +28,18 @@ MOST_TRAILER_LINES: Final = 64
 
 
 class Body(Protocol):
-    """The body of one request, as it passes by."""
+    """
+    The body of one request, as it passes by.
+
+    ``done`` is set behind its last byte, ``bad`` where it has no end that everybody
+    would find.
+    """
 
     done: bool
     bad: bool
 
     def take(self, data: bytes) -> int:
-        """Say how many bytes at the start of *data* belong to it."""
+        """Consume what belongs to the body; return its number of bytes in *data*."""
 
 
 class Sized:
@@ -43,13 +48,13 @@ class Sized:
     __slots__ = ("bad", "done", "left")
 
     def __init__(self, length: int) -> None:
-        """Expect *length* bytes."""
+        """Start a body of *length* bytes; with 0 it is done."""
         self.left = length
         self.done = not length
         self.bad = False
 
     def take(self, data: bytes) -> int:
-        """Say how many bytes at the start of *data* belong to it."""
+        """Consume what belongs to the body; return its number of bytes in *data*."""
         count = min(len(data), self.left)
         self.left -= count
         self.done = not self.left
@@ -62,7 +67,7 @@ class Chunked:
     __slots__ = ("_left", "_line", "_trailers", "bad", "done")
 
     def __init__(self) -> None:
-        """Expect the line with the first chunk's size."""
+        """Start before the line with the first chunk's size."""
         self.done = False
         self.bad = False
         self._left = 0  # of the chunk that passes by, its CRLF included
@@ -70,7 +75,7 @@ class Chunked:
         self._trailers = -1  # how many there were; -1: the last chunk is to come
 
     def take(self, data: bytes) -> int:
-        """Say how many bytes at the start of *data* belong to it."""
+        """Consume what belongs to the body; return its number of bytes in *data*."""
         at = 0
         while at < len(data) and not self.done and not self.bad:
             at = (
@@ -81,13 +86,17 @@ class Chunked:
         return at
 
     def _chunk(self, data: bytes, at: int) -> int:
-        """Pass over the content of a chunk."""
+        """Skip the content of a chunk from *at*; return where the rest begins."""
         count = min(len(data) - at, self._left - len(CRLF))
         self._left -= count
         return at + count
 
     def _text(self, data: bytes, at: int) -> int:
-        """Read up to the end of a line: what ends a chunk, a size, or a trailer."""
+        """
+        Read a line, or a part of it, from *at*; return where the rest begins.
+
+        The line is the end of a chunk, a size, or a trailer.
+        """
         end = data.find(b"\n", at) + 1 or len(data)
         self._line += data[at:end]
         if self._line.endswith(b"\n"):
@@ -122,5 +131,5 @@ CRLF: Final = b"\r\n"
 
 
 def body_of(head: RawHead) -> Body:
-    """Give the body that follows *head*."""
+    """Return the body that follows *head*, before its first byte."""
     return Chunked() if head.length is None else Sized(head.length)

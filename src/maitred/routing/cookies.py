@@ -41,7 +41,8 @@ DELETES: Final = re.compile(rb"(?i);[ \t]*max-age[ \t]*=[ \t]*(?:0|-)")
 
 
 def distinct(values: Iterable[bytes]) -> Found:
-    """Return what is found where *values* are read, the likeliest last."""
+    """Return the *values* that are not empty, each once, the likeliest last."""
+    # Reversed, because of two equal values the later one is the likelier.
     ordered = dict.fromkeys(value for value in reversed([*values]) if value)
     if len(ordered) <= 1:
         return next(iter(ordered), None)
@@ -54,7 +55,7 @@ def one_line(lines: Sequence[bytes]) -> bytes:
 
 
 def cookie_readings(name: str) -> Callable[[Sequence[bytes]], Found]:
-    """Return the function that gives the readings of *name* in Cookie lines."""
+    """Return a function that returns the readings of *name* in Cookie lines."""
     wanted = name.encode()
     escaped = re.escape(wanted)
     plain = re.compile(
@@ -82,7 +83,7 @@ def cookie_readings(name: str) -> Callable[[Sequence[bytes]], Found]:
 
 
 def _every_reading(name: str) -> Callable[[bytes], Found]:
-    """Return the function that gives the readings of *name* in any Cookie line."""
+    """Return a function that returns the readings of *name* in any Cookie line."""
     start = re.compile(rf'(?:\A|(?<=[;,\s"])){re.escape(name)}\s*=')
     between = re.compile(r"(?:\A|;)\s*\Z")
 
@@ -126,7 +127,7 @@ def _values(text: str) -> Iterator[str]:
 
 
 def unquoted(text: str) -> str:
-    """Return *text* without the quotes around it, and what they escape, unescaped."""
+    """Return *text* without the quotes around it and its escapes decoded, if quoted."""
     if len(text) < len('""') or text[0] != '"' or text[-1] != '"':
         return text
     return ESCAPED.sub(_unescape, text[1:-1])
@@ -144,10 +145,10 @@ def _unescape_bytes(match: re.Match[bytes]) -> bytes:
 
 def set_cookie_readings(name: str) -> Callable[[Sequence[bytes]], Found]:
     """
-    Return the function that gives the values a client may send back for *name*.
+    Return a function that returns the values a client may send back for *name*.
 
-    It reads Set-Cookie lines. Frameworks delete a cookie with an empty value, or with
-    ``""`` and Max-Age=0; what is deleted is no value.
+    The function reads Set-Cookie lines. A line that deletes the cookie, which
+    frameworks do with an empty value, or with ``""`` and Max-Age=0, has no value.
     """
     wanted = name.encode()
 

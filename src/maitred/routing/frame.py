@@ -17,7 +17,7 @@ class Frame:
     __slots__ = ("_at", "_data", "_end")
 
     def __init__(self, data: bytes) -> None:
-        """Begin at the front of *data*."""
+        """Start at the front of *data*."""
         self._data = data
         self._at = 0
         self._end = len(data)
@@ -26,18 +26,18 @@ class Frame:
         return self._at < self._end
 
     def take(self, count: int) -> bytes:
-        """Give the next *count* bytes."""
+        """Return the next *count* bytes; raise Malformed if there are fewer."""
         start, self._at = self._at, self._at + count
         if self._at > self._end:
             raise Malformed
         return self._data[start : self._at]
 
     def number(self, size: int) -> int:
-        """Give the number in the next *size* bytes."""
+        """Return the big-endian number in the next *size* bytes."""
         return int.from_bytes(self.take(size), "big")
 
     def vector(self, size: int, least: int = 0) -> bytes:
-        """Give the bytes whose count, at least *least*, stands in *size* bytes."""
+        """Read a count of *size* bytes, at least *least*, and return as many bytes."""
         count = self.number(size)
         if count < least:
             raise Malformed

@@ -23,10 +23,10 @@ class Homes:
 
     def __init__(self, count: int = 1, hash_key: bytes = b"") -> None:
         """
-        Distribute keys over acceptors.
+        Distribute keys over *count* acceptors.
 
         Args:
-            count: How many acceptors there are.
+            count: Number of acceptors.
             hash_key: Up to 64 random bytes, the same in all processes of the service.
         """
         self.count = count
@@ -34,7 +34,7 @@ class Homes:
         self._keyed = hashlib.blake2b(digest_size=DIGEST, key=hash_key)
 
     def of(self, key: bytes) -> int:
-        """Give the number of the acceptor that knows *key*."""
+        """Return the number of the acceptor whose table *key* is in, from 0."""
         if self.count == 1:
             return 0
         digest = self._keyed.copy()

@@ -87,14 +87,16 @@ class Head(Protocol):
     sni: bytes
 
     def values(self, name: bytes) -> list[bytes]:
-        """Give the value of every header line called *name* (lower case), in order."""
+        """Return the values of all lines called *name* (lower case), in order."""
 
     def alike(self, name: bytes) -> list[bytes]:
         """
-        Return the values of all lines whose name is *name* for WSGI: ``_`` is ``-``.
+        Return the values of all lines whose name is *name* under WSGI.
+
+        There ``_`` in a name counts as ``-``.
 
         Args:
-            name: In lower case, and with ``-``.
+            name: In lower case and with ``-``.
         """
 
 
@@ -117,10 +119,10 @@ class RawHead:
 
     def __init__(self, method: bytes, target: bytes, lines: bytes, peer: bytes) -> None:
         """
-        Keep the parts of a head that was recognised.
+        Store the parts of a head that was recognised; ``_settle`` completes them.
 
         Args:
-            method: As sent.
+            method: The method as sent.
             target: The request target in origin form, or ``*``.
             lines: All header lines, each with its CRLF, with an LF before the first.
             peer: The client's address as text, empty if it has none.
@@ -139,12 +141,13 @@ class RawHead:
         self._alike: bytes | None = None
 
     def has(self, text: bytes) -> bool:
-        """Say whether *text* (lower case) stands in the header lines, cheaply."""
+        """Return whether *text* (lower case) stands anywhere in the header lines."""
         return text in self._lower
 
     def values(self, name: bytes, lines: bytes | None = None) -> list[bytes]:
         """Return the value of every line called *name* (lower case), in order."""
-        # Names are looked for in *lines*, which are those of the head, spelled anew.
+        # Names are looked for in *lines*, a copy of the head's in another spelling;
+        # values are cut from the head itself, because their case counts.
         if lines is None:
             lines = self._lower
         mark = b"\n%b:" % name
@@ -159,7 +162,7 @@ class RawHead:
         return found
 
     def alike(self, name: bytes) -> list[bytes]:
-        """Return the same where ``_`` is ``-``; *name* has ``-``."""
+        """Return the values of all lines called *name*, where ``_`` counts as ``-``."""
         lines = self._alike
         if lines is None:
             lines = self._alike = self._lower.replace(b"_", b"-")
@@ -178,14 +181,15 @@ def sniff_head(
     data: bytes, peer: bytes = b"", limit: int = HEAD_LIMIT
 ) -> NeedMore | RawHead | NoMatch:
     """
-    Recognise the request head at the start of *data*.
+    Parse the request head at the start of *data*.
 
     Args:
         data: All bytes peeked so far.
         peer: The client's address as text.
-        limit: Bytes the head may have.
+        limit: Number of bytes the head may have.
     """
     if len(data) > limit:
+        # Cut, because the answer must not depend on how many bytes came at once.
         data = data[:limit]
     start = len(CRLF) if data.startswith(CRLF) else 0
     if match := HEAD.match(data, start):
@@ -200,10 +204,10 @@ def sniff_head(
 
 def _why_not(data: bytes, *, is_full: bool) -> NeedMore | NoMatch:
     """
-    Return whether *data*, which is no head, may still become one.
+    Return NEED_MORE if *data*, which is no head yet, may become one, or why not.
 
     Args:
-        data: What follows the empty line, if there is one.
+        data: The bytes behind the empty line, if there is one.
         is_full: Whether the limit is reached, with that line.
     """
     if data[0] == TLS_HANDSHAKE:
@@ -218,7 +222,7 @@ def _why_not(data: bytes, *, is_full: bool) -> NeedMore | NoMatch:
 
 
 def _settle(head: RawHead, target: bytes, minor: bytes) -> NoMatch | None:
-    """Find out where *head*'s request goes and ends; say what is in doubt."""
+    """Set the host and the length of *head*; return what makes them ambiguous."""
     if target == b"*" and head.method != b"OPTIONS":
         return BAD_REQUEST
     if not _settle_end(head, minor):
@@ -228,7 +232,7 @@ def _settle(head: RawHead, target: bytes, minor: bytes) -> NoMatch | None:
 
 def _settle_end(head: RawHead, minor: bytes) -> bool:
     """
-    Find out where the body ends; say whether that is beyond doubt.
+    Set the length of the body; return whether every parser finds the same.
 
     Both of Content-Length and Transfer-Encoding, or one of them twice, is how requests
     are smuggled (RFC 9112 section 6.1, 6.3). h11 lets equal lengths pass and prefers
@@ -252,11 +256,12 @@ def _settle_end(head: RawHead, minor: bytes) -> bool:
 
 def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
     """
-    Find out which host *head* is for; say whether that is beyond doubt.
+    Set the host of *head*; return whether every parser finds the same.
 
-    HTTP/1.1 needs exactly one Host (RFC 9112 section 3.2), which may be empty: the
-    target has no authority then (RFC 9110 section 7.2). A target in absolute form has
-    one, and must agree: whoever lets one win has two parsers with two hosts.
+    HTTP/1.1 needs exactly one Host (RFC 9112 section 3.2), which may be empty if the
+    target has no authority (RFC 9110 section 7.2). The authority of a target in
+    absolute form must equal it, because some parsers let the target win and others the
+    header.
     """
     origin = target.startswith((b"/", b"*"))
     hosts = head.values(b"host")
@@ -278,9 +283,9 @@ def _settle_host(head: RawHead, target: bytes, minor: bytes) -> bool:
 @functools.lru_cache(maxsize=1024)
 def normal_host(value: bytes) -> bytes | None:
     """
-    Give the name in *value* of a Host header: lower case, no port, no trailing dot.
+    Return the name in *value* of a Host header: lower case, no port, no trailing dot.
 
-    None when it is not one host and perhaps one port; empty when *value* is.
+    None if *value* is not one host and perhaps one port; empty if *value* is empty.
     """
     if not value:
         return b""

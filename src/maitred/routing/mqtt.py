@@ -84,14 +84,19 @@ def sniff(data: bytes) -> NeedMore | NoMatch | Fields:
 
 
 def refuse(cause: str, heard: bytes) -> bytes:
-    """Give the CONNACK for *cause*, in the version that *heard* speaks."""
+    """
+    Return the CONNACK for *cause*, in the version of the CONNECT in *heard*.
+
+    Empty if *heard* is no CONNECT, or its version has no answer for *cause*.
+    """
     length = _remaining(heard)
     if heard[:1] != bytes([CONNECT]) or not isinstance(length, Length):
         return b""
     body = heard[length[0] :]
     code, reason = REASONS.get(cause, UNAVAILABLE)
     level = body[len(FIRST) : len(FIRST) + 1] if body.startswith(FIRST) else b""
-    # What comes after 5 will rather read an answer of 5; the top bit is no version.
+    # A later version gets the answer of 5, because it is nearest to that; the top bit,
+    # of a bridge, is no part of the version.
     if level and level[0] & ~BRIDGE >= V5:
         return bytes([0x20, 3, 0, reason, 0])
     return bytes([0x20, 2, 0, code]) if code else b""
@@ -105,7 +110,11 @@ class Length(NamedTuple):
 
 
 def _name(body: bytes) -> NoMatch | bytes:
-    """Return the name that *body* begins with, whole or in part; or what is wrong."""
+    """
+    Return the protocol's name that *body* begins with, or why it is none.
+
+    A part of *body* is enough for the name, so that the first wrong byte decides.
+    """
     for name, levels in LEVELS.items():
         if name.startswith(body[: len(name)]):
             level = body[len(name) : len(name) + 1]
@@ -114,7 +123,7 @@ def _name(body: bytes) -> NoMatch | bytes:
 
 
 def _remaining(data: bytes) -> NeedMore | NoMatch | Length:
-    """Read the remaining length."""
+    """Read the remaining length, which begins with the second byte of *data*."""
     size = 0
     for place, byte in enumerate(data[1 : 1 + LONGEST_LENGTH]):
         size |= (byte & ~MORE) << (7 * place)
@@ -124,7 +133,7 @@ def _remaining(data: bytes) -> NeedMore | NoMatch | Length:
 
 
 def _fields(frame: Frame) -> NoMatch | Fields:
-    """Read a whole CONNECT from its level on."""
+    """Read a whole CONNECT from its level on; return its fields or why it is bad."""
     level, flags = frame.number(1) & ~BRIDGE, frame.number(1)
     frame.number(2)  # keep alive
     if level == V5:
@@ -132,7 +141,7 @@ def _fields(frame: Frame) -> NoMatch | Fields:
     will = bool(flags & WILL)
     qos = (flags & WILL_QOS) >> 3
     if (
-        # 3.1 says of the bits that it does not use that they are not used.
+        # Not in 3.1, because there these bits have no meaning and may be set.
         (level != V31 and (flags & RESERVED or (flags & WILL_DETAILS and not will)))
         or qos > 2  # noqa: PLR2004 - the highest there is
         or (level != V5 and flags & PASSWORD and not flags & USER)
@@ -156,7 +165,7 @@ def _fields(frame: Frame) -> NoMatch | Fields:
 
 
 def _text(frame: Frame) -> bytes:
-    """Read text, which is UTF-8 without U+0000 (section 1.5.3 and 1.5.4)."""
+    """Read a text: UTF-8 without U+0000 (section 1.5.3 and 1.5.4), or it is bad."""
     text = frame.vector(2)
     if b"\0" in text:
         raise Malformed

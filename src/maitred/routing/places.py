@@ -24,7 +24,7 @@ SESSION_ID: Final = re.compile(rb'"session_id": *"([^"\\]+)"')
 
 
 def first_of(*finds: Find) -> Find:
-    """Look with each of *finds* in order, until one finds a name."""
+    """Return a ``find`` that calls *finds* in order until one finds a name."""
 
     def first(head: Head) -> Found:
         for find in finds:
@@ -36,11 +36,11 @@ def first_of(*finds: Find) -> Find:
 
 
 def nowhere(_: object) -> None:
-    """Learn from no response: the worker is told by a hook in the framework."""
+    """Return None; for servers whose names a hook in the framework reports instead."""
 
 
 def in_path(pattern: bytes) -> Find:
-    """Look at the path: the first group of the regular expression *pattern*."""
+    """Return a ``find`` that searches the path; *pattern*'s first group is the name."""
     search = re.compile(pattern).search
 
     def find(head: Head) -> Found:
@@ -51,7 +51,7 @@ def in_path(pattern: bytes) -> Find:
 
 
 def subprotocol(number: int) -> Find:
-    """Look at entry *number*, from 1, of what a WebSocket client says it speaks."""
+    """Return a ``find`` for entry *number*, from 1, of Sec-WebSocket-Protocol."""
 
     def find(head: Head) -> bytes | None:
         # Several lines are one list (RFC 9110 section 5.3).
@@ -62,7 +62,7 @@ def subprotocol(number: int) -> Find:
 
 
 def through(find: Find, read: Callable[[bytes], bytes | None]) -> Find:
-    """Look with *find*, and take what *read* makes of it."""
+    """Return a ``find`` that passes what *find* finds through *read*."""
 
     def found(head: Head) -> Found:
         value = find(head)
@@ -77,9 +77,10 @@ def through(find: Find, read: Callable[[bytes], bytes | None]) -> Find:
 
 def unmasked(value: bytes) -> bytes | None:
     """
-    Give the token in *value*, ``2|mask|masked token|time``, all but the time in hex.
+    Return the token in *value*, ``2|mask|masked token|time``; None if there is none.
 
-    The mask changes with every response, the token does not.
+    Mask and token are in hexadecimal. The mask changes with every response, the token
+    does not.
     """
     parts = value.strip(b"\"'").split(b"|")
     if len(parts) != len(("2", "mask", "masked", "time")) or parts[0] != b"2":
@@ -93,7 +94,12 @@ def unmasked(value: bytes) -> bytes | None:
 
 
 def session_of_token(token: bytes) -> bytes | None:
-    """Give ``session_id`` of a base64url JSON object, before the dot of a signature."""
+    """
+    Return the ``session_id`` in *token*; None if it has none.
+
+    A token is a JSON object in base64url, then perhaps a dot and a signature, which is
+    not checked: the worker does that.
+    """
     text, _, _ = token.partition(b".")
     try:
         decoded_text = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
@@ -104,14 +110,14 @@ def session_of_token(token: bytes) -> bytes | None:
 
 
 def created(pattern: bytes, content_type: bytes) -> Learn:
-    """Learn from the start of a body as ``in_body`` does, where the status is 201."""
+    """Return the ``learn`` of ``in_body``, limited to responses with status 201."""
     read = in_body(pattern, content_type)
     return lambda response: read(response) if response.status == CREATED else None
 
 
 def in_messages(pattern: bytes) -> Learn:
     """
-    Learn from the first bytes that the application says over a WebSocket.
+    Return a ``learn`` that searches what the application sends first by WebSocket.
 
     Args:
         pattern: A regular expression; its first group is the session's name.

@@ -57,7 +57,7 @@ UNAVAILABLE: Final = ("57P03", "No worker can take this connection now.")
 def sniff(data: bytes) -> NeedMore | NoMatch | Reply | Fields:
     """Find ``database`` and ``user``, or the key of a CancelRequest, in *data*."""
     if len(data) < HEADER:
-        # A length has no more than 14 bits: what is none shows at once.
+        # The largest length has 14 bits, so the first two of its four bytes are zero.
         return BAD_PACKET if data[:2].strip(b"\0") else NEED_MORE
     size, code = _begin(data)
     if size not in SIZES.get(code, STARTUP_SIZES):
@@ -77,7 +77,7 @@ def sniff(data: bytes) -> NeedMore | NoMatch | Reply | Fields:
 
 def cancel_key(process: bytes, secret: bytes) -> bytes:
     """
-    Give the value of field ``cancel`` for what a worker sent as BackendKeyData.
+    Return the value of field ``cancel`` for the two parts of a BackendKeyData.
 
     Args:
         process: The four bytes of the process ID.
@@ -111,7 +111,11 @@ def _begin(data: bytes) -> tuple[int, int]:
 
 
 def _startup(body: bytes) -> NoMatch | Fields:
-    """Read the parameters of a StartupMessage; the last of them is empty."""
+    """
+    Read the parameters of a StartupMessage: names and values, then an empty name.
+
+    Return the fields, or BAD_PACKET.
+    """
     *texts, rest = body.split(b"\0")
     if rest or len(texts) % 2 == 0 or texts.pop() or b"" in texts[::2]:
         return BAD_PACKET
@@ -123,7 +127,7 @@ def _startup(body: bytes) -> NoMatch | Fields:
     user = said.get(b"user", b"")
     if not user:
         return BAD_PACKET
-    # As the server does (libpq's documentation, "dbname").
+    # The user, because the server does the same (libpq's documentation, "dbname").
     return {"user": user, "database": said.get(b"database") or user}
 
 

@@ -23,7 +23,7 @@ from .spec import imported
 
 
 def sniff_nothing(_data: bytes) -> Fields:
-    """Find nothing, at once: the server may have to speak first."""
+    """Return no fields, at once, because the server may have to speak first."""
     return {}
 
 
@@ -43,10 +43,10 @@ SNIFFERS: Final[Mapping[str, Sniffer]] = MappingProxyType(
 
 def sniffer_of(protocol: str) -> Sniffer:
     """
-    Give the sniffer that *protocol*, a name or module:attribute, means.
+    Return the sniffer that *protocol*, a name or module:attribute, stands for.
 
     Raises:
-        UsageError: There is none.
+        UsageError: *protocol* is no known name, or nothing of that kind is there.
     """
     if protocol in SNIFFERS:
         return SNIFFERS[protocol]
@@ -64,14 +64,14 @@ def sniffer_of(protocol: str) -> Sniffer:
 
 def fields_router(sniffer: Sniffer, specs: Sequence[str]) -> FieldsRouter:
     """
-    Make what places connections of *sniffer* by what *specs* name.
+    Return the router that places connections of *sniffer*'s protocol by *specs*.
 
     Args:
-        sniffer: Of the protocol.
-        specs: The fields, ``ip`` or ``none``, in order; empty: the first field.
+        sniffer: The sniffer of the protocol.
+        specs: Names of fields, ``ip`` or ``none``, in order; empty: the first field.
 
     Raises:
-        UsageError: One of them is no field.
+        UsageError: One of *specs* is none of these.
     """
     if "none" in specs and len(specs) > 1:
         raise UsageError("--affinity none cannot be combined with another --affinity")

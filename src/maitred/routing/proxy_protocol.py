@@ -85,7 +85,7 @@ BAD: Final = BadProxyHeader("proxy_bad")
 
 def sniff_proxy(data: bytes) -> ProxyVerdict:
     """
-    Recognise the PROXY header at the start of *data*.
+    Parse the PROXY header at the start of *data*.
 
     Args:
         data: All bytes peeked so far.
@@ -100,7 +100,7 @@ def sniff_proxy(data: bytes) -> ProxyVerdict:
 
 
 def _line(data: bytes) -> ProxyVerdict:
-    """Read version 1."""
+    """Parse a header of version 1 at the start of *data*."""
     end = data.find(b"\n", 0, LONGEST_LINE) + 1
     if not end:
         return BAD if len(data) >= LONGEST_LINE else NEED_MORE
@@ -114,7 +114,7 @@ def _line(data: bytes) -> ProxyVerdict:
         return BAD
     read = IPv4Address if match["four"] else IPv6Address
     try:
-        # Both are read, for a header that is half wrong is wrong.
+        # Both are parsed, because a header with one bad address is bad.
         client, _ = [read(text.decode()) for text in match[0].split(b" ")[2:4]]
     except ValueError:
         return BAD
@@ -122,7 +122,7 @@ def _line(data: bytes) -> ProxyVerdict:
 
 
 def _binary(data: bytes) -> ProxyVerdict:
-    """Read version 2."""
+    """Parse a header of version 2 at the start of *data*."""
     if len(data) < FIXED.size:
         return NEED_MORE
     _, command, family, length = FIXED.unpack_from(data)
@@ -151,7 +151,11 @@ def _binary(data: bytes) -> ProxyVerdict:
 
 
 def _tlvs_are_right(header: bytes, at: int) -> bool:
-    """Walk the TLVs from *at*; say whether they fill *header*, and its checksum."""
+    """
+    Return whether the TLVs from *at* end where *header* does, and its CRC32C is right.
+
+    A checksum need not be there.
+    """
     checksum = -1
     while at < len(header):
         if at + TLV.size > len(header):
@@ -176,14 +180,14 @@ ZEROS: Final = bytes(4)
 
 
 def address_text(address: IPv4Address | IPv6Address) -> bytes:
-    """Write *address* as the kernel would: an IPv4 client of IPv6 as IPv4."""
+    """Return *address* as text, a mapped one (``::ffff:192.0.2.7``) as IPv4."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(address).encode()
 
 
 def crc32c(data: bytes) -> int:
-    """Give the CRC32C of *data* (RFC 9260 appendix A)."""
+    """Return the CRC32C of *data* (RFC 9260 appendix A)."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)

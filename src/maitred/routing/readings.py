@@ -27,17 +27,17 @@ SLASHES: Final = re.compile(rb"//+")
 
 
 def decoded(text: bytes) -> bytes:
-    """Percent-decode *text* once."""
+    """Return *text*, percent-decoded once."""
     return unquote_to_bytes(text) if b"%" in text else text
 
 
 def as_text(value: bytes) -> bytes:
-    """Return *value* as frameworks decode it; what is no UTF-8 is replaced."""
+    """Return *value* as frameworks decode it, with U+FFFD for what is no UTF-8."""
     return value if value.isascii() else value.decode("utf-8", "replace").encode()
 
 
 def parameter(name: str) -> Callable[[bytes], Found]:
-    """Return the function that gives the readings of parameter *name* in a query."""
+    """Return a function that returns the readings of parameter *name* in a query."""
     wanted = name.encode()
 
     def readings(query: bytes) -> Found:
@@ -64,7 +64,7 @@ def _requoted(match: re.Match[str]) -> str:
 
 
 def _valid_alone(escapes: re.Match[bytes]) -> bytes:
-    """Decode *escapes*, but for those that are no UTF-8."""
+    """Return *escapes* decoded, but as they are where they are no UTF-8."""
     written, at, parts = escapes[0], 0, list[bytes]()
     raw = unquote_to_bytes(written)
     for char in raw.decode("utf-8", "surrogateescape"):
@@ -104,7 +104,7 @@ def segment(path: bytes, number: int) -> Found:
 
 
 def header_readings(name: str) -> Callable[[Head], Found]:
-    """Return the function that gives the readings of the header *name* in a head."""
+    """Return a function that returns the readings of the header *name* in a head."""
     wanted = name.lower().encode()
     dashed = wanted.replace(b"_", b"-")
 
@@ -115,6 +115,7 @@ def header_readings(name: str) -> Callable[[Head], Found]:
             return None
         if len(alike) == 1:
             return alike[0] or None
+        # ASGI applications see the names as sent, WSGI ones all of them as alike.
         exact = head.values(wanted)
         joined = (b",".join(alike), b",".join(exact))
         return distinct((*joined, *alike, *exact, (exact or alike)[0]))

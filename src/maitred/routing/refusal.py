@@ -83,7 +83,7 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
 
 
 def answer(status: int, cause: str) -> bytes:
-    """Compose the response with *status* that explains *cause*."""
+    """Return the whole HTTP/1.1 response with *status* that explains *cause*."""
     text = f"{CAUSES[cause].why}\n".encode()
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
@@ -94,6 +94,6 @@ def answer(status: int, cause: str) -> bytes:
 
 
 def alert(cause: str) -> bytes:
-    """Compose the TLS alert that explains *cause* to a client that said its hello."""
+    """Return the TLS alert for *cause*, which answers a ClientHello."""
     # Record type, version TLS 1.2, length; level fatal, description.
     return bytes((21, 3, 3, 0, 2, 2, CAUSES[cause].alert))

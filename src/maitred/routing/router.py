@@ -27,25 +27,25 @@ class Router:
 
     def __init__(self, affinities: Sequence[Affinity], limit: int = HEAD_LIMIT) -> None:
         """
-        Try *affinities* in order.
+        Place by *affinities*, tried in order.
 
         Args:
-            affinities: May be empty: then every connection is placed by policy alone.
-            limit: Bytes a request head may have.
+            affinities: Without any, every connection is placed by the policy alone.
+            limit: Number of bytes a request head may have.
         """
         self.affinities = affinities
         self.limit = limit
 
     @property
     def affinities(self) -> Sequence[Affinity]:
-        """What is tried, in order; a reload may put others in their place."""
+        """The affinities, in the order they are tried; a reload may replace them."""
         return self._affinities
 
     @affinities.setter
     def affinities(self, affinities: Sequence[Affinity]) -> None:
         self._affinities = tuple(affinities)
         self.server_made = any(a.server_made for a in self._affinities)
-        # What is asked of each of them for each head, and what is the same for all.
+        # Looked up here once, because it is needed for each head.
         self._looks = tuple(
             (a.keys, None if a.ambiguous is clear else a.ambiguous, a.server_made)
             for a in self._affinities
@@ -53,7 +53,7 @@ class Router:
 
     def sniff(self, data: bytes, peer: bytes = b"", _stage: int = 0) -> Verdict:
         """
-        Say where a connection belongs that starts with *data*.
+        Return the verdict about a connection that starts with *data*.
 
         Args:
             data: All bytes peeked so far.
@@ -65,7 +65,11 @@ class Router:
         return self.place(head)
 
     def place(self, head: Head) -> Match | NoMatch:
-        """Say where a request with *head* belongs."""
+        """
+        Return the key that a request with *head* is placed by, as a match.
+
+        AMBIGUOUS if it names two sessions, or has more readings than MOST_READINGS.
+        """
         for keys_of, is_ambiguous, server_made in self._looks:
             if is_ambiguous is not None and is_ambiguous(head):
                 return AMBIGUOUS
@@ -84,12 +88,12 @@ class HelloHead:
     method = path = query = host = b""
 
     def __init__(self, peer: bytes, sni: bytes) -> None:
-        """Know the client's address and the name in its hello."""
+        """Store the client's address *peer*, and *sni*, the host name in its hello."""
         self.peer = peer
         self.sni = sni
 
     def values(self, _name: bytes) -> list[bytes]:
-        """Give no header line: they are encrypted."""
+        """Return no header line, because they are encrypted."""
         return []
 
     alike = values
@@ -105,18 +109,18 @@ class TlsRouter:
         self, affinities: Sequence[Affinity], limit: int = HELLO_LIMIT
     ) -> None:
         """
-        Try those of *affinities* that need no request, in order.
+        Place by those of *affinities* that need no request, tried in order.
 
         Args:
-            affinities: The others are for the worker, who can read requests.
-            limit: Bytes a hello may have.
+            affinities: The others are left to the worker, which decrypts requests.
+            limit: Number of bytes a hello may have.
         """
         self.affinities = tuple(affinities)
         self.limit = limit
 
     def sniff(self, data: bytes, peer: bytes = b"", _stage: int = 0) -> Verdict:
         """
-        Say where a connection belongs that starts with *data*.
+        Return the verdict about a connection that starts with *data*.
 
         Args:
             data: All bytes peeked so far.

@@ -54,7 +54,7 @@ NO_APP: Final = refused("no_app")
 
 
 def sniff_version(data: bytes) -> NeedMore | NoMatch | Reply:
-    """Answer C0 and C1 at the start of *data*."""
+    """Return the answer to C0 and C1 at the start of *data*, once they are complete."""
     if data[:1] and data[0] != VERSION:
         return BAD_VERSION if data[0] < FIRST_TEXT else NOT_RTMP
     if len(data) < 1 + HANDSHAKE:
@@ -64,17 +64,18 @@ def sniff_version(data: bytes) -> NeedMore | NoMatch | Reply:
 
 def answer(c1: bytes) -> bytes:
     """
-    Give S0, S1 and S2 for *c1*.
+    Return S0, S1 and S2 for *c1*.
 
-    S1 is to differ between connections (section 5.2.3); it is made of what the client
-    drew for the same purpose. Its version is 0, which promises no digests.
+    S1 must differ between connections (section 5.2.3), so it is derived from the random
+    bytes that the client drew for the same purpose. Its version is 0, which promises no
+    digests.
     """
     drawn = hashlib.shake_128(c1).digest(HANDSHAKE - 8)
     return bytes([VERSION]) + bytes(8) + drawn + c1
 
 
 def sniff_echo(data: bytes) -> NeedMore | Reply:
-    """Take C2, which says nothing, from the start of *data*."""
+    """Return a reply that drops C2, which names nothing, from the start of *data*."""
     return NEED_MORE if len(data) < HANDSHAKE else Reply(HANDSHAKE, b"")
 
 
@@ -88,7 +89,7 @@ def sniff_connect(data: bytes) -> NeedMore | NoMatch | Fields:
 
 
 def _app(frame: Frame) -> NoMatch | Fields:
-    """Read the command ``connect`` (section 7.2.1.1)."""
+    """Read ``app`` in the command ``connect`` (section 7.2.1.1)."""
     if amf.value(frame) != b"connect":
         return BAD_PACKET
     amf.value(frame)  # the transaction
@@ -96,14 +97,15 @@ def _app(frame: Frame) -> NoMatch | Fields:
     app = details.get(b"app", b"") if isinstance(details, dict) else None
     if not isinstance(app, bytes):
         return NO_APP
-    # What follows is the client's way to show who it is.
+    # Without the query, because clients put their credentials there.
     app = app.partition(b"?")[0].strip(b"/")
-    # Clients without an application, of rtmp://host/stream, are to find each other.
+    # A name for those who name none, because those of rtmp://host/stream are to find
+    # each other too.
     return {"app": app or NAMELESS}
 
 
 def refuse(cause: str, heard: bytes) -> bytes:
-    """Return the ``_error`` that answers ``connect``; before that there is no word."""
+    """Return the ``_error`` that answers ``connect``; empty if *heard* has none yet."""
     if CONNECT not in heard:
         return b""
     said = {b"level": b"error", b"code": REJECTED, b"description": cause.encode()}
@@ -128,10 +130,10 @@ class _Stream:
 
 def _first_command(data: bytes) -> bytes | None:
     """
-    Put the first command together from its chunks; None if more has to come.
+    Return the first command, put together from its chunks; None if more has to come.
 
     Raises:
-        Malformed: It never will be one.
+        Malformed: *data* will never have a command, whatever follows.
     """
     streams: dict[int, _Stream] = {}
     chunk_size = CHUNK_SIZE
@@ -144,6 +146,7 @@ def _first_command(data: bytes) -> bytes | None:
             return None
         if fresh:
             stream.message = b""
+        # Refused by its header alone, because no client begins with other messages.
         if stream.kind not in COMMANDS and stream.kind not in BEFORE_CONNECT:
             raise Malformed
         wanted = min(chunk_size, stream.size - len(stream.message))
@@ -183,7 +186,12 @@ class _Cut:
 
 
 def _header(head: _Cut, streams: dict[int, _Stream]) -> tuple[_Stream, bool]:
-    """Read the header of a chunk; say whether a message begins with it."""
+    """
+    Read the header of a chunk at *head*.
+
+    Return the chunk's stream, which is then in *streams*, and whether a message begins
+    with this chunk.
+    """
     first = head.number(1)
     kind, number = first >> 6, first & 0x3F
     if number < 2:  # noqa: PLR2004 - ids 0 and 1 say that the id follows

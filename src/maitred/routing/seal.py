@@ -59,22 +59,22 @@ class Seal:
 
     def __init__(self, keys: Mapping[str, bytes], slots: int) -> None:
         """
-        Sign with the first of *keys*.
+        Sign with the first of *keys*, and verify with all.
 
         Args:
             keys: Id to key, in the order of the key file. Without any, nothing can be
-                signed and nothing is believed.
-            slots: How many slots there are; a higher one is no slot.
+                signed and nothing verifies.
+            slots: Number of slots; a token that names a higher one is not valid.
         """
         self._keys = {name.encode(): key for name, key in keys.items()}
         self._first = next(iter(self._keys), b"")
         self._slots = slots
-        # A client sends its token with every request; verifying twice says nothing new.
+        # Remembered, because a client sends its token with every request.
         self.slot_in = functools.lru_cache(CACHED)(self._slot_in)
         self.stamped_slot = functools.lru_cache(CACHED)(self._stamped_slot)
 
     def token(self, slot: int, nonce: bytes) -> bytes:
-        """Make the token that names *slot*; *nonce* is NONCE bytes of randomness."""
+        """Return a token that names *slot*; *nonce* is NONCE bytes of randomness."""
         head = b"%c%b%b%b" % (
             len(self._first),
             self._first,
@@ -90,12 +90,12 @@ class Seal:
         return bool(self._keys)
 
     def is_current(self, token: bytes) -> bool:
-        """Say whether *token*, which is valid, was signed with the first key."""
+        """Return whether *token*, which is valid, was signed with the first key."""
         raw = _decoded(token)
         return raw[1 : 1 + raw[0]] == self._first
 
     def _slot_in(self, token: bytes) -> int | None:
-        """Give the slot that *token* names; None if it is not one of ours."""
+        """Return the slot that *token* names; None if it does not verify."""
         raw = _decoded(token) if TOKEN.fullmatch(token) else b""
         if not raw or len(raw) != 1 + raw[0] + SLOT + NONCE + MAC:
             return None
@@ -110,13 +110,13 @@ class Seal:
         return self._existing(raw[1 + raw[0] :])
 
     def stamp(self, id_: bytes, slot: int) -> bytes:
-        """Give *id_* with a stamp that names *slot*."""
+        """Return *id_* followed by the stamp that names *slot* for it."""
         number = slot.to_bytes(SLOT, "big")
         mac = _short_mac(self._keys[self._first], id_, number)
         return id_ + base64.urlsafe_b64encode(number + mac)
 
     def _stamped_slot(self, id_: bytes) -> int | None:
-        """Give the slot whose stamp *id_* ends with; None if it has none of ours."""
+        """Return the slot whose stamp *id_* ends with; None if none verifies."""
         if not STAMPED.fullmatch(id_):
             return None
         raw = _decoded(id_[-STAMP:])
@@ -137,10 +137,18 @@ NO_SEAL: Final = Seal(MappingProxyType({}), 0)
 
 def parse_keys(text: bytes, where: str) -> dict[str, bytes]:
     """
-    Read a key file: lines of ``id:base64``, empty ones, and comments with ``#``.
+    Parse a key file: lines of ``id:base64``, empty ones, and comments with ``#``.
+
+    Args:
+        text: The contents of the file.
+        where: The name of the file, for errors.
+
+    Returns:
+        Id to key, in the order of the file.
 
     Raises:
-        UsageError: It holds no key, or something else; no part of it is told.
+        UsageError: *text* has no key, or a line that is none of these. The error quotes
+            no part of *text*, because it is secret.
     """
     keys: dict[str, bytes] = {}
     for number, raw in enumerate(text.decode("ascii", "replace").splitlines(), 1):
@@ -170,7 +178,7 @@ HINT: Final = 'make a line with: echo "k1:$(openssl rand -base64 32)"'
 
 
 def format_keys(keys: Mapping[str, bytes]) -> bytes:
-    """Write what ``parse_keys`` reads."""
+    """Return *keys* as a key file, which ``parse_keys`` reads."""
     return b"".join(
         b"%b:%b\n" % (name.encode(), base64.b64encode(key))
         for name, key in keys.items()

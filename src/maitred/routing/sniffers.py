@@ -44,12 +44,12 @@ Refusal = Callable[[str, bytes], bytes]
 
 
 def in_silence(_cause: str, _heard: bytes) -> bytes:
-    """Refuse without a word, where a protocol has none for it."""
+    """Return nothing to send: the refusal of a protocol that has no word for it."""
     return b""
 
 
 def refused(cause: str) -> NoMatch:
-    """Say that a connection is no good, for *cause*: a word that is counted."""
+    """Return the verdict that refuses a connection and counts it under *cause*."""
     return NoMatch(status=400, cause=cause)
 
 
@@ -86,7 +86,7 @@ class Sniffer:
     about: str = ""
 
     def at(self, stage: int) -> Sniff:
-        """Give what looks at the bytes after *stage* replies."""
+        """Return the function that reads the bytes after *stage* replies."""
         stages = (self.sniff, *self.then)
         return stages[min(stage, len(stages) - 1)]
 
@@ -97,12 +97,12 @@ class FieldsHead:
     method = path = query = host = sni = b""
 
     def __init__(self, peer: bytes, fields: Fields) -> None:
-        """Know the client's address and what it named."""
+        """Store the client's address *peer* and the *fields* that it named."""
         self.peer = peer
         self._fields = fields
 
     def values(self, name: bytes) -> list[bytes]:
-        """Give the value of the field called *name*, if it is there."""
+        """Return the value of field *name* in a list, which is empty if it has none."""
         value = self._fields.get(name.decode())
         return [value] if value else []
 
@@ -110,14 +110,16 @@ class FieldsHead:
 
 
 def field(name: str) -> Affinity:
-    """Make the affinity that looks at field *name*."""
+    """Return the affinity that places by field *name*."""
     wanted = name.encode()
     return Affinity(name=name, find=lambda head: only(head.values(wanted)))
 
 
 def made_field(name: str) -> Affinity:
-    """Make the affinity that looks at field *name*, whose values workers claim."""
+    """Return the affinity that places by field *name*, whose values workers claim."""
     wanted = name.encode()
+    # With a ``learn``, because that is what marks values as made by the server; workers
+    # claim them by themselves, so it learns nothing.
     return Affinity(
         name=name,
         find=lambda head: only(head.values(wanted)),
@@ -132,27 +134,27 @@ class FieldsRouter:
 
     def __init__(self, sniffer: Sniffer, affinities: Sequence[Affinity]) -> None:
         """
-        Try what the application makes, then *affinities* in order.
+        Place by the fields that the application makes, then by *affinities*, in order.
 
         Args:
             sniffer: Reads the first bytes.
-            affinities: May be empty: then the policy alone decides.
+            affinities: Without any, the policy alone decides.
         """
         self.sniffer = sniffer
         self.affinities = tuple(affinities)
         self.limit = sniffer.limit
         self._made = tuple(map(made_field, sniffer.made))
-        # What the sniffer, if it is wrong, did last.
+        # The last exception of the sniffer, as text; empty: there was none.
         self.failure = ""
 
     def sniff(self, data: bytes, peer: bytes = b"", stage: int = 0) -> Verdict | Reply:
         """
-        Say where a connection belongs that starts with *data*.
+        Return the verdict about a connection that starts with *data*, or a reply to it.
 
         Args:
             data: All bytes peeked so far that no reply has dropped.
             peer: The client's address as text.
-            stage: Replies that were given.
+            stage: Number of replies that were sent.
         """
         data = data[: self.limit]
         try:

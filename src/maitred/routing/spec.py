@@ -83,14 +83,14 @@ TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 def affinities(specs: Sequence[str], seal: Seal = NO_SEAL) -> tuple[Affinity, ...]:
     """
-    Read every one of *specs*, in order; ``none`` stands for no affinity.
+    Parse every one of *specs*, in order; ``none`` stands for no affinity.
 
     Args:
-        specs: As the user gave them.
-        seal: Makes and believes the slots that clients carry.
+        specs: The values of ``--affinity``.
+        seal: Signs and verifies the slots that clients carry.
 
     Raises:
-        UsageError: One of them cannot be read.
+        UsageError: One of *specs* cannot be read.
     """
     if "none" in specs and len(specs) > 1:
         raise UsageError("--affinity none cannot be combined with another --affinity")
@@ -99,10 +99,10 @@ def affinities(specs: Sequence[str], seal: Seal = NO_SEAL) -> tuple[Affinity, ..
 
 def affinity(spec: str, seal: Seal = NO_SEAL) -> Affinity:
     """
-    Read one *spec*; *seal* as for ``affinities``.
+    Parse one *spec*; *seal* as for ``affinities``.
 
     Raises:
-        UsageError: It cannot be read, or its module or attribute is not there.
+        UsageError: *spec* cannot be read, or its module or attribute is not there.
     """
     found = _read(spec, seal)
     if found.stampable and seal is not NO_SEAL:
@@ -144,7 +144,7 @@ def _read(spec: str, seal: Seal) -> Affinity:
 
 
 def _preset(preset: Affinity, seal: Seal) -> Affinity:
-    """Give *preset*; if it is a cookie of ours, with the seal that makes its values."""
+    """Return *preset*; if it sets our own cookie, a copy that uses *seal*."""
     if not preset.sets:
         return preset
     sealed = sticky(preset.sets.decode(), seal)
@@ -195,18 +195,20 @@ def imported(
     option: str, module: str, attribute: str, kind: type[Kind], known: str = ""
 ) -> Kind:
     """
-    Give the *attribute* of *module*, in which *option* says a value of ours is.
+    Import *module* and return its *attribute*, which the user has named by *option*.
 
     Args:
-        option: With its value, for messages.
-        module: Its name.
-        attribute: Likewise; with dots, one of an attribute.
-        kind: What it has to be.
-        known: What to say besides, of what else could have been meant.
+        option: The option with its value, for errors.
+        module: The name of the module.
+        attribute: The name of the attribute; with dots, one of an attribute.
+        kind: The class that the value has to be an instance of.
+        known: The end of an error's sentence, about what else could have been meant.
 
     Raises:
-        UsageError: It is not there, or something else.
+        UsageError: The module cannot be imported, or has no such attribute, or the
+            attribute is of another class.
     """
+    # Any exception, because importing runs code of the user's.
     try:
         value = importlib.import_module(module)
     except Exception as exc:

@@ -27,10 +27,10 @@ CACHED: Final = 256
 
 
 def sticky(name: str, seal: Seal) -> Affinity:
-    """Place by the cookie *name*, whose values *seal* makes."""
+    """Return the affinity that places by the cookie *name*, signed by *seal*."""
     readings = cookie_readings(name)
 
-    # A browser sends the same line with every request.
+    # Remembered, because a browser sends the same line with every request.
     @functools.lru_cache(CACHED)
     def tokens_in(lines: tuple[bytes, ...]) -> Found:
         found = readings(lines)
@@ -59,13 +59,13 @@ def attributes(
     *, path: str = "/", same_site: str = "lax", domain: str = "", max_age: int = 0
 ) -> bytes:
     """
-    Return what follows the cookie's value, but for Secure.
+    Return the attributes that follow the cookie's value, but for Secure.
 
     Args:
-        path: The path under which it is sent.
-        same_site: With requests from which other sites it is sent.
-        domain: The domain whose hosts get it; empty: the host that was asked.
-        max_age: Seconds for which it is kept; 0: until the browser is closed.
+        path: The path under which the cookie is sent.
+        same_site: With requests from which other sites the cookie is sent.
+        domain: The domain whose hosts get the cookie; empty: the host that was asked.
+        max_age: Seconds for which the cookie is kept; 0: until the browser is closed.
     """
     text = f"; Path={path}; HttpOnly; SameSite={same_site.capitalize()}"
     if domain:
@@ -78,5 +78,5 @@ def attributes(
 def set_cookie_line(
     name: bytes, token: bytes, *, secure: bool, rest: bytes = attributes()
 ) -> bytes:
-    """Write the value of the Set-Cookie header that gives *token* to a client."""
+    """Return the value of the Set-Cookie header that gives *token* to a client."""
     return b"%b=%b%b%b" % (name, token, rest, b"; Secure" if secure else b"")

@@ -67,12 +67,13 @@ def sniff_hello(
     data: bytes, limit: int = HELLO_LIMIT
 ) -> NeedMore | ClientHello | NoMatch:
     """
-    Recognise the ClientHello at the start of *data*.
+    Parse the ClientHello at the start of *data*.
 
     Args:
         data: All bytes peeked so far.
-        limit: Bytes it may have, with the headers of its records.
+        limit: Number of bytes it may have, with the headers of its records.
     """
+    # Cut, because the answer must not depend on how many bytes came at once.
     if len(data) > limit:
         data = data[:limit]
     message = _message(data)
@@ -87,7 +88,7 @@ def sniff_hello(
 
 
 def normal_name(name: bytes) -> bytes | None:
-    """Give the host *name* in lower case without trailing dot; None if it is none."""
+    """Return host *name* in lower case without trailing dot; None if it is no name."""
     if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
         return None
     return name.lower().removesuffix(b".") or None
@@ -95,14 +96,14 @@ def normal_name(name: bytes) -> bytes | None:
 
 def may_ask_for(sni: bytes, host: bytes) -> bool:
     """
-    Say whether a request for *host* may come on a connection made for *sni*.
+    Return whether a request for *host* may come on a connection made for *sni*.
 
-    Who connects to an address has no name to give (RFC 6066 section 3), and asks for
-    that address; HTTP/1.0 need not say at all.
+    A client that connects to an address sends no name (RFC 6066 section 3), and asks
+    for that address; one of HTTP/1.0 need not name a host at all.
 
     Args:
-        sni: The name in the ClientHello, or empty.
-        host: The name that the request is for, or empty; both in normal form.
+        sni: The name in the ClientHello, in normal form, or empty.
+        host: The name that the request is for, in normal form, or empty.
     """
     if not host or sni == host:
         return True
@@ -110,7 +111,7 @@ def may_ask_for(sni: bytes, host: bytes) -> bool:
 
 
 def _message(data: bytes) -> bytes | NoMatch | None:
-    """Put the hello together from its records; None if there is more to come."""
+    """Return the hello, put together from its records; None if more has to come."""
     message = b""
     at = announced = 0
     while at <= len(data):
@@ -127,8 +128,8 @@ def _message(data: bytes) -> bytes | NoMatch | None:
             return BAD_HELLO
         if len(message) >= MESSAGE_HEADER:
             length = MESSAGE_HEADER + int.from_bytes(message[1:MESSAGE_HEADER], "big")
-            # Nothing else may be in the hello's last record, for the keys may change
-            # after it (RFC 8446 section 5.1).
+            # Nothing else may be in the hello's last record, because the keys may
+            # change after it (RFC 8446 section 5.1).
             if announced > length:
                 return BAD_HELLO
             if len(message) == length:
@@ -137,7 +138,11 @@ def _message(data: bytes) -> bytes | NoMatch | None:
 
 
 def _record(header: bytes) -> int | NoMatch | None:
-    """Give the size of the record that begins with *header*, or what there is of it."""
+    """
+    Return the payload's size of the record that begins with *header*.
+
+    None if *header* is cut short and right so far; otherwise why it is none.
+    """
     if header[:1] and header[0] != HANDSHAKE:
         return NOT_TLS
     if header[1:2] and header[1] != SSL3_OR_LATER:
@@ -149,7 +154,7 @@ def _record(header: bytes) -> int | NoMatch | None:
 
 
 def _hello(frame: Frame) -> ClientHello | NoMatch:
-    """Read what stands in a whole hello."""
+    """Read the name and the protocols in a whole hello, and check its structure."""
     frame.take(FIXED)
     session_id = frame.vector(1)
     suites = frame.vector(2, least=2)
@@ -179,7 +184,7 @@ def _hello(frame: Frame) -> ClientHello | NoMatch:
 
 
 def _server_name(body: bytes) -> bytes:
-    """Give the host name: the list holds exactly one, of the only kind there is."""
+    """Return the host name in a server_name extension, which holds exactly one."""
     frame = Frame(body)
     names = Frame(frame.vector(2, least=1))
     if frame or names.number(1):
@@ -191,7 +196,7 @@ def _server_name(body: bytes) -> bytes:
 
 
 def _protocols(body: bytes) -> tuple[bytes, ...]:
-    """Give the names of the protocols: at least one, none of them empty."""
+    """Return the names in an ALPN extension: at least one, none of them empty."""
     frame = Frame(body)
     names = Frame(frame.vector(2, least=2))
     if frame:
