@@ -26,7 +26,7 @@ from heads import GOOD
 from maitred.routing.http1 import sniff_head
 from maitred.wire.scoreboard import Scoreboard
 from maitred.worker.claims import ScopeHead
-from maitred.worker.gate import Elsewhere
+from maitred.worker.gate import Asked, Elsewhere
 from maitred.worker.marks import READ_SIZE, UNMARKED, Unmarked
 from maitred.worker.uvicorn_seam import (
     MOST_UNREAD,
@@ -1057,6 +1057,56 @@ async def test_what_follows_the_first_bytes_is_not_lost(http, board, rest):
             with sock:
                 await client.send(b"!")
                 assert unread + sock.recv(100) == AWAY + rest + b"!"
+
+
+@on_every_loop
+async def test_first_bytes_with_the_end_behind_them_are_answered(http, board):
+    """A client may end its half before the connection is handed over."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            client.sock.shutdown(socket.SHUT_WR)
+            await client.adopt(serving, prefix=GET)
+            assert (await client.receive()).startswith(b"HTTP/1.1 ")
+            assert await client.receive(b"never") == b""
+
+
+@on_every_loop
+async def test_end_behind_first_bytes_goes_elsewhere_with_them(http, board):
+    """Whoever is handed such a connection next reads its end, too, and can answer."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            client.sock.shutdown(socket.SHUT_WR)
+            visit = client.visit = Visit(prefix=AWAY)
+            visit.elsewhere[b"/there"] = ELSEWHERE
+            await serving.adopt(client.theirs, visit)
+            sock, unread = await returned(client)
+            with sock:
+                assert unread == AWAY
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert sock.recv(1) == b""
+                sock.sendall(GREETING)
+                assert await client.receive(GREETING) == GREETING
+
+
+@on_every_loop
+async def test_request_that_waits_for_the_master_outlives_the_end(http, board):
+    """The client said all it has to say; whose the request is, is not known yet."""
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
+            await client.adopt(serving)
+            client.visit.elsewhere[b"/there"] = Asked()
+            await client.send(AWAY)
+            client.sock.shutdown(socket.SHUT_WR)
+            await until(lambda: client.taken)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            del client.visit.elsewhere[b"/there"]
+            client.visit.told(True)
+            assert (await client.receive()).startswith(b"HTTP/1.1 ")
 
 
 @on_every_loop

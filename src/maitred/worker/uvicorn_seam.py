@@ -582,17 +582,22 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     def eof_received(self) -> bool | None:
         """Let an answer that is under way be finished, if that is soon."""
         super().eof_received()
+        self._is_half_closed = True
+        # What came with the connection may not have been looked at: see
+        # ``connection_made``.
+        self._gate.look()
+        if self._is_returned:
+            return True  # the next worker reads that nothing more comes
         # The event loop closes the connection itself where this returns nothing; so
         # what is held for the end of the turn has to leave before.
         self._corked.flush()
         if (
             self.transport.get_extra_info("ssl_object") is not None  # has no halves
             # Nothing is asked, or the rest of the request will never come.
-            or self._gate.stage is not ANSWERING
+            or self._gate.stage not in {ANSWERING, ASKING}
             or self._is_leaving
         ):
             return None
-        self._is_half_closed = True
         if self._end_timer is None:
             self._end_timer = self.loop.call_later(HALF_CLOSED, self.transport.close)
         return True
