@@ -31,6 +31,7 @@ from maitred.worker.marks import READ_SIZE, UNMARKED, Unmarked
 from maitred.worker.uvicorn_seam import (
     MOST_UNREAD,
     PROTOCOLS,
+    GatedConnection,
     Serving,
     StartupFailed,
     shut_down,
@@ -1066,6 +1067,27 @@ async def test_first_bytes_with_the_end_behind_them_are_answered(http, board):
     async with started(serving):
         with Client(tcp_pair()) as client:
             client.sock.shutdown(socket.SHUT_WR)
+            await client.adopt(serving, prefix=GET)
+            assert (await client.receive()).startswith(b"HTTP/1.1 ")
+            assert await client.receive(b"never") == b""
+
+
+@on_every_loop
+async def test_first_bytes_are_answered_when_the_server_shuts_down(
+    http, board, monkeypatch
+):
+    """The end comes in the very turn in which the connection does."""
+    look = GatedConnection._begin_to_read
+
+    def late(connection):
+        """Begin to read when the end has come."""
+        connection.shutdown()
+        look(connection)
+
+    monkeypatch.setattr(GatedConnection, "_begin_to_read", late)
+    serving = make(App(), board, http)
+    async with started(serving):
+        with Client(tcp_pair()) as client:
             await client.adopt(serving, prefix=GET)
             assert (await client.receive()).startswith(b"HTTP/1.1 ")
             assert await client.receive(b"never") == b""

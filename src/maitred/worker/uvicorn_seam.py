@@ -623,6 +623,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
         Nothing is done for a connection that is on its way out.
         """
+        self._gate.look()  # what came with it may not have been looked at
         if self._is_leaving or self.transport.is_closing():
             return
         if self._gate.stage is BETWEEN and has_unread(self._sock):
