@@ -76,13 +76,13 @@ class KeyTable:
         self, slots: int, *, limit: int, ttl: float, most_bytes: int = 0
     ) -> None:
         """
-        Begin empty.
+        Start with an empty table.
 
         Args:
-            slots: How many slots there are.
-            limit: Keys kept at most.
-            ttl: Seconds a key lives after its last use, where nothing else is said.
-            most_bytes: Bytes they take at most; 0: as many as honest ones need.
+            slots: Number of slots.
+            limit: Number of keys kept at most.
+            ttl: Seconds a key lives after its last use, unless ``own`` says otherwise.
+            most_bytes: Bytes that all keys take at most; 0: HONEST for each of *limit*.
         """
         # In order of use. Exact tuples of numbers, which the garbage collector leaves
         # alone: it would stop the service to look at a million of anything else.
@@ -120,23 +120,23 @@ class KeyTable:
 
     @property
     def size(self) -> int:
-        """Return how many bytes all keys take."""
+        """Number of bytes that all keys take, ENTRY for each included."""
         return self._size
 
     def resize(self, slots: int) -> None:
-        """Know of *slots* slots, no fewer than before."""
+        """Add empty slots until there are *slots*; with fewer, change nothing."""
         for slot in range(len(self._places), slots):
             self._places.append([self._settle(slot, c) for c in (False, True)])
 
     def _settle(self, slot: int, claimed: bool) -> Home:
-        """Return a new place."""
+        """Add an empty place of *slot* and return it."""
         home = Home(self._next_place, slot, claimed)
         self._homes[home.place] = home
         self._next_place += 1
         return home
 
     def counts(self, first: int) -> tuple[int, int]:
-        """Return how many keys of slot *first* and later are not claimed, and are."""
+        """Count the unclaimed and the claimed keys of slots from *first* on."""
         made, claimed = zip((0, 0), *self._numbers()[first:], strict=True)
         return sum(made), sum(claimed)
 
@@ -144,11 +144,11 @@ class KeyTable:
         return [(made.count, claimed.count) for made, claimed in self._places]
 
     def claimed_by(self, slot: int) -> int:
-        """Return how many keys the worker of *slot* has claimed."""
+        """Return the number of keys that the worker of *slot* has claimed."""
         return self._places[slot][True].count
 
     def use(self, key: bytes, now: float) -> int | None:
-        """Return the slot that owns *key*, None if none does, and count it as a use."""
+        """Return the slot that owns *key*, and renew it; None if no slot owns it."""
         entry = self._owned.pop(key, None)
         if entry is None and self._pages:
             entry = self._recall(key)
@@ -165,7 +165,8 @@ class KeyTable:
         return home.slot
 
     def _recall(self, key: bytes) -> Entry | None:
-        """Take the entry of *key* out of what a predecessor left, and return it."""
+        """Remove *key* from a predecessor's pages; return its entry, if it has one."""
+        # Once only, because from then on the table itself has the key, or it is gone.
         if key in self._recalled:
             return None
         found = next(filter(None, (page.find(key) for page in self._pages)), None)
@@ -176,7 +177,11 @@ class KeyTable:
         return found if found[0] in self._known else None
 
     def _drop(self, key: bytes, entry: Entry) -> Home | None:
-        """Count *key*, which is taken out, no more; return where it was, if it was."""
+        """
+        Subtract *key*, which the caller has removed from the table, from the counts.
+
+        Return its place; None if that was given up, and with it the count.
+        """
         if self._changed is not None:
             self._changed.add(key)
         home = self._homes.get(entry[0])
@@ -191,7 +196,7 @@ class KeyTable:
         return home
 
     def find(self, key: bytes, now: float) -> Owned | None:
-        """Return who owns *key*, if anybody does; this is no use of it."""
+        """Return the owner of *key*, without renewing it; None if no slot owns it."""
         entry = self._owned.get(key)
         if entry is None and self._pages:
             entry = self._recall(key)
@@ -208,10 +213,10 @@ class KeyTable:
 
     def alive(self, now: float) -> Iterator[tuple[bytes, Owned]]:
         """
-        Return every key that is alive and who owns it, the last used first.
+        Yield every key that is alive, and its owner, the last used first.
 
-        However long that takes, keys may come and go meanwhile: those are walked that
-        are here at this moment, and still are when it is their turn.
+        Keys may come and go between two steps: yielded are those that were there at the
+        first step and still are when it is their turn.
         """
         # Not the items: a hundred thousand new tuples keep the garbage collector busy.
         for key in reversed([*self._owned]):
@@ -229,14 +234,14 @@ class KeyTable:
         claimed: bool = False,
     ) -> None:
         """
-        Make *slot* the owner of *key*.
+        Make *slot* the owner of *key*; a former owner is in ``take_lost`` then.
 
         Args:
             key: The key.
             slot: Its owner from now on, whoever owned it before.
             now: The time in seconds.
-            ttl: Seconds it lives after its last use; the table's own if None.
-            claimed: The application in the slot's worker made it.
+            ttl: Seconds the key lives after its last use; None: the table's own.
+            claimed: Whether the application in the slot's worker made the key.
         """
         previous = self._take(key)
         if previous is not None and previous.slot != slot:
@@ -254,15 +259,16 @@ class KeyTable:
         self._make_room(now)
 
     def _take(self, key: bytes) -> Home | None:
-        """Take *key* out; return where it was, if it was somewhere."""
+        """Remove *key*; return its place, if it was in one."""
         entry = self._owned.pop(key, None)
         if entry is None and self._pages:
             entry = self._recall(key)
         return None if entry is None else self._drop(key, entry)
 
     def _make_room(self, now: float) -> None:
-        """Take out what is over, or too much; note who has lost it."""
-        if self._pages:  # what is older than all that is here is not here yet
+        """Remove keys that have ended, and the oldest ones above a limit."""
+        # Not before all pages are unpacked, because the oldest keys are in these.
+        if self._pages:
             return
         while (oldest := self._find_oldest()) is not None:
             key, entry = oldest
@@ -294,7 +300,7 @@ class KeyTable:
         return None
 
     def sweep(self, now: float, count: int) -> None:
-        """Look at *count* keys; take out those of places given up, and the expired."""
+        """Check *count* keys, and remove those that are expired or of no place."""
         if not self._walk:
             self._walk = [*self._owned]
         for _ in range(min(count, len(self._walk))):
@@ -305,13 +311,19 @@ class KeyTable:
                 self._lose(key, entry)
 
     def take_lost(self) -> list[tuple[bytes, int]]:
-        """Return the keys that went, unasked, from the slots that owned them, once."""
+        """
+        Return the keys that slots have lost, each with its slot, once.
+
+        A key is lost when it expires, is evicted or gets another owner, and not when it
+        is released.
+        """
         lost, self._lost = self._lost, []
         return lost
 
     def release(self, key: bytes, slot: int | None = None) -> None:
-        """Forget *key*; where *slot* is given, only if that is its owner."""
+        """Remove *key*; where *slot* is given, only if *slot* owns it."""
         if slot is not None:
+            # At a time when nothing had expired, because an expired key is to go too.
             owned = self.find(key, -1.0)
             if owned is None or owned.slot != slot:
                 return
@@ -319,10 +331,9 @@ class KeyTable:
 
     def count(self, slot: int, now: float) -> int:
         """
-        Return how many keys of *slot* are alive.
+        Count the keys of *slot* that are alive.
 
-        In a large table some that have expired may be among them: those that were not
-        swept yet.
+        In a table of more than EXACT keys, expired ones count until they are swept.
         """
         if len(self._owned) <= EXACT and not self._pages:
             places = {home.place for home in self._places[slot]}
@@ -333,12 +344,12 @@ class KeyTable:
         return sum(home.count for home in self._places[slot])
 
     def release_all(self, slot: int) -> None:
-        """Forget every key of *slot*."""
+        """Remove every key of *slot*, at once, however many there are."""
         self._give_up(self._places[slot][False])
         self._give_up(self._places[slot][True])
 
     def take_all(self, slot: int) -> list[bytes]:
-        """Forget every key of *slot*, and return them."""
+        """Remove every key of *slot* and return them; this walks the whole table."""
         while self.unpack():
             pass
         places = {home.place for home in self._places[slot] if home.count}
@@ -347,11 +358,15 @@ class KeyTable:
         return keys
 
     def release_claimed(self, slot: int) -> None:
-        """Forget every key that the worker of *slot* has claimed."""
+        """Remove every key that the worker of *slot* has claimed, at once."""
         self._give_up(self._places[slot][True])
 
     def _give_up(self, home: Home) -> None:
-        """Forget every key in this place, whose slot has another one from now on."""
+        """
+        Give up place *home* with all its keys; its slot gets an empty one instead.
+
+        The entries stay in the table, as debris, until ``sweep`` finds them.
+        """
         if home.count:
             del self._homes[home.place]
             self._places[home.slot][home.claimed] = self._settle(
@@ -365,14 +380,14 @@ class KeyTable:
 
     @property
     def is_unpacking(self) -> bool:
-        """Return whether some of what a predecessor left is still in its pages."""
+        """Whether a predecessor's pages are not all unpacked yet."""
         return bool(self._pages)
 
     def pages(self) -> Iterator[bytes]:
         """
-        Write down every key, the least recently used first, page by page.
+        Yield every key in pages, the least recently used first.
 
-        Keys may come and go between two pages. Those that do are noted for
+        Keys may come and go between two pages. Those that do are recorded for
         ``page_of_changes``, until ``end_pages``.
         """
         while self.unpack():
@@ -388,10 +403,10 @@ class KeyTable:
 
     def page_of_changes(self, *, last: bool = True) -> bytes:
         """
-        Write down what has changed since the pages were begun; they are older.
+        Return a page of what has changed since ``pages`` began, to be read after them.
 
         Args:
-            last: Otherwise another one follows, with what changes from now on.
+            last: Whether no other such page follows, with what changes from now on.
         """
         changed = self._changed or set()
         # A key that is used goes to the end, so those that changed all stand there.
@@ -403,11 +418,11 @@ class KeyTable:
         return written([*((key, GONE) for key in gone), *entries])
 
     def end_pages(self) -> None:
-        """Note no more what changes."""
+        """Stop recording what changes."""
         self._changed = None
 
     def state(self) -> list[list[int]]:
-        """Return every place that pages may speak of, and what stands there."""
+        """Return all places for ``restore``: number, slot, claimed, keys and bytes."""
         return [
             [home.place, home.slot, home.claimed, home.count, home.size]
             for homes in self._places
@@ -416,10 +431,12 @@ class KeyTable:
 
     def restore(self, state: Sequence[Sequence[int]], pages: Sequence[Page]) -> None:
         """
-        Have all that another table had; ``unpack`` then takes it out of its pages.
+        Take over another table's keys; this one has to be empty.
+
+        All keys can be used at once; ``unpack`` moves them out of the pages later.
 
         Args:
-            state: The other table's places.
+            state: The other table's places, as ``state`` returned them.
             pages: The other table's pages, in the order they were written in.
         """
         homes = [Home(p, slot, bool(c), *counts) for p, slot, c, *counts in state]
@@ -435,7 +452,7 @@ class KeyTable:
         self._pages = [*reversed(pages)]
 
     def unpack(self) -> bool:
-        """Unpack the oldest page that is left; return whether there was one."""
+        """Unpack the oldest page that is left; return False if there was none."""
         if not self._pages:
             return False
         for key, entry in self._pages.pop().items():
@@ -445,7 +462,7 @@ class KeyTable:
             if entry[0] in self._known:
                 self._unpacked[key] = entry
         if not self._pages:
-            # Whatever was used since we have it is younger.
+            # Last, because whatever was used since ``restore`` is younger.
             self._unpacked.update(self._owned)
             self._owned, self._unpacked = self._unpacked, {}
             self._recalled.clear()
@@ -453,7 +470,7 @@ class KeyTable:
         return True
 
     def fill(self, contents: Contents) -> None:
-        """Know, in addition, the *contents* that another table had."""
+        """Add the *contents* of another table, written before there were pages."""
         texts, slots, ttls, expires, claims = contents
         for row in zip(texts, slots, ttls, expires, claims, strict=True):
             text, slot, ttl, until, claimed = row

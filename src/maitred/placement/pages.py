@@ -38,7 +38,7 @@ GONE: Final[Entry] = (0, 0.0, 0.0)
 
 
 def written(items: Sequence[tuple[bytes, Entry]]) -> bytes:
-    """Return the page of *items*, which keep their order."""
+    """Return a page of *items*, which ``Page.items`` returns in the same order."""
     names = [name for name, _ in items]
     hashes = list(map(zlib.crc32, names))
     order = sorted(range(len(names)), key=hashes.__getitem__)
@@ -62,10 +62,12 @@ class Page:
 
     def __init__(self, data: bytes | memoryview) -> None:
         """
-        Read what ``written`` wrote; *data* is not copied, and has to stay as it is.
+        Map *data*, which ``written`` returned, without copying it.
+
+        *data* must not change as long as the page is in use.
 
         Raises:
-            ValueError: It was not written by that.
+            ValueError: The length of *data* is not that of a page.
         """
         try:
             count, size = HEAD.unpack_from(data)
@@ -86,7 +88,7 @@ class Page:
         return len(self._places)
 
     def find(self, key: bytes) -> Entry | None:
-        """Return the entry of *key*; None: this page says nothing of it."""
+        """Return the entry of *key*, perhaps GONE; None if this page has none."""
         wanted = zlib.crc32(key)
         at = bisect_left(self._hashes, wanted)
         while at < len(self._hashes) and self._hashes[at] == wanted:

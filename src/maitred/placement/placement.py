@@ -41,9 +41,9 @@ class Placement:
         Args:
             slots: All slots in order of their index; the caller keeps them up to date.
             choose: The policy.
-            keys: Who owns which key.
+            keys: The table of keys and their owners.
             remembers: Whether a key keeps the slot that the policy chose first.
-            named: Says which slot a key names by itself, if it does.
+            named: Returns the slot that a key names by itself, if it does.
         """
         self.slots = slots
         self.keys = keys
@@ -52,14 +52,16 @@ class Placement:
         self._named = named
 
     def owner(self, key: bytes, now: float) -> Slot | None:
-        """Give the slot that owns *key*, if one does."""
+        """Return the slot that owns *key*, if one does, and renew the key."""
         index = self._named(key)
         if index is None:
             index = self.keys.use(key, now)
+        # Nobody's, because that slot is not there any more: the key is placed anew.
         elif index >= len(self.slots) or self.slots[index].closed:
             return None
         elif self.slots[index].elder and not self.slots[index].ready:
-            # Its generation is gone; the same place in the other one has its place.
+            # Its generation has left; in the other, the slot of the same number
+            # succeeds it.
             index = (index + len(self.slots) // 2) % len(self.slots)
         return None if index is None else self.slots[index]
 
@@ -69,7 +71,7 @@ class Placement:
         return self._remembers
 
     def strays(self, key: bytes, slot: int) -> bool:
-        """Say whether *key* names another slot than *slot*, where it is to go."""
+        """Return whether *key* names a slot by itself, and another one than *slot*."""
         named = self._named(key)
         return named is not None and named != slot
 
@@ -78,7 +80,11 @@ class Placement:
         self.keys.own(key, slot, now, ttl, claimed=True)
 
     def renew(self, key: bytes, slot: int, now: float) -> bool:
-        """Count a use of *key* by *slot*; say whether it may keep it."""
+        """
+        Renew *key*, which *slot* uses, and return whether *slot* may keep it.
+
+        A key that nobody owns becomes the slot's.
+        """
         if not self._remembers:
             return True  # the key alone decides, always alike
         owner = self.keys.use(key, now)
@@ -88,19 +94,21 @@ class Placement:
 
     def concede(self, key: bytes, slot: int, now: float, *, learned: bool) -> bool:
         """
-        Say whether *slot*, where a request with *key* already is, may serve it.
+        Return whether *slot*, where a request with *key* already is, may serve it.
 
         Args:
             key: The key.
-            slot: Owns it from now on if nobody did and the client makes such keys.
+            slot: Where the request is; it owns a key that nobody owned from now on, if
+                the client makes such keys.
             now: The time in seconds.
-            learned: The server makes keys of this kind.
+            learned: Whether the server makes keys of this kind.
         """
         owner = self.owner(key, now)
         if owner is None and not learned:
             if self._remembers:
                 self.keys.own(key, slot, now)
-            else:  # the key alone decides, so it may be decided elsewhere
+            else:
+                # Asked, because the hash of the key may have it elsewhere.
                 owner = self._choose(self.slots, key)
         return owner is None or owner.index == slot
 
@@ -109,12 +117,12 @@ class Placement:
         Choose a slot for a connection whose key nobody owns.
 
         Args:
-            key: The key, or None.
-            learned: The server makes keys of this kind.
+            key: The key, which the slot then owns if it is remembered; or None.
+            learned: Whether the server makes keys of this kind.
             now: The time in seconds.
 
         Returns:
-            The slot; None when nobody has room.
+            The slot; None if none has room.
         """
         slot = self._choose(self.slots, key)
         if slot is not None and key is not None and self._remembers and not learned:

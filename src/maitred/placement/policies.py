@@ -26,7 +26,7 @@ Choose = Callable[[Sequence[Slot], bytes | None], Slot | None]
 
 def least(rng: Random, _hash_key: bytes) -> Choose:
     """
-    Take the less loaded of two slots chosen at random.
+    Return a policy that takes the less loaded of two slots chosen at random.
 
     Two choices come as close to even as asking all, and do not send a whole burst
     to the one slot that looked emptiest a moment ago (Mitzenmacher, "The power of
@@ -47,11 +47,11 @@ def least(rng: Random, _hash_key: bytes) -> Choose:
 
 def rendezvous(rng: Random, hash_key: bytes) -> Choose:
     """
-    Let the key choose: the slot with the highest keyed hash of slot and key.
+    Return a policy that takes the slot with the highest keyed hash of slot and key.
 
-    Needs no memory, and a slot that is added or taken away moves only its own
-    share of the keys (Thaler and Ravishankar, 1998). The hash is keyed so that
-    nobody outside can aim at one worker. Without a key: as ``least``.
+    It needs no memory, and a slot that is added or removed moves only its own share of
+    the keys (Thaler and Ravishankar, 1998). The hash is keyed so that nobody outside
+    can aim at one worker. Without a key the policy chooses as ``least`` does.
     """
     keyless = least(rng, hash_key)
 
@@ -69,7 +69,7 @@ def rendezvous(rng: Random, hash_key: bytes) -> Choose:
 
 
 def round_robin(_rng: Random, _hash_key: bytes) -> Choose:
-    """Take the slots in turn, leaving out those without room."""
+    """Return a policy that takes the slots in turn, leaving out those without room."""
     turn = itertools.count()
 
     def choose(slots: Sequence[Slot], _key: bytes | None) -> Slot | None:

@@ -43,16 +43,16 @@ class Slot:
 
     @property
     def has_room(self) -> bool:
-        """Whether a connection may be handed to its worker now."""
+        """Whether a connection may be handed to the slot's worker now."""
         able = self.ready and not self.late and not self.resting
         return able and self.in_flight < self.window
 
     @property
     def takes_new(self) -> bool:
-        """Whether it may be given what belongs nowhere yet."""
+        """Whether the slot may be given a connection that no slot owns yet."""
         return self.has_room and not (self.elder or self.drained or self.closed)
 
     @property
     def load(self) -> int:
-        """How many connections it has, those under way included."""
+        """Number of connections that the slot has, those in flight included."""
         return self.open + self.in_flight
