@@ -18,9 +18,9 @@ CEILING: Final = 30.0
 
 def delay(failures: int, rng: Random) -> float:
     """
-    Say how many seconds to wait after the *failures*-th early death in a row.
+    Return the seconds to wait after the *failures*-th early death in a row, from 1.
 
-    Between one half and the whole of 0.5, 1, 2, 4, ... 30.
+    They are between one half and the whole of 0.5, 1, 2, 4, ... 30.
     """
     whole = min(CEILING, FIRST * 2.0 ** min(failures - 1, 16))
     return whole * rng.uniform(0.5, 1.0)

@@ -36,7 +36,13 @@ class Pulse:
     _looked: float = 0.0
 
     def look(self, beat: int, now: float) -> None:
-        """Note that *beat*, 0 for none, is what stands there at *now*."""
+        """
+        Update ``silent`` by a look at the worker's scoreboard.
+
+        Args:
+            beat: The time of its last heartbeat, as it wrote it; 0: there are none.
+            now: The time of this look, in seconds.
+        """
         if beat and beat == self._beat:
             self.silent += min(now - self._looked, self.interval)
         else:
@@ -45,5 +51,5 @@ class Pulse:
 
     @property
     def late(self) -> bool:
-        """Whether it should have beaten again by now."""
+        """Whether the next heartbeat is overdue."""
         return self.silent >= LATE * self.interval

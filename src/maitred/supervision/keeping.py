@@ -54,11 +54,11 @@ class Keeping:
 
     def ended(self, code: int, *, served: bool) -> Leave | StartAgain:
         """
-        Say what follows from the end of a master.
+        Return what to do after the end of a master.
 
         Args:
-            code: Its exit code; -N if signal N ended it.
-            served: Whether it had been ready.
+            code: The master's exit code; -N if signal N ended it.
+            served: Whether the master had been ready.
         """
         self._ever_served |= served
         if self.stopping:
@@ -74,6 +74,6 @@ class Keeping:
         return StartAgain(delay(self._failures - 1, self.rng))
 
     def not_started(self) -> StartAgain:
-        """Say what follows when the system had no room for a master."""
+        """Return what to do when the system refused to start a master's process."""
         self._failures += 1
         return StartAgain(delay(self._failures, self.rng))

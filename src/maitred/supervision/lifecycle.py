@@ -81,7 +81,12 @@ class IllegalTransition(Exception):
 
 
 def next_state(state: WorkerState, event: WorkerEvent) -> WorkerState:
-    """Say where *event* takes a worker that is in *state*."""
+    """
+    Return the state of a worker that was in *state* when *event* happened.
+
+    Raises:
+        IllegalTransition: The pair is impossible.
+    """
     if (state, event) in IGNORED:
         return state
     try:

@@ -145,7 +145,7 @@ class Supervisor:
     # What the shell asks and says
 
     def start(self, now: float) -> list[Action]:
-        """Start the first generation."""
+        """Start the first generation; called once, before everything else."""
         self.generation = self._newest = 1
         self._plans = [_SlotPlan(self.generation) for _ in range(self.slots)]
         return [self._spawn(slot, now) for slot in range(self.slots)]
@@ -154,7 +154,7 @@ class Supervisor:
         """
         Start a new generation, ``surge`` workers at a time.
 
-        One that is asked for while another is under way follows, once, when the last
+        A reload that is asked for during another one follows, once, when the last
         worker of the old generation has left: no more than two are ever alive.
         """
         if self._stopping:
@@ -172,16 +172,16 @@ class Supervisor:
 
     def resize(self, slots: int, now: float) -> list[Action]:
         """
-        Have so many *slots* from now on; the last ones go, or new ones come last.
+        Change the number of slots to *slots*: drain the last ones, or add new ones.
 
-        Only while every slot has been filled, and no reload is under way.
+        It must be called only when every slot is filled and no reload is under way.
         """
         before, self.slots = self.slots, slots
         leaving = []
         for plan in self._plans[slots:before]:
             if plan.current is not None:
                 leaving.append(self._workers[plan.current])
-            if plan.coming is not None:  # an heir
+            if plan.coming is not None:  # an heir, because no reload is under way
                 leaving.append(self._workers[plan.coming])
             plan.current = plan.coming = plan.spawn_at = None
         actions = self._retire(leaving, now)
@@ -193,28 +193,28 @@ class Supervisor:
 
     @property
     def obstacle(self) -> str:
-        """Say why a reload that is asked for now would not happen; empty: it will."""
+        """Why a reload that is asked for now would not happen; empty: it would."""
         if self._stopping:
             return "the service is stopping"
         return "" if self._ever_ready else "the first generation is still starting"
 
     @property
     def next_reload(self) -> int:
-        """Give the generation that the reload makes which was asked for last."""
+        """The generation that the last reload makes which was asked for."""
         return self._newest + self._reload_again
 
     def stop(self, now: float) -> list[Action]:
-        """Drain every worker, then finish."""
+        """Drain every worker; Finish follows when the last of them has left."""
         self._start_nothing_more()
         return [*self._retire(self._workers.values(), now), *self._finish()]
 
     def stop_now(self) -> list[Action]:
-        """Kill every worker, then finish."""
+        """Kill every worker; Finish follows when the last of them was reaped."""
         self._start_nothing_more()
         return [*self._kill_all("asked to stop now"), *self._finish()]
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Say what is to be done about *event*."""
+        """Return what to do about *event*, in this order."""
         match event:
             case SaidReady(worker):
                 return self._ready(self._workers[worker], now)
@@ -231,7 +231,7 @@ class Supervisor:
 
     @property
     def reloading(self) -> bool:
-        """Whether a new generation is on its way, or asked for."""
+        """Whether a new generation is being started, or asked for."""
         return bool(
             self._reload_again
             or self._to_renew
@@ -239,20 +239,24 @@ class Supervisor:
         )
 
     def state(self, worker: int) -> WorkerState:
-        """Say where *worker* stands; GONE if it is not known any more."""
+        """Return the state of *worker*; GONE if it was reaped."""
         known = self._workers.get(worker)
         return known.state if known else WorkerState.GONE
 
     def spawned(self) -> list[Spawn]:
-        """List all workers that are known and not reaped, as they were spawned."""
+        """Return all workers that were not reaped yet, as they were spawned."""
         return [Spawn(w.id, w.slot, w.generation) for w in self._workers.values()]
 
     def current(self, slot: int) -> int | None:
-        """Say which worker fills *slot*, if one does."""
+        """Return the worker that fills *slot*, ready or not; None: none does."""
         return self._plans[slot].current
 
     def failures(self, slot: int, now: float) -> Failures:
-        """Say how often in a row the workers of *slot* died early, and why."""
+        """
+        Return how often in a row the workers of *slot* died early, and why.
+
+        The count is 0 as soon as a worker there has served for SETTLED seconds.
+        """
         plan = self._plans[slot]
         worker = None if plan.current is None else self._workers.get(plan.current)
         since = None if worker is None else worker.ready_at
@@ -261,7 +265,7 @@ class Supervisor:
         return Failures(plan.failures, plan.why, plan.spawn_at)
 
     def wakeup(self) -> float | None:
-        """Say when the next Tick is due; None: no need."""
+        """Return the time at which the next Tick is due; None: none is needed."""
         moments = [w.deadline for w in self._workers.values() if w.deadline is not None]
         moments += [plan.spawn_at for plan in self._plans if plan.spawn_at is not None]
         return min(moments, default=None)
@@ -270,17 +274,17 @@ class Supervisor:
 
     @property
     def _rolling(self) -> bool:
-        """Whether workers are being replaced, or old ones are still leaving."""
+        """Whether any worker is coming or leaving, or slots wait to be renewed."""
         return bool(self._beyond or self._to_renew)
 
     @property
     def _beyond(self) -> int:
-        """How many workers there are beyond those that fill the slots."""
+        """Number of workers beyond those that fill the slots: coming or leaving."""
         plans = self._plans
         return sum(plans[w.slot].current != w.id for w in self._workers.values())
 
     def _renew(self, now: float) -> list[Action]:
-        """Start the next workers of the new generation, as many as may be."""
+        """Start the next workers of the new generation, as many as surge allows."""
         room = (self.slots if self.surge is None else self.surge) - self._beyond
         return [
             self._spawn(self._to_renew.popleft(), now, coming=self._newest)
@@ -288,7 +292,11 @@ class Supervisor:
         ]
 
     def _spawn(self, slot: int, now: float, *, coming: int | None = None) -> Spawn:
-        """Start who fills *slot*, or who will do so, of the generation *coming*."""
+        """
+        Start a worker that fills *slot* at once.
+
+        With *coming*, a generation, it is one that succeeds the current worker later.
+        """
         self._last_id += 1
         plan = self._plans[slot]
         generation = plan.generation if coming is None else coming
@@ -297,7 +305,7 @@ class Supervisor:
         worker.overdue = f"not ready after {self.times.ready:g} s"
         self._workers[worker.id] = worker
         if coming is not None:
-            # The backoff of the current one, if it is running, runs on.
+            # A backoff of the slot goes on, because this one may never be ready.
             plan.coming = worker.id
         else:
             plan.current, plan.spawn_at = worker.id, None
@@ -313,6 +321,7 @@ class Supervisor:
         if plan.coming == worker.id:
             if self._is_heir(worker):
                 return self._inherit(worker, now)
+            # Without a surge all of them at once, so that no two generations serve.
             together = [worker] if self.surge is not None else self._coming()
             if any(other.state is not WorkerState.READY for other in together):
                 return []
@@ -321,7 +330,7 @@ class Supervisor:
         return [Promote(worker.id, worker.slot), *self._announce()]
 
     def _announce(self) -> list[Action]:
-        """Say once per generation that every slot is filled."""
+        """Return AllReady once per generation, when every slot is filled."""
         if self._announced == self.generation or not self._is_whole:
             return []
         self._announced = self.generation
@@ -339,7 +348,7 @@ class Supervisor:
         return [self._workers[p.coming] for p in self._plans if p.coming is not None]
 
     def _take_over(self, ready: list[_Worker], now: float) -> list[Action]:
-        """Let *ready*, of the new generation, fill their slots."""
+        """Promote *ready*, of the new generation; drain the workers they succeed."""
         actions: list[Action] = []
         leaving = []
         for worker in ready:
@@ -360,7 +369,11 @@ class Supervisor:
         return actions
 
     def _roll_back(self, now: float, why: str) -> list[Action]:
-        """Give up what is left of the new generation; what serves, serves on."""
+        """
+        Stop the workers of the new generation that have not taken over yet.
+
+        Those that have, with *surge*, and all others serve on.
+        """
         actions: list[Action] = [
             ReloadFailed(self._newest, f"{why}; {self._who_serves_on()}")
         ]
@@ -409,6 +422,7 @@ class Supervisor:
         plan.current = None
         if worker.ready_at is not None:
             return self._replace(worker, why, now - worker.ready_at, now)
+        # Only at the start, because later a reload may bring code that works.
         if event.hopeless and not self._ever_ready:
             self._hopeless = True
             self._start_nothing_more()
@@ -422,7 +436,11 @@ class Supervisor:
     def _replace(
         self, worker: _Worker, why: str, lived: float, now: float
     ) -> list[Action]:
-        """Replace *worker*, which was ready, at once unless it dies all the time."""
+        """
+        Replace *worker*, which was ready for *lived* seconds, at once or later.
+
+        It is replaced later if it is the second in a row that lived less than SETTLED.
+        """
         plan = self._plans[worker.slot]
         if lived >= SETTLED:
             plan.failures, plan.spared = 0, False
@@ -444,7 +462,11 @@ class Supervisor:
         return [Report(text, problem=True)]
 
     def _worn(self, number: int, requests: int, now: float) -> list[Action]:
-        """Start an heir for worker *number*, if nobody else comes or leaves."""
+        """
+        Start an heir for worker *number*, unless another worker comes or leaves.
+
+        Then nothing happens: the shell reports the worker again at its next look.
+        """
         worker = self._workers.get(number)
         if (
             worker is None
@@ -454,17 +476,17 @@ class Supervisor:
             or now < self._no_heir_before
         ):
             return []
-        # Whole, and nobody beyond: so this worker fills its slot.
+        # This worker fills its slot, because every slot is filled and nobody is beyond.
         slot, generation = worker.slot, worker.generation
         text = f"worker of slot {slot} has served {requests} requests: replacing it"
         return [Report(text), self._spawn(slot, now, coming=generation)]
 
     def _is_heir(self, worker: _Worker) -> bool:
-        """Whether *worker*, who is coming, comes by no reload."""
+        """Return whether *worker*, which is coming, is of its slot's generation."""
         return worker.generation == self._plans[worker.slot].generation
 
     def _inherit(self, heir: _Worker, now: float) -> list[Action]:
-        """Let *heir*, who is ready, fill the slot; who filled it leaves."""
+        """Promote *heir*, which is ready, and drain the worker that it succeeds."""
         plan = self._plans[heir.slot]
         leaving = [] if plan.current is None else [self._workers[plan.current]]
         plan.current, plan.coming, plan.spawn_at = heir.id, None, None
@@ -477,7 +499,7 @@ class Supervisor:
         ]
 
     def _try_heir_later(self, slot: int, why: str, now: float) -> list[Action]:
-        """Go on without an heir for a while: what serves, serves on."""
+        """Wait before the next heir; the worker that fills *slot* serves on."""
         self._heirs_died += 1
         wait = delay(self._heirs_died, self.rng)
         self._no_heir_before = now + wait
@@ -488,7 +510,7 @@ class Supervisor:
         ]
 
     def _reload_that_waited(self, now: float) -> list[Action]:
-        """Begin the reload that was asked for, if nobody comes or leaves any more."""
+        """Start the reload that was asked for, if nobody comes or leaves any more."""
         if self._reload_again and not self._rolling:
             return self.reload(now)
         return []
@@ -505,7 +527,7 @@ class Supervisor:
         return [self._abort(worker, why, now)]
 
     def _retire(self, workers: Iterable[_Worker], now: float) -> list[Action]:
-        """Drain those that serve, stop those that do not yet."""
+        """Drain those of *workers* that are ready; stop those that are starting."""
         actions: list[Action] = []
         for worker in list(workers):
             if worker.state is WorkerState.STARTING:
@@ -531,7 +553,7 @@ class Supervisor:
         return actions
 
     def _abort(self, worker: _Worker, why: str, now: float) -> Abort:
-        """End *worker*, which is stuck, in a way that shows where."""
+        """Send ABRT to *worker*, which is stuck, so that it leaves its stacks."""
         self._cut |= self._stopping and worker.served
         worker.state = next_state(worker.state, WorkerEvent.STOP_ASKED)
         worker.deadline = now + self.times.grace
@@ -540,7 +562,7 @@ class Supervisor:
         return Abort(worker.id, why)
 
     def _kill(self, worker: _Worker, why: str) -> Kill:
-        """End *worker*; whatever it still says, it is leaving."""
+        """Send KILL to *worker*; what it said before, READY included, is ignored."""
         self._cut |= self._stopping and worker.served
         worker.state = next_state(worker.state, WorkerEvent.STOP_ASKED)
         worker.deadline = None
