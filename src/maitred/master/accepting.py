@@ -41,15 +41,15 @@ class Acceptor:
         counters: Counters,
     ) -> None:
         """
-        Own *listeners*; watch none of them yet. Needs a running loop.
+        Start with *listeners*, none of which is watched yet; needs a running loop.
 
         Args:
             listeners: Closed by ``close``.
-            begin: Takes each accepted connection.
+            begin: Takes over each accepted connection.
             settle: Called after each batch.
-            congested: Says whether to leave the backlog alone.
-            make_room: Closes a descriptor that can be missed; says whether there was
-                one.
+            congested: Returns whether to leave the backlog alone.
+            make_room: Closes a descriptor that can be missed; returns whether there
+                was one.
             counters: Where to count.
         """
         self._listeners = list(listeners)
@@ -69,7 +69,7 @@ class Acceptor:
         return [listener.name for listener in self._listeners]
 
     def update(self) -> None:
-        """Watch the listeners, or leave them alone, as the moment asks."""
+        """Watch the listeners, or stop watching them while congested or paused."""
         watch = self._paused is None and not self._congested()
         if watch == self._watching:
             return
@@ -103,7 +103,7 @@ class Acceptor:
         self._settle()
 
     def _accept(self, listener: Listener, most: int) -> int:
-        """Accept up to *most*; say how many there were."""
+        """Accept up to *most* connections; return how many there were."""
         now = time.monotonic()
         for count in range(most):
             try:

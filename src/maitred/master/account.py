@@ -36,12 +36,12 @@ class Account:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Believe nothing yet.
+        Start without any count that was believed.
 
         Args:
             board: Where the worker counts.
             name: What the worker is called in the log.
-            clock: Gives the time in seconds.
+            clock: Returns the time in seconds.
         """
         self._board = board
         self._name = name

@@ -37,7 +37,9 @@ LEAST: Final = 10
 
 def open_agent(address: str, inherited: Inherited | None = None) -> list[Listener]:
     """
-    Listen for agent checks at *address*; empty: nowhere. It may have been *inherited*.
+    Return listeners for agent checks at *address*, perhaps an *inherited* one.
+
+    An empty address: none.
 
     Raises:
         UsageError: It is no address.
@@ -50,10 +52,10 @@ def open_agent(address: str, inherited: Inherited | None = None) -> list[Listene
 
 
 class Capacity:
-    """What this machine can take, as long as nobody has taken it out."""
+    """Computes what this machine can take, as long as no operator has taken it out."""
 
     def __init__(self) -> None:
-        """Begin with a machine that serves."""
+        """Start with a machine that serves."""
         self._down_since: float | None = None
 
     def say(
@@ -83,12 +85,12 @@ class Capacity:
 
 
 class Agent:
-    """Answers, with what *answer* gives."""
+    """Answers agent checks with what *answer* returns."""
 
     def __init__(
         self, listeners: Sequence[Listener], answer: Callable[[], bytes]
     ) -> None:
-        """Own *listeners*; needs a running loop."""
+        """Take over *listeners* and watch them; needs a running loop."""
         self._listeners = listeners
         self._answer = answer
         self._loop = asyncio.get_running_loop()
@@ -100,7 +102,7 @@ class Agent:
             self._loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Close the listeners."""
         for listener in self._listeners:
             self._loop.remove_reader(listener.sock.fileno())
             listener.close()

@@ -45,7 +45,7 @@ from .starting import asking_for, open_scoreboard, refused_for_good
 from .workers import Worker
 
 PATIENCE: Final = 5.0
-"Seconds to say ATTACH."
+"Seconds until a newcomer must have sent ATTACH."
 MOST: Final = 64
 PAUSE: Final = 0.5
 "Seconds without accepting after the system said that it has nothing left."
@@ -68,20 +68,20 @@ class Vacancy(NamedTuple):
 
 
 class Attaching:
-    """The socket, those who have not said ATTACH, and the vacancies."""
+    """The socket, connections that have not sent ATTACH, and the vacancies."""
 
     def __init__(self, path: str, *, window: int, ready_timeout: float) -> None:
         """
         Listen at *path*.
 
         Args:
-            path: Of the socket.
+            path: The path of the socket.
             window: Connections that a worker may have on their way, at most.
             ready_timeout: Seconds to say READY after ATTACHED.
 
         Raises:
-            SystemRefused: It cannot be listened on, or nobody who attaches could be
-                watched or given a scoreboard.
+            SystemRefused: It cannot be listened on, or no worker that attaches could
+                be watched or given a scoreboard.
         """
         self._path, self._window, self._ready_timeout = path, window, ready_timeout
         self._vacancies: deque[Vacancy] = deque()
@@ -109,7 +109,7 @@ class Attaching:
         next_vacancy: Callable[[], float | None],
     ) -> None:
         """
-        Hear whoever comes.
+        Accept newcomers from now on; needs a running loop.
 
         Args:
             attached: Called with each that fills a vacancy.
@@ -126,24 +126,24 @@ class Attaching:
             self._loop.add_reader(self._sock.fileno(), self._on_connect)
 
     def want(self, number: int, slot: int, generation: int) -> None:
-        """Note that worker *number* is wanted for *slot*."""
+        """Add a vacancy: worker *number* is wanted for *slot*."""
         self._vacancies.append(Vacancy(number, slot, generation))
         text = "slot %d, generation %d, is for a worker that attaches at %s"
         logs.master.info(text, slot, generation, self._path)
 
     def give_up(self, number: int) -> bool:
-        """Want worker *number* no more; say whether nobody had come for it."""
+        """Remove the vacancy of worker *number*; return whether it was still vacant."""
         found = [each for each in self._vacancies if each.number == number]
         for each in found:
             self._vacancies.remove(each)
         return bool(found)
 
     def forget(self, worker: Worker) -> None:
-        """Learn that *worker* is dead: its name may come again."""
+        """Forget *worker*, which is dead: its name may attach again."""
         self._names = {n: w for n, w in self._names.items() if w is not worker}
 
     def close(self) -> None:
-        """Hear nobody any more, and remove the socket if it is ours."""
+        """Close the socket and what has not attached; remove the file if it is ours."""
         for channel in list(self._newcomers):
             self._part(channel)
         if self._sock.fileno() >= 0:
@@ -160,14 +160,14 @@ class Attaching:
                 sock, _ = self._sock.accept()
             except BlockingIOError:
                 return
-            except OSError:  # out of descriptors: whoever waits, waits on
+            except OSError:  # out of descriptors: who waits, waits on
                 self._loop.remove_reader(self._sock.fileno())
                 self._loop.call_later(PAUSE, self._listen)
                 return
             self._meet(sock)
 
     def _meet(self, sock: socket.socket) -> None:
-        """Let *sock* say ATTACH, if it is one of us."""
+        """Wait for ATTACH on *sock*, if its user is root or ours."""
         credentials = sock.getsockopt(
             socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
         )
@@ -207,7 +207,7 @@ class Attaching:
             self._hear(channel, pid, said[0])
 
     def _hear(self, channel: Channel, pid: int, said: Attach) -> None:
-        """Give who said ATTACH a slot, or say why not."""
+        """Fill a vacancy with the worker that sent ATTACH, or reject it."""
         name = said.name.decode(errors="replace")
         who = f"worker {name!a:.40}, process {pid},"
         if why := self._fault(name, said):
@@ -248,7 +248,7 @@ class Attaching:
         self._attached(worker)
 
     def _fault(self, name: str, said: Attach) -> str:
-        """Say why *said* does not attach; empty: it does."""
+        """Return why *said* is rejected; empty: it is not."""
         if not NAME.fullmatch(name):
             return "its name is not up to 32 lower-case letters, digits, - and _"
         if len(said.nonce) not in NONCE or not said.capacity:
@@ -291,7 +291,7 @@ class Attaching:
 
 def _try_what_each_needs() -> None:
     """
-    Do for a moment what is done for each who attaches.
+    Try what is done for each worker that attaches, and undo it.
 
     Raises:
         SystemRefused: The system does not have it.

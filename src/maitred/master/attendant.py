@@ -53,7 +53,7 @@ def open_admin(
     settings: Settings, inherited: Inherited | None = None
 ) -> list[Listener]:
     """
-    Listen where the admin process is to be asked; empty if there is to be none.
+    Listen where the admin process is to be asked; return none if there is to be none.
 
     Raises:
         SystemRefused: The address cannot be listened on.
@@ -66,10 +66,12 @@ def open_admin(
 
 def load_token(path: str, user: str = "") -> bytes:
     """
-    Read the token in file *path*; empty without one. We are about to become *user*.
+    Return the token in file *path*; empty without one.
+
+    The process is about to become *user*, whom the file may belong to.
 
     Raises:
-        UsageError: It cannot be read, others can read it too, or there is nothing.
+        UsageError: It cannot be read, others can read it too, or it holds no token.
     """
     if not path:
         return b""
@@ -103,13 +105,13 @@ class Attendant:
         may_start: Callable[[], bool],
     ) -> None:
         """
-        Start nothing yet; needs a running loop.
+        Start no process yet; needs a running loop.
 
         Args:
             settings: What the operator wants.
             listeners: Owned from now on; without any there is no admin process.
-            token: What it asks for from elsewhere; empty: nothing is enough.
-            may_start: Says whether a process may be started just now.
+            token: What clients from elsewhere have to send; empty: all are refused.
+            may_start: Returns whether a process may be started just now.
         """
         self._settings = settings
         self._listeners = list(listeners)
@@ -117,9 +119,9 @@ class Attendant:
         self._may_start = may_start
         self._loop = asyncio.get_running_loop()
         self._process: Process | None = None
-        # Whether what runs has code or a token of before.
+        # Whether the running process has old code or an old token.
         self._is_outdated = False
-        # Those that have a successor.
+        # Processes that have a successor and have not left.
         self._former: list[Process] = []
         self._lifeline = -1
         self._began = 0.0
@@ -130,11 +132,11 @@ class Attendant:
 
     @property
     def listeners(self) -> Sequence[Listener]:
-        """Where it is asked."""
+        """Where it listens."""
         return self._listeners
 
     def start(self) -> None:
-        """Start it, if there is to be one and it does not run or is outdated."""
+        """Start the process, if one is needed and none runs, or an outdated one."""
         self._timer = None
         runs = self._process is not None and not self._is_outdated
         if not self._listeners or self._leaving or runs:
@@ -160,7 +162,7 @@ class Attendant:
             self._see_off(former)
 
     def renew_token(self) -> None:
-        """Read the file of the token again; whoever runs with another is replaced."""
+        """Read the token's file again; a process with another token is replaced."""
         try:
             token = load_token(self._settings.admin_token_file)
         except UsageError as exc:
@@ -175,7 +177,7 @@ class Attendant:
             self.start()
 
     def _see_off(self, former: Process) -> None:
-        """Wait for the end of one that has a successor, and end it if that is long."""
+        """Reap *former*, which has a successor, when it ends; kill it if it is slow."""
         self._former.append(former)
 
         def bury() -> None:
@@ -189,7 +191,10 @@ class Attendant:
 
     def _spawn(self) -> tuple[Process, int]:
         """
-        Start it; give our end of its lifeline, too. Its past is at ours, as it is now.
+        Start the process; return our end of its lifeline, too.
+
+        It inherits our end of the lifeline of its predecessor, through which it is left
+        the history.
 
         Raises:
             SystemRefused: It could not be started.
@@ -225,7 +230,7 @@ class Attendant:
         return process, ours
 
     def state(self, table: Table) -> dict[str, Any]:
-        """Write down all there is to know, for a successor."""
+        """Return the state for a successor."""
         process = self._process
         return {
             "listeners": [each.state(table) for each in self._listeners],
@@ -238,9 +243,10 @@ class Attendant:
 
     def restore(self, state: dict[str, Any], past: Past) -> None:
         """
-        Own the process that was written down as *state*, if there was one.
+        Take over the process that ``state`` wrote, if there was one.
 
-        Its code is of before: ``start`` replaces it.
+        It counts as outdated, because it runs the code of before: ``start`` replaces
+        it.
         """
         for former in state.get("former", ()):
             self._see_off(Process.restored(former, past))
@@ -252,12 +258,12 @@ class Attendant:
             self._watch(self._process)
 
     def reopen_log(self) -> None:
-        """Have it open its log file anew."""
+        """Signal the process to open its log file anew."""
         if self._process is not None:
             self._process.reopen_log()
 
     async def leave(self) -> None:
-        """Let it leave, and wait a moment until it has."""
+        """Ask the process to leave, and wait a moment until it has; then ``close``."""
         self._leaving = True
         if self._process is not None:
             self._cut()
@@ -265,7 +271,7 @@ class Attendant:
         self.close()
 
     def close(self) -> None:
-        """End it, and close the listeners."""
+        """Kill what is left, and close the listeners."""
         self._leaving = True
         if self._timer is not None:
             self._timer.cancel()
@@ -319,7 +325,7 @@ class Attendant:
 
 
 def inherited_from(past: Past) -> tuple[list[Listener], bytes]:
-    """Own the listeners and the token that a predecessor has left."""
+    """Return the listeners and the token that a predecessor has left."""
     state = past.state.get("admin")
     if state is None:
         return [], b""
@@ -327,7 +333,7 @@ def inherited_from(past: Past) -> tuple[list[Listener], bytes]:
 
 
 def _lend(token: bytes) -> int:
-    """Put *token* where one process can read it; the caller owns the descriptor."""
+    """Write *token* where one process can read it; the caller owns the descriptor."""
     fd = os.memfd_create("maitred-token", os.MFD_CLOEXEC)
     os.write(fd, token)
     os.lseek(fd, 0, os.SEEK_SET)

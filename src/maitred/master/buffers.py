@@ -44,10 +44,10 @@ def most() -> int | None:
 
 def check(limit: int, whose: str) -> None:
     """
-    Check that so many bytes can be waited for.
+    Check that the kernel can hold *limit* bytes that nobody has read.
 
     Raises:
-        UsageError: They cannot; *whose* limit it is stands before the reason.
+        UsageError: It cannot; *whose* limit it is stands before the reason.
     """
     room = most()
     if room is not None and limit > room:
@@ -59,7 +59,7 @@ def check(limit: int, whose: str) -> None:
 
 def make_room(connection: Connection, limit: int) -> None:
     """
-    Let the kernel hold *limit* bytes of *connection* if half of its buffer is used.
+    Enlarge the buffer of *connection* for *limit* bytes if half of it is used.
 
     Raises:
         OSError: The connection is broken.

@@ -30,7 +30,7 @@ from .starting import demand_program, refused_for_good
 from .workers import Worker
 
 LOAD: Final = "load"
-"What a worker is told that is to load its application and end."
+"The argument of a worker that only loads its application."
 
 
 def look(settings: Settings) -> dict[str, bytes]:
@@ -38,8 +38,8 @@ def look(settings: Settings) -> dict[str, bytes]:
     Read what a master reads; return the keys that seal slots.
 
     Raises:
-        UsageError: Something that was said cannot be.
-        SystemRefused: The system will not have it.
+        UsageError: A setting cannot be used.
+        SystemRefused: The system refuses what a setting needs.
     """
     keys = load_keys(settings.sticky_key_file, settings.user)
     checked_router(settings, Seal(keys, settings.slots))
@@ -59,7 +59,7 @@ def look(settings: Settings) -> dict[str, bytes]:
 
 def load(settings: Settings, keys: dict[str, bytes]) -> None:
     """
-    Do what comes before the first worker is ready, in the words of a start.
+    Run what comes before the first worker is ready; errors are those of a start.
 
     Raises:
         AppFailed: The application cannot be loaded, with its own traceback.
@@ -123,7 +123,13 @@ def _failures(worker: Worker) -> Iterator[Failed]:
 
 
 def _look_at_bind(bind: str) -> None:
-    """Refuse an address that can be no address of this machine; listen on none."""
+    """
+    Check that *bind* can be an address of this machine; listen on nothing.
+
+    Raises:
+        UsageError: It is no address.
+        SystemRefused: It cannot be listened on.
+    """
     if bind.startswith("unix:"):
         path = bind.removeprefix("unix:")
         place = os.path.dirname(path) or "."

@@ -37,11 +37,11 @@ def hint_for(
     Return the end of a sentence that says that *bind* cannot be listened on.
 
     Args:
-        exc: What the kernel said.
-        bind: Without its mark.
-        option: Where the operator gave it.
+        exc: The kernel's error.
+        bind: The address, without its mark.
+        option: The option in which the operator gave it.
         passed: Sockets that were passed to us, and that other binds have not taken.
-        opened: Those of other binds.
+        opened: Sockets of other binds.
     """
     if exc.errno == errno.EADDRINUSE:
         for sentence, socks in ((PASSED, passed), (OPENED, opened)):

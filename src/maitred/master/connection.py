@@ -33,11 +33,11 @@ MOST_HOPS: Final = 0xFFFF
 
 class Connection:
     """
-    A connection that the master owns.
+    A connection that the master owns, with its socket.
 
-    Owns its socket. Whoever drops a connection that a worker has calls ``close``: a
-    shutdown would act on the worker's copy too. Whoever drops one that nobody serves
-    calls ``end``: a worker that served it may have parked its copy.
+    Whoever drops a connection that a worker has calls ``close``, because a shutdown
+    would act on the worker's copy too. Whoever drops one that nobody serves calls
+    ``end``, because a worker that served it may have parked its copy.
     """
 
     __slots__ = (
@@ -75,11 +75,11 @@ class Connection:
         local: tuple[bytes, int],
     ) -> None:
         """
-        Own *sock*.
+        Take over *sock*; nothing has happened to it yet.
 
         Args:
             sock: The connection.
-            id_: Its cookie.
+            id_: Its cookie (SO_COOKIE).
             peer: The client's address and port; empty for a Unix socket.
             local: The address and port it was made to; empty for a Unix socket.
         """
@@ -112,17 +112,16 @@ class Connection:
         self.proxy = False
         # Bytes that were in the kernel at the last peek; fewer later: somebody read.
         self.seen = 0
-        # When the stage of its way began that times.py is to know the length of;
-        # 0: none does.
+        # When the stage began whose length times.py records next; 0: none is measured.
         self.since = 0.0
-        # Replies that a sniffer has had us give.
+        # How many replies of its sniffer were sent.
         self.stage = 0
-        # What the application has to know of it to go on where it was; empty: it
-        # has to begin with it.
+        # State that the application wrote to go on with it in another worker; empty:
+        # it begins anew.
         self.frozen = b""
-        # How often it was handed over in vain.
+        # How often it was handed over in vain; compared with MOST_ATTEMPTS.
         self.attempts = 0
-        # When we stop trying, since a worker had no descriptor for it; 0: none had.
+        # When it is given up, because a worker had no descriptor for it; 0: all had.
         self.starved = 0.0
         # When we stop waiting, on the loop's clock; set anew in each kind of wait.
         self.deadline = 0.0
@@ -138,28 +137,30 @@ class Connection:
         return len(self.key or b"") + len(self.consumed) + len(self.frozen)
 
     def close(self) -> None:
-        """Close our copy."""
+        """Close our copy of the socket; a copy in a worker goes on."""
         self.sock.close()
 
     def end(self) -> None:
-        """Say FIN, whoever else has a copy, and close ours."""
+        """Shut the connection down, whoever else has a copy, and close ours."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
     def state(self, table: Table) -> list[Any]:
-        """Write down all there is to know, for a successor: the socket, FIELDS."""
+        """Return the socket's place, and the values of FIELDS, for a successor."""
         fd = self.sock.fileno()
+        # Without a socket where the copy was spared: the entry stays because the worker
+        # has the connection.
         return [None if fd < 0 else table.client(fd), *values_of(self)]
 
 
 FIELDS: Final = tuple(name for name in Connection.__slots__ if name != "sock")
-"What is written down of a connection, in this order; a snapshot says so once."
+"The attributes in a snapshot of a connection, in this order."
 values_of: Final = operator.attrgetter(*FIELDS)
 
 
 def restored(state: list[Any], past: Past) -> Connection:
-    """Own the connection that was written down as *state*."""
+    """Return the connection that ``state`` wrote; its socket comes from *past*."""
     place, *values = state
     if place is None:
         sock = socket.socket(socket.AF_UNIX)
@@ -168,6 +169,7 @@ def restored(state: list[Any], past: Past) -> Connection:
         sock = socket.socket(fileno=past.take(place))
     connection = Connection(sock, 0, (b"", 0), (b"", 0))
     for name, value in zip(past.state["fields"], values, strict=True):
+        # A predecessor may have had a field that is none any more.
         if name in FIELDS:
             setattr(connection, name, value)
     host, port = connection.local
@@ -178,11 +180,11 @@ def restored(state: list[Any], past: Past) -> Connection:
 
 def accepted(sock: socket.socket, address: Any, listener: Listener) -> Connection:
     """
-    Own *sock*, just accepted.
+    Return the connection of *sock*, just accepted, which it owns from now on.
 
     Args:
         sock: The connection.
-        address: What accept said of the client.
+        address: The client's address as accept returned it.
         listener: Where it arrived.
     """
     peer = (b"", 0)
@@ -202,11 +204,11 @@ def accepted(sock: socket.socket, address: Any, listener: Listener) -> Connectio
 
 def returned(message: Return) -> Connection:
     """
-    Own the connection that a worker gives back.
+    Return the connection of a RETURN, with its descriptor.
 
     Raises:
-        PeerMisbehaved: The descriptor is not the connection it is said to be, or what
-            it is said to bring cannot be; it was closed.
+        PeerMisbehaved: The descriptor is another connection, or its fields cannot be
+            true. The descriptor is closed then.
     """
     size = len(message.key) + len(message.unread) + len(message.frozen)
     if size > MOST_LUGGAGE:
@@ -233,6 +235,8 @@ def returned(message: Return) -> Connection:
     connection.learned = bool(message.learned)
     connection.consumed = message.unread
     connection.frozen = message.frozen
+    # With none of these it was given back between two requests, by a worker that leaves
+    # or is relieved.
     connection.idle = not (message.key or message.unread or message.frozen)
     connection.hops = min(message.hops + 1, MOST_HOPS)
     return connection

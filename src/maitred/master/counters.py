@@ -43,7 +43,7 @@ class Counters:
     times: Times = field(default_factory=Times)
 
     def add(self, others: Mapping[str, Any]) -> None:
-        """Add what another acceptor has counted, as its ``statistics`` say it."""
+        """Add the ``statistics`` of another acceptor."""
         for name, count in others.items():
             if isinstance(count, Mapping):
                 getattr(self, name).update(count)
@@ -51,7 +51,7 @@ class Counters:
                 setattr(self, name, getattr(self, name) + count)
 
     def statistics(self) -> dict[str, Any]:
-        """Give all counts by name."""
+        """Return all counts by name."""
         return {
             name: dict(value)
             if isinstance(value := getattr(self, name), Counter)
@@ -62,10 +62,10 @@ class Counters:
 
 
 class Done:
-    """What workers did that are dead, by the index of their slot."""
+    """Sums of what dead workers did, by the index of their slot."""
 
     def __init__(self) -> None:
-        """Begin with nothing done."""
+        """Start without sums."""
         self._slots: dict[int, dict[str, float]] = {}
 
     def note(self, slot: int, did: Mapping[str, float]) -> None:
@@ -75,14 +75,14 @@ class Done:
             sums[name] = sums.get(name, 0) + number
 
     def add(self, state: Iterable[Sequence[Any]]) -> None:
-        """Add what another one has noted, as its ``state`` says it."""
+        """Add the ``state`` of another one."""
         for slot, did in state:
             self.note(slot, did)
 
     def of(self, slot: int) -> dict[str, float]:
-        """Say what was done in *slot*."""
+        """Return the sums of *slot*."""
         return dict(self._slots.get(slot, {}))
 
     def state(self) -> list[Any]:
-        """Give all, as plain data: pairs of a slot and what was done there."""
+        """Return all sums as plain data: pairs of a slot and what was done there."""
         return [[slot, dict(sums)] for slot, sums in self._slots.items()]

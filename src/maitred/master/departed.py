@@ -16,10 +16,10 @@ from .counters import Counters, Done
 
 
 class Departed:
-    """Sums of the last reports of the dead."""
+    """Sums of the last reports of dead deputies."""
 
     def __init__(self) -> None:
-        """Begin with nobody dead."""
+        """Start without sums."""
         self.counters = Counters()
         self.done = Done()
         self.dropped = 0
@@ -27,14 +27,14 @@ class Departed:
         self.accepted: Counter[str] = Counter()
 
     def add(self, report: Mapping[str, Any]) -> None:
-        """Add the last *report* of one who died; empty: it never was asked."""
+        """Add the last *report* of a dead deputy; empty: it never sent one."""
         if not report:
             return
         self.counters.add(report["connections"])
         self.counters.times.add(report["times"])
         self.dropped += report["dropped_log_lines"]
         self.done.add(report["done"])
-        # Its share of what workers did that are alive.
+        # Its share of what living workers did as well, so that no sum goes down.
         for share in report["workers"]:
             did = {name: share[name] for name in ("handed_over", "hops_in", "hops_out")}
             self.done.note(share["slot"], did)

@@ -45,7 +45,7 @@ PATIENCE: Final = 5.0
 
 
 class Question(NamedTuple):
-    """An errand that a deputy was sent on, and the parts of the answer so far."""
+    """An errand that a deputy was asked to do, and the parts of its answer so far."""
 
     what: str
     answer: asyncio.Future[Came]
@@ -57,12 +57,12 @@ class Deputy:
 
     def __init__(self, number: int, process: Process, line: Line, now: float) -> None:
         """
-        Own one deputy, started at *now*.
+        Start with a deputy that is not up, whose process began at *now*.
 
         Args:
-            number: Of the acceptor it is.
+            number: The number of this acceptor.
             process: Its process.
-            line: Our end.
+            line: Our end of the channel to it.
             now: The time in seconds.
         """
         self.number = number
@@ -71,9 +71,9 @@ class Deputy:
         self.started = now
         self.is_up = False
         self.is_resting = False
-        # What it was asked and has not answered.
+        # Questions that it has not answered, by number.
         self.questions: dict[int, Question] = {}
-        # How it stood the last time.
+        # Its last report; empty: it has sent none.
         self.report: Came = {}
 
 
@@ -92,15 +92,15 @@ class Deputies:
         on_news: Callable[[], None],
     ) -> None:
         """
-        Begin without any; ``start`` starts them.
+        Start without any deputy; needs a running loop.
 
         Args:
-            settings: Gives what the operator wants.
+            settings: Returns the settings that hold now.
             desk: The master's own.
             listeners: From which all accept; they stay the caller's.
             workers: All that are alive; the caller keeps it up to date.
-            hash_key: Keys every hash.
-            keys: Gives the keys that seal slots.
+            hash_key: Keys every hash, the same in all acceptors.
+            keys: Returns the keys that seal slots.
             on_news: Called when a deputy is up, at rest, or gone.
         """
         self._settings = settings
@@ -117,10 +117,10 @@ class Deputies:
         self._timers: set[asyncio.TimerHandle] = set()
         self._questions = 0
         self._errands = Errands(desk)
-        # Those who wait for what comes of errands.
+        # Tasks that gather the answers to errands.
         self._asking: set[asyncio.Task[dict[int, Came | None]]] = set()
         self._stopping = False
-        # What those counted that are dead.
+        # The last counts of dead deputies.
         self.departed = Departed()
         # Done when the last has left, after it was told to.
         self._left: asyncio.Future[None] = self._loop.create_future()
@@ -133,58 +133,61 @@ class Deputies:
     # All acceptors as one
 
     def attach(self, worker: Worker) -> None:
-        """Have everybody listen to *worker*, who was just started."""
+        """Register *worker*, which was just started, with every acceptor."""
         self._desk.attach(worker)
         for number in self._failures:
             self._link(worker, self._deputies.get(number), number)
 
     def promote(self, worker: Worker) -> None:
-        """Let *worker*, who is ready, fill its slot everywhere."""
+        """Make *worker*, which is ready, fill its slot in every acceptor."""
+        # EXPECT goes to all before anybody promotes, because the first acceptor that
+        # does may hand the worker a connection, and the claim that follows may reach
+        # another acceptor before PROMOTE.
         self._tell(orders.Expect(worker.id))
         self._dispatcher.promote(worker)
         self._tell(orders.Promote(worker.id))
 
     def dismiss(self, worker: Worker, farewell: Drain | Quit) -> None:
-        """Hand nothing more to *worker*, and tell it so."""
+        """Take its slot from *worker* in every acceptor, and send it *farewell*."""
         self._tell(_dismissal(worker, farewell))
         self._dispatcher.dismiss(worker, farewell)
 
     def reopen_logs(self) -> None:
-        """Have every deputy open its log file anew."""
+        """Signal every deputy to open its log file anew."""
         for deputy in self._deputies.values():
             deputy.process.reopen_log()
 
     def detach(self, worker: Worker) -> None:
-        """Part with *worker*, who is dead."""
+        """Remove *worker*, which is dead, from every acceptor."""
         self._tell(orders.Detach(worker.id))
         self._dispatcher.detach(worker)
 
     def renew_keys(self, keys: dict[str, bytes]) -> None:
-        """Have the deputies believe *keys* from now on."""
+        """Send the deputies the *keys* that seal slots from now on."""
         self._tell(orders.Keys(plain.write(keys)))
 
     def shut(self) -> None:
-        """Have everybody accept what the kernel has let in, and no more."""
+        """Stop accepting in every acceptor, after what the kernel has let in."""
         self._stopping = True
         self._tell(orders.Shut())
         self._desk.acceptor.close()
 
     def turn_away(self) -> None:
-        """Have everybody part with whoever waits."""
+        """Answer what waits in every acceptor, and later what cannot be placed."""
         self._tell(orders.Close())
         self._desk.turn_away()
 
     def ask(self, what: str, **arguments: Any) -> asyncio.Task[dict[int, Came | None]]:
         """
-        Have every acceptor do an errand, in the order of all else it is told.
+        Send every acceptor on an errand, in the order of all other orders.
 
         Args:
             what: One of ``ERRANDS``.
             arguments: Plain data.
 
         Returns:
-            What came of it, by the acceptor's number; None: it did not say so in time.
-            Nobody needs to wait for that.
+            A task, which need not be awaited. Its result: what came of the errand, by
+            the acceptor's number; None: it did not answer in time.
         """
         asked = {
             number: self._ask(deputy, what, arguments)
@@ -197,7 +200,7 @@ class Deputies:
         return task
 
     async def ask_one(self, number: int, what: str, **arguments: Any) -> Came | None:
-        """Have acceptor *number* do an errand that takes no time, as ``ask``."""
+        """Send acceptor *number* on an errand that takes no time, as ``ask``."""
         deputy = self._deputies.get(number)
         if number and deputy is None:
             return None
@@ -222,7 +225,7 @@ class Deputies:
             for number, answer in asked.items()
         }
 
-    # How they are
+    # The state of the deputies
 
     @property
     def are_up(self) -> bool:
@@ -232,11 +235,15 @@ class Deputies:
 
     @property
     def are_resting(self) -> bool:
-        """Whether no deputy accepts, and nobody waits in any."""
+        """Whether no deputy accepts, and no connection waits in any."""
         return all(deputy.is_resting for deputy in self._deputies.values())
 
     async def reports(self) -> list[Came]:
-        """Ask every deputy how it stands; who does not say so in time is silent."""
+        """
+        Return the last report of every deputy, after it was asked for a new one.
+
+        One that does not answer in time is ``silent``.
+        """
         asked = list(self._deputies.values())
         came = await self.ask("report")
         reports = []
@@ -260,10 +267,10 @@ class Deputies:
         deputy.line.say(orders.Ask(question, plain.write(paper)))
         return answer
 
-    # How they end
+    # The end
 
     async def leave(self) -> None:
-        """Let all deputies leave, and wait until they have."""
+        """Close all lines, at which deputies leave, and wait until they have."""
         self._stopping = True
         for deputy in self._deputies.values():
             deputy.line.close()
@@ -272,7 +279,7 @@ class Deputies:
         self.close()
 
     def close(self) -> None:
-        """End what is left of them."""
+        """Kill the deputies that are left."""
         self._stopping = True
         for timer in self._timers:
             timer.cancel()
@@ -314,7 +321,7 @@ class Deputies:
         self._brief(deputy)
 
     def _brief(self, deputy: Deputy) -> None:
-        """Tell *deputy* all there is to know."""
+        """Send *deputy* all there is to know: settings, listeners, workers, drains."""
         paper = {
             "settings": asdict(self._settings()),
             "number": deputy.number,
@@ -340,7 +347,12 @@ class Deputies:
         deputy.line.say(orders.Serve())
 
     def _link(self, worker: Worker, deputy: Deputy | None, number: int) -> None:
-        """Give *worker* and acceptor *number* a channel; None: that one is to come."""
+        """
+        Connect *worker* and acceptor *number* by a channel.
+
+        Where *deputy* is None that acceptor does not run: the worker has a channel that
+        has ended, until the next LINK.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if deputy is None:
             ours.close()
@@ -358,7 +370,7 @@ class Deputies:
         self._say(worker, link)
 
     def _say(self, worker: Worker, link: Link) -> None:
-        """Tell *worker* of an acceptor, as soon as its channel has room."""
+        """Send *link* to *worker*, as soon as its channel has room."""
         try:
             worker.channel.send_nowait(link)
         except ChannelFull:
@@ -409,7 +421,7 @@ class Deputies:
             asked.answer.set_result(came)
 
     def _on_up(self, deputy: Deputy) -> None:
-        """Let *deputy* meet all others: it knows the keys whose home it is."""
+        """Connect *deputy*, which knows the keys whose home it is, with all others."""
         for other in self._deputies.values():
             if other.is_up:
                 one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -39,14 +39,14 @@ PART: Final = 64 * 1024
 
 
 class Remote(Process):
-    """The process of a worker, whose parent is the master: we can only condemn it."""
+    """A worker's process, whose parent is the master; this acceptor can condemn it."""
 
     def __init__(self, condemn: Callable[[], None]) -> None:
-        """Call *condemn* instead of ending it."""
+        """Start with *condemn*, which is called instead of a signal."""
         self._condemn = condemn
 
     def kill(self) -> None:
-        """Have it ended."""
+        """Condemn the process."""
         self._condemn()
 
 
@@ -55,7 +55,7 @@ class Deputy:
 
     def __init__(self, sock: socket.socket) -> None:
         """
-        Hear what we are.
+        Read from the master what this acceptor is; blocks until all has come.
 
         Args:
             sock: Our end of the channel to the master; owned from now on.
@@ -99,10 +99,10 @@ class Deputy:
             on_hung=lambda _worker, _silent: None,
             tell=logs.master.debug,  # the master tells
         )
-        # Descriptors of scoreboards whose workers are yet to be told of.
+        # Descriptors of scoreboards, by the worker whose ATTACH follows.
         self._boards: dict[int, int] = {}
         self._expected: set[int] = set()
-        # Workers that have yet to tell what keys they have.
+        # Workers that have not claimed their keys here yet.
         self._awaited: set[int] = set()
         self._todo: deque[Any] = deque()
         self._errands = Errands(self._desk)
@@ -114,7 +114,12 @@ class Deputy:
     # What the master says
 
     def hear(self) -> None:
-        """Note what the master has said; do of it what places nothing."""
+        """
+        Read pending messages from the master.
+
+        Board, Attach and Expect take effect at once; the others are queued, because
+        they may dispatch connections.
+        """
         try:
             while packet := self._line.receive():
                 for message in packet:
@@ -126,7 +131,7 @@ class Deputy:
             self._leave()
 
     def expects(self, worker: Worker) -> bool:
-        """Say whether the master has *worker* fill its slot, as far as was heard."""
+        """Return whether the master has ordered that *worker* fills its slot."""
         return worker.id in self._expected
 
     def _leave(self) -> None:
@@ -147,6 +152,8 @@ class Deputy:
             case orders.Expect(number):
                 self._expected.add(number)
             case _:
+                # At once, because a worker's message may be handled before this order
+                # is.
                 if isinstance(message, orders.Promote):
                     self._expected.add(message.worker)
                 if not self._todo:
@@ -201,7 +208,7 @@ class Deputy:
     def _do_with(self, worker: Worker, order: Any) -> None:
         match order:
             case orders.Promote():
-                # What it says of itself: that it is ready, and marks connections.
+                # Read its READY first, because that says whether it marks connections.
                 self._dispatcher.hear(worker)
                 self._dispatcher.promote(worker)
                 self._expected.discard(worker.id)
@@ -226,10 +233,10 @@ class Deputy:
         task.add_done_callback(self._lasting.discard)
         task.add_done_callback(lambda done: self._tell(question, done.result()))
 
-    # What the master is told
+    # Messages to the master
 
     def _tell(self, question: int, came: dict[str, Any]) -> None:
-        """Say what came of an errand, in parts that a packet can hold."""
+        """Send what came of an errand, in parts that a packet can hold."""
         paper = plain.write(came)
         for start in range(0, len(paper), PART):
             part = paper[start : start + PART]
@@ -240,7 +247,7 @@ class Deputy:
         self._told(worker)
 
     def _told(self, worker: Worker) -> None:
-        """Note that *worker* has told all it knows, or never will."""
+        """Record that *worker* has claimed all its keys, or never will."""
         self._awaited.discard(worker.id)
         self._check_up()
 
@@ -251,7 +258,7 @@ class Deputy:
             self._dispatcher.settle()
 
     def _on_settled(self) -> None:
-        """After everything that could move has moved."""
+        """Update what depends on the dispatcher; called at the end of its settle."""
         if not self._is_up:
             return
         if not self._is_shut:
@@ -261,11 +268,12 @@ class Deputy:
             self._line.say(orders.Rest())
 
     def _condemn(self, worker: Worker) -> None:
-        """Have *worker* ended, or leave if it is us that it does not hear."""
+        """Send CONDEMN, or leave if it is this acceptor alone that *worker* left."""
         if worker.distrusted or worker.is_given_up:
             self._line.say(orders.Condemn(worker.id))
         else:
-            # If it had closed all its channels the master would end it about now.
+            # Only after a moment, because the master ends a worker that has closed all
+            # its channels, and then nothing is wrong with this acceptor.
             self._loop.call_later(GRACE, self._give_up, worker)
 
     def _give_up(self, worker: Worker) -> None:
@@ -282,7 +290,7 @@ def _one(channel: Channel) -> Any:
 
 
 def settings_on(paper: dict[str, Any]) -> Settings:
-    """Give the settings that stand on *paper*."""
+    """Return the settings that stand on *paper*."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in paper.items()
@@ -291,7 +299,7 @@ def settings_on(paper: dict[str, Any]) -> Settings:
 
 
 def listener_of(order: orders.Listen) -> Listener:
-    """Own the listener of *order*; its file is the master's."""
+    """Return the listener of *order*, with its socket; its file is the master's."""
     paper = plain.read(order.paper)
     local = paper["local"] and tuple(paper["local"])
     sock = socket.socket(fileno=order.sock.detach())

@@ -65,16 +65,16 @@ class Desk:
         superior: Superior | None = None,
     ) -> None:
         """
-        Make the parts and connect them.
+        Build the parts and connect them; needs a running loop.
 
         Args:
             settings: What the operator wants.
-            router: Decides.
+            router: Decides what connections are placed by.
             listeners: Owned from now on.
             hash_key: Keys every hash, the same in all acceptors.
             on_ready: Called when a worker said READY.
-            number: Of this acceptor; the master's is 0.
-            superior: The master, if we are not in it.
+            number: The number of this acceptor; the master's is 0.
+            superior: The master; None where this process is the master.
         """
         acceptors = settings.acceptors
         self.number = number
@@ -164,21 +164,21 @@ class Desk:
             )
 
     def _begin(self, connection: Connection) -> None:
-        """Have a new connection peeked at, if its source may have one more."""
+        """Peek at a new connection, or refuse it if its source has too many."""
         if connection.proxy or self.sources.admit(connection):
             self.peeker.begin(connection)
         else:
             self.refusals.refuse(connection, *TOO_MANY)
 
     def _receive(self, connection: Connection) -> None:
-        """Place a connection of another acceptor, if its source may have it here."""
+        """Place a connection of another acceptor, or refuse it as ``_begin`` does."""
         if self.sources.admit(connection):
             self.dispatcher.dispatch(connection)
         else:
             self.refusals.refuse(connection, *TOO_MANY)
 
     def _look_again(self, connection: Connection) -> None:
-        """Have a connection peeked at whose next head did not come in one piece."""
+        """Peek at a connection whose next head did not come in one piece."""
         self.peeker.begin(connection)
 
     @property
@@ -189,17 +189,17 @@ class Desk:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nobody is being peeked at, and nobody waits."""
+        """Whether nothing is peeked at, and nothing waits."""
         return not len(self.peeker) and not self.waiting
 
     def attach(self, worker: Worker) -> None:
-        """Listen to *worker*, who was just started or is new to us."""
+        """Register *worker*, which was just started or is new to this acceptor."""
         if self.acceptors > 1:
             worker.use_marks(self.number, self.acceptors)
         self.dispatcher.attach(worker)
 
     def turn_away(self) -> None:
-        """Part with everybody who waits; place from now on what can be at once."""
+        """Answer what waits, and from now on what cannot be placed at once."""
         self.peeker.close()
         self.dispatcher.close()
         if self.mesh is not None:
@@ -214,7 +214,7 @@ class Desk:
         self.refusals.close()
 
     def report(self) -> dict[str, Any]:
-        """Say how it stands here, in numbers that can be added to those of others."""
+        """Return counts and sizes, which can be added to those of other acceptors."""
         slots = self.placement.slots
         return {
             "connections": self.counters.statistics(),
@@ -248,7 +248,7 @@ class Desk:
 
 def router_of(settings: Settings, seal: Seal) -> AnyRouter:
     """
-    Make what sniffs connections, and places them by what the operator said.
+    Return what sniffs connections, and places them by what the operator said.
 
     Raises:
         UsageError: The protocol or an affinity cannot be read.
@@ -263,12 +263,12 @@ def router_of(settings: Settings, seal: Seal) -> AnyRouter:
 
 
 def _share(limit: int, acceptors: int) -> int:
-    """Divide *limit* among *acceptors*; none is left without."""
+    """Return one acceptor's share of *limit*, at least 1."""
     return max(limit // acceptors, 1)
 
 
 def _spare_descriptors(workers: int) -> int:
-    """Raise our limit of open files; say what is left of it for connections."""
+    """Raise our limit of open files; return what is left of it for connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(hard - RESERVE - RESERVE * min(workers, 16), RESERVE)

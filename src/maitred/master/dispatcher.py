@@ -84,17 +84,26 @@ LONGEST_TRACEBACK: Final = 64 * 1024
 GRACE: Final = 5.0
 "Seconds a worker has to end after it closed its channel, or after we gave that up."
 LOOK: Final = 0.05
-"Seconds between two looks at whether a worker answers somebody."
+"Seconds between two checks whether a worker is still answering a request."
 
 
 class Superior(Protocol):
-    """The master, where this is another acceptor, who does what the master says."""
+    """The master as a dispatcher sees it from another process."""
 
     def hear(self) -> None:
-        """Note what the master has said; do of it what places nothing."""
+        """
+        Read pending messages from the master.
+
+        Board, Attach and Expect take effect at once; the others are queued, because
+        they may dispatch connections.
+        """
 
     def expects(self, worker: Worker) -> bool:
-        """Say whether the master has *worker* fill its slot, as far as was heard."""
+        """
+        Return whether the master has ordered that *worker* fills its slot.
+
+        Only what was read from the master so far counts.
+        """
 
 
 class Dispatcher:
@@ -113,16 +122,18 @@ class Dispatcher:
         counters: Counters,
     ) -> None:
         """
-        Begin without workers; needs a running loop.
+        Start without workers; needs a running loop.
 
         Args:
-            placement: Decides.
+            placement: Chooses a slot for each connection, and has the key table.
             wait_timeout: Seconds a decided connection waits for room.
             most: How many may wait.
-            refuse: Takes a connection that is to be answered here.
-            look_again: Takes a connection whose next head has to be looked at.
+            refuse: Called with a connection, a status and a cause; answers its client,
+                and owns the connection from then on.
+            look_again: Called with a connection whose next head has to be peeked at,
+                and owns it from then on.
             most_copies: Descriptors for copies of what workers serve; 0: keep none.
-            on_ready: Called when a worker said READY.
+            on_ready: Called, in a later turn of the loop, when a worker said READY.
             counters: Where to count.
         """
         # The way to other acceptors, and the master if we are not in it.
@@ -184,11 +195,11 @@ class Dispatcher:
 
     def join(self, mesh: Mesh, superior: Superior | None) -> None:
         """
-        Be one of several acceptors.
+        Connect this dispatcher to the other acceptors; called once, before any worker.
 
         Args:
             mesh: The way to the others.
-            superior: The master, if we are not in it.
+            superior: The master; None where this process is the master.
         """
         self._mesh, self._superior = mesh, superior
 
@@ -196,23 +207,23 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """How many decided connections wait for room."""
+        """Return how many decided connections wait for room."""
         queued = sum(map(len, self._queues))
         resting, coming = len(self._resting), len(self._coming_back)
         return len(self._lobby) + queued + resting + coming
 
     @property
     def owned(self) -> int:
-        """How many decided connections no worker has taken."""
+        """Return how many decided connections no worker has taken."""
         placed = (len(w.outbox) + len(w.in_flight) for w in self._workers.values())
         return self.waiting + sum(placed)
 
     @property
     def congested(self) -> bool:
         """
-        Whether accepting more makes no sense: the kernel's backlog waits better.
+        Return whether to leave new clients in the kernel's backlog for now.
 
-        Not while connections wait for one slot: others can be served.
+        Connections that wait for one slot do not count, because others can be served.
         """
         if self._lobby:
             return True
@@ -223,23 +234,23 @@ class Dispatcher:
 
     @property
     def workers(self) -> Iterable[Worker]:
-        """All that are attached."""
+        """Return all attached workers, also those that are leaving."""
         return self._workers.values()
 
     def filling(self, slot: int) -> Worker | None:
-        """Give the worker that fills *slot*."""
+        """Return the worker that fills *slot*; None: the slot is empty."""
         return self._filling[slot]
 
     def has_granted(self, id_: int) -> bool:
-        """Say whether a worker has connection *id_*, as far as was heard."""
+        """Return whether a worker is known to have connection *id_*."""
         return any(id_ in worker.granted for worker in self._workers.values())
 
     def queued(self, slot: int) -> int:
-        """Say how many connections wait for *slot* alone."""
+        """Return how many connections wait for *slot* alone."""
         return len(self._queues[slot])
 
     def attach(self, worker: Worker) -> None:
-        """Listen to *worker*, who was just started."""
+        """Register the channel of *worker*, which is new and fills no slot yet."""
         # A deputy may hear of it before it hears how many slots there are now.
         self._grow(worker.slot + 1)
         self._workers[worker.id] = worker
@@ -247,18 +258,22 @@ class Dispatcher:
         self._channels.register(worker.channel.fileno(), select.EPOLLIN)
 
     def hear(self, worker: Worker) -> None:
-        """Note what *worker* has said."""
+        """Read and handle what *worker* has sent."""
         self._listen(worker)
 
     def promote(self, worker: Worker) -> None:
-        """Let *worker*, who is ready, fill its slot instead of whoever did."""
+        """
+        Make *worker*, which is ready, fill its slot.
+
+        What was placed with the worker before, and not sent, is placed anew.
+        """
         previous = self._fill(worker)
         if previous is not None:
             self._give_back_outbox(previous)
         self.settle()
 
     def _fill(self, worker: Worker) -> Worker | None:
-        """Let *worker* fill its slot; give whoever did, with all that waits for it."""
+        """Make *worker* fill its slot; return the one that did, with its outbox."""
         slot = self._placement.slots[worker.slot]
         previous = self._filling[worker.slot]
         if previous is worker:
@@ -267,9 +282,12 @@ class Dispatcher:
             self._vacate(previous)
         self._filling[worker.slot] = worker
         slot.ready, slot.in_flight, slot.open = True, 0, worker.board.connections
+        # A new worker is neither, because both were said of the slot before it came.
         slot.elder = False
         slot.late = False
         slot.window = worker.window or self._window
+        # A drained slot stays drained whoever fills it, so the new worker has to hear
+        # of it.
         if slot.drained:
             worker.relief = True
             self._addressees.add(worker)
@@ -277,10 +295,11 @@ class Dispatcher:
 
     def _catch_up(self, worker: Worker) -> bool:
         """
-        Let *worker* fill its slot if the master has it do so; say whether it did.
+        Make *worker* fill its slot if the master has ordered so.
 
-        Another acceptor may have heard of it before us, and handed it the connection
-        on which it made the key that it speaks of.
+        Another acceptor may have read that order before this one, and handed the worker
+        the connection on which it made the key of its message. Returns whether the
+        worker fills its slot now.
         """
         if self._superior is None:
             return False
@@ -294,7 +313,11 @@ class Dispatcher:
         return True
 
     def dismiss(self, worker: Worker, farewell: Drain | Quit) -> None:
-        """Hand nothing more to *worker*, and tell it so."""
+        """
+        Take its slot from *worker*, and send it *farewell*.
+
+        What was placed with it, and not sent, is placed anew.
+        """
         self._vacate(worker)
         self._give_back_outbox(worker)
         worker.say_goodbye(farewell)
@@ -302,26 +325,31 @@ class Dispatcher:
         self.settle()
 
     def retire(self, worker: Worker) -> None:
-        """Hand *worker* only what belongs to the sessions it has."""
+        """Send RETIRE to *worker*; its slot gets nothing but old sessions now."""
         self._placement.slots[worker.slot].elder = True
         worker.retire()
         self._flush(worker)
 
     def abandon(self, index: int) -> None:
-        """Place anew all that is of slot *index*, which nobody fills any more."""
+        """
+        Forget the keys of slot *index*, which no worker fills any more.
+
+        What waits for that slot is placed anew.
+        """
         slot = self._placement.slots[index]
         slot.elder = True
         self._let_go(slot)
         self.settle()
 
     def relieve(self, index: int, *, relieved: bool) -> None:
-        """Give slot *index* nothing new, or give it everything again."""
+        """Drain slot *index*, which gets nothing new from then on; or end that."""
         self._placement.slots[index].drained = relieved
         worker = self._filling[index]
         if worker is not None and worker.phase is Phase.SERVING:
             worker.relief = relieved
             if relieved and worker.moves:
-                # Its sessions go elsewhere with all that they are.
+                # Its sessions are revoked, because such a worker gives their
+                # connections back with all that they are, frozen.
                 for key in self._placement.keys.take_all(index):
                     worker.revoke(key)
             self._addressees.add(worker)
@@ -329,9 +357,9 @@ class Dispatcher:
 
     def resize(self, count: int) -> None:
         """
-        Have *count* slots: close those beyond, open or make what is missing.
+        Change the number of slots: open or add what is missing, close the rest.
 
-        The workers of those that are closed are to be dismissed before anything else.
+        The caller dismisses the workers of closed slots before it does anything else.
         """
         self._grow(count)
         for slot in self._placement.slots:
@@ -350,9 +378,15 @@ class Dispatcher:
         self._placement.keys.resize(len(slots))
 
     def detach(self, worker: Worker) -> None:
-        """Part with *worker*, who is dead; place anew what it never took."""
+        """
+        Remove *worker*, which is dead, and close its channel.
+
+        What it never took, and what can be rescued of the rest, is placed anew.
+        """
         self._vacate(worker)
-        worker.is_given_up = True  # there is no later moment to hear it
+        # A worker whose channel fails now is distrusted, because there is no later
+        # moment to read it.
+        worker.is_given_up = True
         self._listen(worker)
         self._stop_listening(worker)
         del self._workers[worker.id]
@@ -369,7 +403,7 @@ class Dispatcher:
         self.settle()
 
     def close(self) -> None:
-        """Answer with 503 what waits, and from now on what cannot be placed at once."""
+        """Answer with 503 what waits, and later what cannot be placed at once."""
         self._closing = True
         for waiting in (self._lobby, *self._queues, self._coming_back):
             while waiting:
@@ -383,7 +417,7 @@ class Dispatcher:
     # What a successor is told
 
     def state(self, table: Table) -> dict[str, Any]:
-        """Write down all there is to know, but not the workers themselves."""
+        """Return the state for a successor, without the workers themselves."""
         return {
             "filling": [worker and worker.id for worker in self._filling],
             "slots": [
@@ -401,7 +435,7 @@ class Dispatcher:
     def restore(
         self, state: dict[str, Any], past: Past, workers: Mapping[int, Worker]
     ) -> None:
-        """Go on with *workers* where *state* was written down; nothing moves yet."""
+        """Restore *state*, with *workers*; nothing is read or sent yet."""
         for worker in workers.values():
             self._workers[worker.id] = worker
             if worker.silent:
@@ -411,6 +445,8 @@ class Dispatcher:
         count = len(self._placement.slots)
         self._grow(len(state["slots"]))
         for slot in self._placement.slots[count:]:
+            # They were closed before, because a smaller number of workers closes slots
+            # and removes none.
             slot.closed = True
         self._filling = [n and workers[n] for n in state["filling"]]
         for slot, numbers in zip(self._placement.slots, state["slots"], strict=True):
@@ -433,7 +469,7 @@ class Dispatcher:
     # The way of a connection
 
     def dispatch(self, connection: Connection) -> None:
-        """Own *connection*, whose key is known: place it or let it wait."""
+        """Place *connection*, whose key is known; or queue it, or answer 503."""
         if self._mesh is not None and self._mesh.takes(connection):
             return
         now = self._loop.time()
@@ -497,7 +533,7 @@ class Dispatcher:
         self.on_settled()
 
     def _let_in(self) -> None:
-        """Place those who waited, where there is room now."""
+        """Place what waits in the queues and the lobby, as far as there is room."""
         slots, now = self._placement.slots, self._loop.time()
         for slot, queue in zip(slots, self._queues, strict=True):
             while queue and slot.has_room:
@@ -513,7 +549,7 @@ class Dispatcher:
             self.dispatch(self._lobby.popleft())
 
     def _follow(self, key: bytes, index: int) -> None:
-        """Place anew what waits for slot *index* because *key* was that slot's."""
+        """Place anew what waits for slot *index* because that slot owned *key*."""
         queue = self._queues[index]
         # One that was evicted has no new owner to go to; it waits for its turn.
         if not queue or self._placement.owner(key, self._loop.time()) is None:
@@ -527,7 +563,7 @@ class Dispatcher:
                 self.dispatch(connection)
 
     def _refresh(self) -> None:
-        """Read the scoreboards, so that the policy sees who has how many."""
+        """Read the scoreboards, which say how many connections each worker has."""
         self._is_fresh = True
         for slot, worker in zip(self._placement.slots, self._filling, strict=True):
             if worker is not None:
@@ -535,6 +571,8 @@ class Dispatcher:
 
     def _place(self, connection: Connection, now: float) -> Slot | None:
         key, home = connection.key, connection.home
+        # An idle connection goes back to the slot that it comes from, because its next
+        # request may well belong there.
         if key is None and home is not None and self._placement.slots[home].takes_new:
             return self._placement.slots[home]
         if key is not None:
@@ -546,12 +584,14 @@ class Dispatcher:
                 slot = self._placement.owner(key, now)
             if slot is not None:
                 return slot
+        # Only now, because most connections have a key whose slot is known, and reading
+        # all scoreboards each time is a noticeable part of a turn.
         if not self._is_fresh:
             self._refresh()
         return self._placement.choose(key, learned=connection.learned, now=now)
 
     def _decide(self, worker: Worker, ask: Ask) -> None:
-        """Answer *worker*, who has a request it may have to turn away."""
+        """Answer the ASK of *worker* about a request that cannot be moved."""
         now = self._loop.time()
         key, learned = ask.key, bool(ask.learned)
         if learned and self._placement.owner(key, now) is None:
@@ -572,6 +612,8 @@ class Dispatcher:
         worker = self._filling[slot.index]
         assert worker is not None
         key = connection.key
+        # For one request only, because the key names another slot by itself, or because
+        # keys of its kind enter the table by a claim and nobody has claimed it.
         connection.once = key is not None and (
             self._placement.strays(key, slot.index)
             or (connection.learned and self._placement.owner(key, now) is not slot)
@@ -582,7 +624,11 @@ class Dispatcher:
         self._addressees.add(worker)
 
     def _come_back(self, connection: Connection) -> None:
-        """Place *connection*, whose worker is dead or gave it back."""
+        """
+        Place *connection*, which a worker gave back or left at its death.
+
+        Its next head is peeked at first if the key is not known.
+        """
         if (
             connection.key is None
             and connection.consumed
@@ -593,7 +639,7 @@ class Dispatcher:
             self.dispatch(connection)
 
     def _rescue(self, connection: Connection, worker: Worker) -> None:
-        """Do what can be done with *connection*, whose *worker* is dead."""
+        """Rescue, answer or end *connection*, a kept copy whose *worker* is dead."""
         left = rescue(connection, worker.board)
         if left is Left.STARTED:
             self._refuse(connection, 502, "worker_died")
@@ -616,7 +662,7 @@ class Dispatcher:
             self._come_back(connection)
 
     def _turn_away(self, connection: Connection, status: int, cause: str) -> None:
-        """Part with *connection*, which nobody can take."""
+        """Answer *connection*, which nobody can take, or end it without a word."""
         if connection.frozen:  # it is in the middle of something
             self._counters.lost += 1
             connection.end()
@@ -628,8 +674,10 @@ class Dispatcher:
             self._refuse(connection, status, cause)
 
     def _again(self, connection: Connection) -> None:
-        """Place *connection*, which no worker has any more, once more."""
+        """Place *connection* once more, if no worker has read from it."""
         is_over = 0 < connection.starved <= self._loop.time()
+        # Where something was read the connection is lost, because a second worker would
+        # begin in the middle of a request.
         if not untouched(connection):
             self._counters.lost += 1
             connection.end()
@@ -657,7 +705,11 @@ class Dispatcher:
             self._let_go(slot)
 
     def _let_go(self, slot: Slot) -> None:
-        """Place anew all that is of *slot*, which nobody will fill."""
+        """
+        Forget the keys of *slot*, which no worker will fill.
+
+        What waits for that slot is placed anew.
+        """
         self._placement.keys.release_all(slot.index)
         self._coming_back.extend(self._queues[slot.index])
         self._queues[slot.index].clear()
@@ -689,6 +741,8 @@ class Dispatcher:
             # keeps a channel from being full for any other reason.
             self._retry = self._loop.call_later(RETRY_SEND, self._flush_all)
             self._expect_sweep()
+        # Such a worker is ended, because it has to hear which keys it has lost, and
+        # because what waits for it may not fill the memory.
         if not (done or worker.silent) and worker.unsaid > self._most_unsaid:
             self._distrust(worker, "it does not read which keys it has lost")
             self._loop.call_soon(self.settle)
@@ -700,7 +754,7 @@ class Dispatcher:
                 self._flush(worker)
 
     def _sweep(self) -> None:
-        """Answer those who have waited too long."""
+        """Answer with 503 whoever has waited for longer than the wait timeout."""
         now = self._loop.time()
         if self._allow_for_standstill(now):
             self.settle()
@@ -710,6 +764,8 @@ class Dispatcher:
             while waiting and waiting[0].deadline <= now:
                 self._say_late()
                 self._turn_away(waiting.popleft(), 503, "no_worker")
+        # What is placed has a deadline too, because the kernel may refuse to pass it
+        # for as long as it lacks memory, or too many descriptors are under way.
         for worker in filter(None, self._filling):
             while worker.outbox and worker.outbox[0].deadline <= now:
                 connection = worker.outbox.popleft()
@@ -724,7 +780,8 @@ class Dispatcher:
         """
         Move all deadlines, and the next sweep, if that is late; return whether it is.
 
-        It is late where this process stood still: nobody could be handed over then.
+        A late sweep means that this process stood still, in which time it could not
+        hand over anybody.
         """
         handed_over = (
             (worker.outbox, worker.in_flight.values())
@@ -750,18 +807,24 @@ class Dispatcher:
         self.settle()
 
     def _hear_all(self) -> None:
-        """Hear all there is to be heard, of workers that we have yet to hear of too."""
+        """
+        Read what the master and all workers have sent.
+
+        The master comes first, because it may have sent the channels of workers.
+        """
         if self._superior is not None:
             self._superior.hear()
         self._listen_to_all()
 
     def _listen_to_all(self) -> None:
-        """Hear all who have said something."""
+        """Read and handle what all workers have sent."""
         for fd, _ in self._channels.poll(0):
             if worker := self._by_channel.get(fd):  # who was heard before may end it
                 self._listen(worker)
 
     def _listen(self, worker: Worker) -> None:
+        # Not again, because a worker that lied, or has ended its channel, would be
+        # ended, or signalled, a second time.
         if worker.silent:
             return
         try:
@@ -771,6 +834,7 @@ class Dispatcher:
             self._give_up_channel(worker, str(exc))
         except ChannelClosed:
             self._fall_silent(worker)
+            # It is killed then, because its slot would stay empty if it did not end.
             self._loop.call_later(GRACE, self._end, worker)
         except PeerMisbehaved as exc:
             self._distrust(worker, str(exc))
@@ -781,11 +845,11 @@ class Dispatcher:
 
     def _give_up_channel(self, worker: Worker, why: str) -> None:
         """
-        Kill *worker*, because the system does not pass what is said to it or by it.
+        Kill *worker*, soon, because the system does not pass messages to it or from it.
 
-        The worker has done nothing wrong: it may finish what it answers just now, its
-        marks are believed, and what it has said is heard when it is dead. What cannot
-        be heard then either is not known.
+        The worker has done nothing wrong: it may finish the answers that it is writing,
+        its marks are believed, and its messages are read when it is dead. A channel
+        that fails then as well has the worker distrusted.
         """
         if worker.is_given_up:
             self._distrust(worker, why)
@@ -798,7 +862,7 @@ class Dispatcher:
         self._loop.call_later(LOOK, self._end_when_answered, worker, until)
 
     def _end_when_answered(self, worker: Worker, until: float) -> None:
-        """Kill *worker* when it answers nobody just now, or at *until*."""
+        """Kill *worker* when it answers no request, at *until* at the latest."""
         if worker.id not in self._workers:
             return
         if worker.is_answering and self._loop.time() < until:
@@ -811,7 +875,11 @@ class Dispatcher:
         logs.master.error(text, worker.id, worker.slot, why)
 
     def _distrust(self, worker: Worker, why: str) -> None:
-        """Kill *worker*, which broke the protocol, and believe nothing it said."""
+        """
+        Kill *worker*, which broke the protocol.
+
+        No message and no mark of it is believed from now on.
+        """
         self._report_end(worker, why)
         self._fall_silent(worker)
         self._copies -= worker.copies
@@ -867,6 +935,8 @@ class Dispatcher:
                 connection.giver = 0
             if worker.grant(connection):
                 self._copies += 1
+                # Half of the descriptors may go to copies, because new connections need
+                # the others.
                 if self._copies > self._most_copies:
                     self.spare_copy()
         self._forget_surplus(worker)
@@ -883,6 +953,7 @@ class Dispatcher:
         if self._mesh is None:
             raise PeerMisbehaved("HAVE, and there is no other acceptor")
         for (id_,) in messages:
+            # Without a copy, because the one that was kept died with its acceptor.
             worker.granted.setdefault(id_, None)
         self._forget_surplus(worker)
 
@@ -905,6 +976,8 @@ class Dispatcher:
                 self._vacate(worker)
             elif reason == Reason.NO_DESCRIPTOR:
                 self._counters.no_descriptor += 1
+                # Because it would be handed the same connection again at once, and
+                # refuse that too.
                 self._leave_alone(self._placement.slots[worker.slot])
             self._rest(connection, reason)
 
@@ -913,7 +986,7 @@ class Dispatcher:
             self._heed_claim(worker, key, ttl, made=bool(made))
 
     def _heed_claim(self, worker: Worker, key: bytes, ttl: int, *, made: bool) -> None:
-        """Note that *key* is *worker*'s, or tell it that it is not."""
+        """Record *key* as owned by *worker*'s slot, or revoke it."""
         now = self._loop.time()
         if self._filling[worker.slot] is not worker and not self._catch_up(worker):
             return  # it left its slot, and cannot be reached by key any more
@@ -925,13 +998,15 @@ class Dispatcher:
             self._addressees.add(worker)
 
     def _take_back(self, worker: Worker, message: Return) -> None:
-        """Own a connection again whose next request belongs elsewhere."""
+        """Take over a connection that *worker* gave back, to be placed at settle."""
         connection = returned(message)
         if connection.id not in worker.granted:
             connection.close()
             raise PeerMisbehaved(
                 f"RETURN of connection {connection.id}, which it does not have"
             )
+        # Read before the connection is forgotten, because its mark may be given to
+        # another one then.
         marked = worker.traffic(connection.id)
         self._forget(worker, connection.id)
         worker.returned += 1
@@ -962,7 +1037,11 @@ class Dispatcher:
         self._coming_back.append(connection)
 
     def _take_back_copy(self, worker: Worker, message: Return) -> None:
-        """Own a connection again that came when we had no descriptor for it."""
+        """
+        Handle a RETURN whose descriptor was lost: we had none left for it.
+
+        Our copy takes its place if there is one; otherwise the connection is lost.
+        """
         before = worker.copies
         copy = worker.take_copy(message.id)
         self._copies += worker.copies - before
@@ -979,14 +1058,14 @@ class Dispatcher:
             )
 
     def _forget(self, worker: Worker, id_: int) -> None:
-        """Forget a connection that *worker* has no more, and close our copy."""
+        """Remove a connection that *worker* has no more, and close our copy."""
         if id_ in worker.granted:
             before = worker.copies
             worker.forget(id_)
             self._copies += worker.copies - before
 
     def spare_copy(self) -> bool:
-        """Close one copy that may be missed the least; say whether there was one."""
+        """Close the kept copy that is missed the least; return whether one was."""
         worker = max(self._workers.values(), key=lambda w: w.copies, default=None)
         if worker is None or not worker.spare():
             return False
@@ -1004,13 +1083,14 @@ class Dispatcher:
         return connection
 
     def _rest(self, connection: Connection, reason: int) -> None:
-        """Give the world a moment before *connection*, refused, is placed again."""
+        """Schedule *connection*, which a worker refused, to be placed again."""
         logs.master.debug(
             "refused by its worker for reason %d",
             reason,
             extra=logs.about(conn=connection.id),
         )
         self._resting.add(connection)
+        # A worker that leaves does not recover, so waiting for that is of no use.
         pause = 0.0 if reason == Reason.DRAINING else PAUSE_AFTER_REFUSAL
         if reason != Reason.NO_DESCRIPTOR:
             connection.attempts += 1
@@ -1022,7 +1102,7 @@ class Dispatcher:
         self._loop.call_later(pause, self._rested, connection)
 
     def _leave_alone(self, slot: Slot) -> None:
-        """Place nothing with *slot* for a moment; others may have descriptors left."""
+        """Place nothing with *slot* for a moment; others may have descriptors."""
         if not slot.resting:
             slot.resting = True
             self._loop.call_later(PAUSE_AFTER_REFUSAL, self._wake, slot)
@@ -1032,7 +1112,7 @@ class Dispatcher:
         self.settle()
 
     def _end(self, worker: Worker) -> None:
-        """End *worker*, who closed its channel, if it is still alive."""
+        """Kill *worker*, which closed its channel, if it is still alive."""
         if worker.id in self._workers:
             logs.master.warning(
                 "worker %d of slot %d closed its channel and did not leave",

@@ -35,12 +35,12 @@ class Drains:
         self, desk: Desk, deputies: Deputies, settings: Callable[[], Settings]
     ) -> None:
         """
-        Begin with none.
+        Start with no slot drained.
 
         Args:
             desk: The master's own.
             deputies: All acceptors.
-            settings: Gives what the operator wants.
+            settings: Returns the settings that hold now.
         """
         self._desk = desk
         self._deputies = deputies
@@ -49,10 +49,10 @@ class Drains:
 
     def drain(self, slot: int) -> AsyncGenerator[dict[str, Any]]:
         """
-        Give *slot* nothing new; give the lines for who waits until it is empty.
+        Drain *slot*; return the lines for the asker until it is empty.
 
         Raises:
-            UsageError: That cannot be.
+            UsageError: It cannot be drained.
         """
         self._demand("drain", slot)
         slots = self._desk.placement.slots
@@ -66,7 +66,7 @@ class Drains:
 
     def undrain(self, slot: int) -> dict[str, Any]:
         """
-        Give *slot* again what is new.
+        Undrain *slot*: it takes what is new again.
 
         Raises:
             UsageError: There is no such slot.
@@ -77,7 +77,12 @@ class Drains:
         return {"slot": slot, "was_drained": was}
 
     def _demand(self, command: str, slot: int) -> None:
-        """Refuse what cannot be right."""
+        """
+        Check that *command* is possible for *slot*.
+
+        Raises:
+            UsageError: It is not.
+        """
         settings = self._settings()
         if settings.drain == "sessions":
             raise UsageError(
@@ -94,7 +99,7 @@ class Drains:
             raise UsageError(f"there is no slot {slot}; slots 0 to {last} exist")
 
     async def _watch(self, slot: int, asked: Coming) -> AsyncGenerator[dict[str, Any]]:
-        """Give lines until *slot* is empty, or the drain timeout is over."""
+        """Yield lines until *slot* is empty, or the drain timeout is over."""
         began = said = self._loop.time()
         before = after = await asked
         shown: int | None = None
@@ -110,7 +115,7 @@ class Drains:
             elif now - said >= PULSE:
                 said = now
                 yield {}
-            # Who does not answer may have some.
+            # Not while an acceptor does not answer, because it may have some.
             if (
                 not (kept or None in after.values())
                 or now - began >= self._settings().drain_timeout
@@ -136,7 +141,7 @@ def _sum(came: Mapping[int, Came | None], name: str) -> int:
 def _moved(
     before: Mapping[int, Came | None], after: Mapping[int, Came | None]
 ) -> int | None:
-    """Say how many connections the worker gave back, if it was one and the same."""
+    """Return how many connections the worker gave back; None: it was replaced."""
     pairs = [
         (first, last)
         for number, last in after.items()
@@ -147,14 +152,14 @@ def _moved(
         for first, last in pairs
     ):
         return None
-    # An acceptor that was replaced meanwhile counts from none.
+    # No less than 0, because an acceptor that was replaced counts from 0 again.
     counts: list[int] = [last["returned"] - first["returned"] for first, last in pairs]
     return sum(max(count, 0) for count in counts)
 
 
 async def interrupted() -> AsyncGenerator[dict[str, Any]]:
     """
-    Tell somebody who waited when the master became another program.
+    Answer an asker who waited when the master became another program.
 
     Raises:
         CommandFailed: Always.

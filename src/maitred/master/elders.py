@@ -32,7 +32,13 @@ LOOK: Final = 1.0
 
 
 class Elders:
-    """Keeps elders for as long as they are needed."""
+    """
+    Keeps elders for as long as they are needed.
+
+    An operator knows *logical* slots, as many as workers. Each stands for two
+    *physical* slots, one in either set, of which one serves; without elders for one, of
+    the same number.
+    """
 
     def __init__(
         self,
@@ -46,17 +52,17 @@ class Elders:
         tell: Callable[[str], None],
     ) -> None:
         """
-        Begin without any; needs a running loop.
+        Start without elders; needs a running loop.
 
         Args:
             dispatcher: Retires and dismisses them.
-            keys: Knows their sessions.
+            keys: The table in which their sessions are counted.
             workers: Slots in a set.
-            alone: There is one set of slots: nobody becomes an elder.
+            alone: Whether there is one set of slots: no worker becomes an elder.
             countable: Whether all sessions stand in *keys*; those that a cookie of ours
                 names do not.
-            grace: Seconds after the time to drain, at whose end it is killed.
-            tell: Tells whoever waits for a reload.
+            grace: Seconds from the end of the time to drain until an elder is killed.
+            tell: Called with a line for those who wait for a reload.
         """
         self._dispatcher = dispatcher
         self._keys = keys
@@ -64,8 +70,7 @@ class Elders:
         self._alone = alone
         self._countable = countable
         self._tell = tell
-        # What an elder is told in the end: connections are given back, WebSockets
-        # closed.
+        # The farewell of an elder: it gives connections back and closes WebSockets.
         self._goodbye = messages.Drain(int(last_words(grace) * 1000), give_back=1)
         self._loop = asyncio.get_running_loop()
         self._elders: dict[int, tuple[Worker, float]] = {}
@@ -73,24 +78,24 @@ class Elders:
         # Of each slot, the generation that serves there, and the set that it fills.
         # Slot by slot, because a reload of a few at a time may fail half way.
         self._serving = [(1, 0)] * (1 if alone else workers)
-        # Slots, of all, whose successors were promoted a moment ago.
+        # Physical slots whose successors were promoted a moment ago.
         self._succeeded: list[int] = []
 
     def place(self, slot: int, generation: int) -> int:
-        """Return the slot, of all, that a worker of *generation* fills as *slot*."""
+        """Return the physical slot that a worker of *generation* fills as *slot*."""
         if self._alone:
             return slot
         serving, ours = self._serving[slot]
         return slot + (ours if generation == serving else 1 - ours) * self._workers
 
     def current(self, slot: int) -> int:
-        """Return the slot, of all, that is number *slot* for what serves there."""
+        """Return the physical slot of logical slot *slot* for what serves there."""
         if self._alone:
             return slot
         return self.place(slot, self._serving[slot][0])
 
     def succeeded(self, worker: Worker) -> None:
-        """Note that *worker*, which was just promoted, serves in its slot."""
+        """Record that *worker*, which was just promoted, serves in its slot."""
         if self._alone:
             return
         number = worker.slot % self._workers
@@ -115,7 +120,7 @@ class Elders:
                 self._dispatcher.abandon(slot)
 
     def keep(self, worker: Worker, seconds: float) -> None:
-        """Let *worker* keep its sessions, for *seconds* at most."""
+        """Keep *worker* with its sessions, for *seconds* at most; or dismiss it."""
         if self._dispatcher.filling(worker.slot) is not worker:
             self._dispatcher.dismiss(worker, self._goodbye)  # another has its slot
             return
@@ -127,11 +132,11 @@ class Elders:
         self._look()
 
     def forget(self, worker: Worker) -> None:
-        """Note that *worker* is dead."""
+        """Remove *worker*, which is dead."""
         self._elders.pop(worker.id, None)
 
     def close(self) -> None:
-        """Let all go, because the service stops."""
+        """Dismiss all elders, because the service stops."""
         if self._timer is not None:
             self._timer.cancel()
         while self._elders:
@@ -139,7 +144,7 @@ class Elders:
             self._dispatcher.dismiss(worker, messages.Drain(self._goodbye.timeout_ms))
 
     def status(self) -> list[dict[str, Any]]:
-        """Say who is left, with how many sessions (None: nobody knows) and how long."""
+        """Return who is left: how many sessions (None: unknown), and how long."""
         now = self._loop.time()
         return [
             {
@@ -168,7 +173,7 @@ class Elders:
         sets: Sequence[Sequence[int]],
         workers: Mapping[int, Worker],
     ) -> None:
-        """Go on where *state* was written down; older versions wrote no *sets*."""
+        """Restore *state*; older versions wrote no *sets*."""
         generation, filled, elders = state
         sets = sets or [(generation, filled)] * len(self._serving)
         self._serving = [(generation, filled) for generation, filled in sets]

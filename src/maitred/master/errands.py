@@ -29,27 +29,27 @@ PIECE: Final = 2000
 
 
 class Errands:
-    """Does what operators ask, as far as it is about one acceptor."""
+    """Does the commands of an operator, as far as they concern one acceptor."""
 
     def __init__(self, desk: Desk) -> None:
-        """Do it at *desk*; needs a running loop."""
+        """Start with the acceptor of *desk*; needs a running loop."""
         self._desk = desk
         self._loop = asyncio.get_running_loop()
 
     def do(
         self, what: str, arguments: Mapping[str, Any]
     ) -> Came | Coroutine[Any, Any, Came]:
-        """Do errand *what*; one that takes its time is to be awaited."""
+        """Run errand *what*; one that takes its time returns a coroutine."""
         came: Came | Coroutine[Any, Any, Came] = ERRANDS[what](self, **arguments)
         return came
 
     def report(self) -> Came:
-        """Say how it stands here."""
+        """Return counts and sizes of this acceptor."""
         return self._desk.report() | {"dropped_log_lines": logs.dropped()}
 
     async def keys(self, prefix: bytes) -> Came:
         """
-        Give the keys that begin with *prefix*, the last used first; count all.
+        Return the keys that begin with *prefix*, the last used first, and counts.
 
         Clients have their turn between two pieces of the table.
         """
@@ -68,7 +68,7 @@ class Errands:
         return {"by_slot": [list(each) for each in slots.items()], "keys": listed}
 
     def find(self, keys: list[bytes]) -> Came:
-        """Give the entry of the first of *keys* that is in the table, or none."""
+        """Return the entry of the first of *keys* that is in the table, or none."""
         now = self._loop.time()
         for key in keys:
             owned = self._desk.keys.find(key, now)
@@ -77,20 +77,20 @@ class Errands:
         return {"found": None}
 
     def own(self, key: bytes, slot: int, ttl: float) -> Came:
-        """Give *key* to *slot*; its worker so far is told."""
+        """Make *slot* the owner of *key*; the worker that had it is told."""
         self._desk.keys.own(key, slot, self._loop.time(), ttl)
         self._desk.dispatcher.settle()
         return {}
 
     def relieve(self, slot: int, *, relieved: bool) -> Came:
-        """Give *slot* nothing new, or everything again; say how it stood before."""
+        """Drain or undrain *slot*; return its state before."""
         before = self.left(slot)
         before["drained"] = self._desk.placement.slots[slot].drained
         self._desk.dispatcher.relieve(slot, relieved=relieved)
         return before
 
     def left(self, slot: int) -> Came:
-        """Say what the worker of *slot* has, and what it has given back."""
+        """Return what the worker of *slot* has, and what it has given back."""
         worker = self._desk.dispatcher.filling(slot)
         held = 0 if worker is None else len(worker.granted) + worker.unanswered
         return {
@@ -102,13 +102,13 @@ class Errands:
         }
 
     def resize(self, workers: int) -> Came:
-        """Have *workers* slots; say how many keys are placed anew, or gone."""
+        """Change the number of slots; return how many keys move or end by it."""
         moved, ended = self._desk.keys.counts(workers)
         self._desk.dispatcher.resize(workers)
         return {"moved": moved, "ended": ended}
 
     def log_level(self, level: str) -> Came:
-        """Log as much as *level* says from now on."""
+        """Set the log level."""
         logging.getLogger("maitred").setLevel(level.upper())
         return {}
 

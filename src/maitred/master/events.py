@@ -30,25 +30,25 @@ class What(StrEnum):
 
 
 class Events:
-    """Remembers."""
+    """Records events, and counts them by kind."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Remember nothing yet; *clock* gives seconds since 1970."""
+        """Start without events; *clock* returns seconds since 1970."""
         self._clock = clock
         self._last: deque[dict[str, Any]] = deque(maxlen=MOST)
         self._counts = Counter({what.value: 0 for what in What})
 
     def note(self, what: What, text: str) -> None:
-        """Remember that *what* happened just now; *text* is a sentence."""
+        """Record that *what* happened just now; *text* is a sentence."""
         now = round(self._clock(), 3)
         self._last.append({"time": now, "kind": what.value, "text": text})
         self._counts[what.value] += 1
 
     def state(self) -> dict[str, Any]:
-        """Give all, for an answer or a successor; the last is the youngest."""
+        """Return all, for an answer or a successor; the last is the youngest."""
         return {"events": list(self._last), "event_counts": dict(self._counts)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Remember what a predecessor has left."""
+        """Restore what a predecessor has left."""
         self._last.extend(state["events"])
         self._counts.update(state["event_counts"])

@@ -16,16 +16,16 @@ SAY_AGAIN: Final = 60.0
 
 
 class Evictions:
-    """Watches a key table."""
+    """Warns when living keys are evicted from a key table."""
 
     def __init__(self, keys: KeyTable) -> None:
-        """Watch *keys*."""
+        """Start without a warning; *keys* is the table."""
         self._keys = keys
         self._said = 0
         self._say_after = 0.0
 
     def look(self, now: float) -> None:
-        """Warn if sessions that were alive had to go, and that was not said of late."""
+        """Log a warning if keys were evicted, once a minute at most."""
         evicted = self._keys.evicted - self._said
         if not evicted or now < self._say_after:
             return

@@ -33,7 +33,7 @@ Line = dict[str, Any]
 
 
 class Roll:
-    """Says what changed of each worker since it was asked last."""
+    """Reports what changed of each worker since the last look."""
 
     def __init__(
         self,
@@ -42,12 +42,12 @@ class Roll:
         slots: Sequence[Slot],
     ) -> None:
         """
-        Note who is there.
+        Record which workers there are.
 
         Args:
-            supervisor: Knows their states.
+            supervisor: Returns their states.
             workers: Those that are alive; the caller keeps it up to date.
-            slots: Know whether they are drained.
+            slots: All slots, which say whether they are drained.
         """
         self._slots = slots
         self._supervisor = supervisor
@@ -58,7 +58,7 @@ class Roll:
         "Connections that the workers had at the beginning."
 
     def changes(self) -> list[Line]:
-        """Give a line for each worker of which there is something new."""
+        """Return a line for each worker of which something is new."""
         lines = []
         for number, worker in self._alive.items():
             left = held(worker)
@@ -84,26 +84,27 @@ class Roll:
 
     @property
     def are_gone(self) -> bool:
-        """Whether none is left of those that were there at the beginning."""
+        """Whether none is left of the workers there were at the beginning."""
         return not self._before.keys() & self._alive.keys()
 
     @property
     def kept(self) -> int:
-        """How many connections they still have."""
+        """How many connections those workers still have."""
         left = self._before.keys() & self._alive.keys()
         return sum(held(self._alive[number]) for number in left)
 
 
 def held(worker: Worker) -> int:
-    """Say how many connections *worker*, which is alive, has or is to get."""
-    # What it says itself counts those of all acceptors, if it says anything.
+    """Return how many connections *worker*, which is alive, has or is to get."""
+    # The larger number, because the scoreboard counts those of all acceptors, but
+    # only if the worker writes it.
     return max(worker.account.connections, len(worker.granted) + worker.unanswered)
 
 
 async def followed(
     lines: AsyncGenerator[Mapping[str, Any]], roll: Roll
 ) -> AsyncGenerator[Mapping[str, Any]]:
-    """Give *lines*, and between them what changes of the workers of *roll*."""
+    """Yield *lines*, and between them what changes of the workers of *roll*."""
     coming = asyncio.ensure_future(anext(lines))
     try:
         while True:
@@ -134,12 +135,12 @@ async def watch_reload(
     patience: float,
 ) -> AsyncGenerator[Line]:
     """
-    Give the *lines* of a reload, of which the last says what became of connections.
+    Yield the *lines* of a reload; the last says what became of connections.
 
     Args:
-        lines: Of who waits until the new generation serves.
-        roll: Those who were there before.
-        counted: Gives what all acceptors have counted so far.
+        lines: Lines until the new generation serves.
+        roll: The workers that were there before.
+        counted: Returns what all acceptors have counted so far.
         patience: Seconds to wait for what is idle, when the new generation serves.
     """
     before = await counted()
@@ -153,7 +154,8 @@ async def watch_reload(
                     await asyncio.sleep(LOOK)
             after = await counted()
             yield line | {
-                # What an acceptor that died meanwhile counted last, nobody knows.
+                # No less than 0, because what an acceptor that died counted last is not
+                # known.
                 "moved": max(after.drained - before.drained, 0),
                 "kept": roll.kept,
                 "lost": max(after.lost - before.lost, 0),

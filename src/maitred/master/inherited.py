@@ -51,7 +51,7 @@ class Inherited:
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str]) -> Inherited:
-        """Own what *environment* says was passed to us; remove that from it."""
+        """Return the sockets that *environment* names; remove its variables."""
         count, pid, names = (environment.pop(name, "") for name in VARIABLES)
         if pid != str(os.getpid()) or not count.isdecimal():
             return cls()
@@ -63,7 +63,7 @@ class Inherited:
         return found
 
     def release(self, number: int) -> None:
-        """Leave descriptor *number* to the caller, if it is one of ours."""
+        """Release descriptor *number* to the caller, if it is one of ours."""
         for entry in self.sockets:
             if entry[1].fileno() == number:
                 self.sockets.remove(entry)
@@ -108,7 +108,7 @@ class Inherited:
         return takers[0] if takers else None
 
     def close_rest(self) -> Iterator[str]:
-        """Close what no bind has taken; give the name of each."""
+        """Close what no bind has taken; yield the name of each."""
         for name, sock in self.sockets:
             logs.master.warning(
                 "inherited descriptor %d (%s) is closed: no --bind is for it",
@@ -121,7 +121,7 @@ class Inherited:
 
 
 def where(sock: socket.socket) -> str:
-    """Write the address of *sock*; empty if it does not listen."""
+    """Return the address of *sock*; empty if it does not listen."""
     return written(sock) if _listens(sock) else ""
 
 

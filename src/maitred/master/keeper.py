@@ -48,11 +48,11 @@ ORDERLY: Final = frozenset({int(ExitCode.OK), int(ExitCode.CUT)})
 
 
 class Keeper:
-    """Keeps one service."""
+    """Keeps one service: one master after another."""
 
     def __init__(self, command: Sequence[str], listeners: Sequence[Listener]) -> None:
         """
-        Own *listeners*, for masters that are started as *command*.
+        Take over *listeners*, for masters that are started as *command*.
 
         Args:
             command: Program, with its path, and arguments.
@@ -89,7 +89,7 @@ class Keeper:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _next(self) -> Leave | None:
-        """Wait for the next event, and do what follows; say if that is all."""
+        """Wait for the next event and handle it; return how to leave, if it is time."""
         number = self._wait()
         if number in STOPS:
             return self._stop(number)
@@ -111,7 +111,7 @@ class Keeper:
         return None
 
     def _wait(self) -> int | None:
-        """Give the next signal; None: it is time to do what has a time."""
+        """Return the next signal; None: the time of a start or a kill has come."""
         at = self._kill_at if self._start_at is None else self._start_at
         if at is None:
             return signal.sigwaitinfo(HEARD).si_signo
@@ -130,7 +130,7 @@ class Keeper:
         return None
 
     def _look(self) -> Leave | None:
-        """See who has ended; it may be somebody else's child that we inherited."""
+        """Reap what has ended; if the master has, decide what follows."""
         code = None if self._master is None else self._master.reap()
         if code is None or self._link is None:
             return None
@@ -150,7 +150,7 @@ class Keeper:
         return None
 
     def _start(self) -> None:
-        """Start a master; at the limit of processes, try again in a while."""
+        """Start a master; at the limit of processes, schedule another try."""
         self._start_at = None
         self._link, theirs = socket.socketpair()
         try:

@@ -33,7 +33,7 @@ class KeyPages:
     """Writes the pages of a key table, and unpacks those of a predecessor."""
 
     def __init__(self, keys: KeyTable) -> None:
-        """Write and fill *keys*; needs a running loop."""
+        """Start without pages; *keys* is the table. Needs a running loop."""
         self._keys = keys
         self._loop = asyncio.get_running_loop()
         self._fd = -1
@@ -43,10 +43,10 @@ class KeyPages:
 
     async def write(self) -> None:
         """
-        Write down every key; clients are served between two pages.
+        Write every key; clients are served between two pages.
 
         Raises:
-            UpgradeRefused: The system will not have it.
+            UpgradeRefused: The system refuses the memory.
         """
         self.drop()
         if self._unpacking is not None:
@@ -63,7 +63,7 @@ class KeyPages:
             ) from exc
 
     async def _rest(self, began: float) -> float:
-        """Leave as much time to others as was spent; return when that is over."""
+        """Sleep for as long as was spent since *began*; return the time after that."""
         await asyncio.sleep((self._loop.time() - began) * REST)
         return self._loop.time()
 
@@ -72,7 +72,7 @@ class KeyPages:
         Write *page* behind the others; return its start and its size.
 
         Raises:
-            OSError: The system will not have it.
+            OSError: The system refuses the memory.
         """
         start = sum(self._rows[-1]) if self._rows else 0
         with open(self._fd, "r+b", buffering=0, closefd=False) as file:
@@ -84,7 +84,7 @@ class KeyPages:
 
     def catch_up(self) -> None:
         """
-        Write down what has changed, so that less is left for the snapshot.
+        Write what has changed, so that less is left for the snapshot.
 
         Raises:
             UpgradeRefused: The system will not have it.
@@ -98,7 +98,7 @@ class KeyPages:
 
     def state(self, table: Table) -> dict[str, Any]:
         """
-        Write down what has changed; return where all pages are; needs ``write``.
+        Write what has changed; return where all pages are. Called after ``write``.
 
         Raises:
             UpgradeRefused: The system will not have it.
@@ -116,7 +116,7 @@ class KeyPages:
         }
 
     def drop(self) -> None:
-        """Write no more: there is no successor."""
+        """Close the pages, because there is no successor."""
         self._keys.end_pages()
         self._rows.clear()
         if self._fd >= 0:
@@ -125,7 +125,7 @@ class KeyPages:
 
     def restore(self, state: Mapping[str, Any], past: Past) -> None:
         """
-        Have the keys that a predecessor left; ``unpack`` is still to be called.
+        Restore the keys that a predecessor left; ``unpack`` is still to be called.
 
         Raises:
             UsageError: They cannot be read.
@@ -148,7 +148,7 @@ class KeyPages:
             os.close(fd)
 
     def unpack(self) -> None:
-        """Unpack, between clients, what was restored."""
+        """Schedule what was restored to be unpacked, between clients."""
         if self._keys.is_unpacking:
             self._unpacking = self._loop.create_task(self._unpack())
 

@@ -26,10 +26,10 @@ RETRY: Final = 0.01
 
 
 class Line:
-    """Says what there is to say, and passes on what is heard."""
+    """Sends messages in order without waiting, and receives what comes."""
 
     def __init__(self, channel: Channel) -> None:
-        """Own *channel*; needs a running loop."""
+        """Take over *channel*; needs a running loop."""
         self._channel = channel
         self._loop = asyncio.get_running_loop()
         self._unsaid: deque[tuple[Any, Owner | None]] = deque()
@@ -37,20 +37,20 @@ class Line:
         self._is_open = True
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """Call *heard* whenever there is something to ``receive``."""
+        """Register *heard*, called whenever there is something to ``receive``."""
         self._loop.add_reader(self._channel.fileno(), heard)
 
     def receive(self) -> list[Any]:
         """
-        Give the messages of the next packet; none: there is nothing more now.
+        Return the messages of the next packet; empty: nothing more has come.
 
         Raises:
-            ChannelClosed: The other side is gone, and everything it said was given.
+            ChannelClosed: The other side is gone, and all it sent was returned.
         """
         return self._channel.receive_nowait() if self._is_open else []
 
     def say(self, message: Any, passed: Owner | None = None) -> None:
-        """Say *message*, and own *passed*, which rides along in it."""
+        """Send *message*, now or soon; take over *passed*, which rides along in it."""
         if not self._is_open:
             if passed is not None:
                 passed.close()
@@ -60,7 +60,7 @@ class Line:
             self._flush()
 
     def close(self) -> None:
-        """Hear nothing and say nothing any more."""
+        """Close the channel; what was not sent is dropped."""
         if not self._is_open:
             return
         self._is_open = False
@@ -80,12 +80,12 @@ class Line:
                 self._retry = self._loop.call_later(RETRY, self._flush)
                 return
             except (ChannelRefused, MessageTooLarge) as exc:
-                # Both ends hear that it is over, and begin anew.
+                # Hung up, because then both ends see that it has ended, and begin anew.
                 logs.master.error("a line between acceptors is cut: %s", exc)
                 self._channel.hang_up()
                 self._drop()
                 return
-            except ChannelClosed:  # whoever listens hears of it
+            except ChannelClosed:  # which the reader sees as well
                 self._drop()
                 return
             self._unsaid.popleft()

@@ -85,7 +85,8 @@ class Listener:
     _kind: tuple[int, int, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Note what its connections are; Python's names for it cost time."""
+        """Set TCP_NODELAY, and record the kind of its connections for ``accept``."""
+        # As numbers, because Python's names for them cost time with each connection.
         self._kind = int(self.sock.family), int(self.sock.type), self.sock.proto
         if self.sock.family != socket.AF_UNIX:
             # Accepted connections inherit it, whoever serves them. Without it, the
@@ -95,7 +96,7 @@ class Listener:
 
     def accept(self) -> tuple[socket.socket, Any]:
         """
-        Accept one connection, which the caller owns; give its client's address too.
+        Accept one connection, which the caller owns; return its client's address too.
 
         As ``socket.accept`` does, in half the time.
 
@@ -114,7 +115,7 @@ class Listener:
                     os.unlink(self.path)
 
     def state(self, table: Table) -> dict[str, Any]:
-        """Write down all there is to know, for a successor."""
+        """Return the state for a successor."""
         return {
             "sock": table.own(self.sock.fileno()),
             "name": self.name,
@@ -127,7 +128,7 @@ class Listener:
 
 
 def restored(state: dict[str, Any], past: Past) -> Listener:
-    """Own the listener that was written down as *state*."""
+    """Return the listener that ``state`` wrote, with its socket."""
     sock = socket.socket(fileno=past.take(state["sock"]))
     sock.setblocking(False)
     pairs = {name: state[name] and tuple(state[name]) for name in ("local", "inode")}
@@ -152,8 +153,9 @@ def open_listeners(
         uds_mode: The mode of the file of a Unix socket: who may connect.
         proxy: Whether all connections, and not those of marked binds alone, begin
             with a PROXY header.
-        inherited: What was passed to us; what a bind is for is taken out of it.
-        option: Where the operator gave them.
+        inherited: Sockets that were passed to us; each that a bind is for is taken
+            out.
+        option: The option in which the operator gave *binds*.
 
     Raises:
         UsageError: One of them cannot be read.
@@ -176,7 +178,7 @@ def open_listeners(
 
 
 def accept_at_once(listeners: Iterable[Listener]) -> None:
-    """Wait for no bytes on *listeners*: the server may have to speak first."""
+    """Accept on *listeners* before bytes come: the server may have to speak first."""
     for listener in listeners:
         if listener.sock.family != socket.AF_UNIX:
             listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
@@ -265,7 +267,12 @@ def _tcp(bind: str, asked: str, backlog: int, given: Inherited) -> list[Listener
 
 
 def _check_shared(asked: str, taker: str) -> None:
-    """Refuse that one socket has two purposes, or two ways to begin a connection."""
+    """
+    Check that one socket has not two purposes, nor two ways to begin a connection.
+
+    Raises:
+        UsageError: It has.
+    """
     if asked.partition(" ")[0] != taker.partition(" ")[0]:
         rest = "leave one of them out"
     elif asked.endswith(PROXY_MARK) != taker.endswith(PROXY_MARK):
@@ -369,7 +376,7 @@ def _describe(sock: socket.socket, name: str = "") -> Listener:
 
 
 def inode_of(path: str) -> tuple[int, int]:
-    """Give device and inode of *path* itself."""
+    """Return device and inode of *path* itself."""
     status = os.lstat(path)
     return status.st_dev, status.st_ino
 
@@ -379,7 +386,7 @@ def remove_stale(path: str) -> None:
     Unlink the socket at *path* if nobody listens on it.
 
     Raises:
-        OSError: EADDRINUSE, somebody does, or it is not a socket.
+        OSError: EADDRINUSE: a process listens on it, or it is not a socket.
     """
     try:
         is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)

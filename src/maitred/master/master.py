@@ -117,7 +117,7 @@ class Master:
 
         Args:
             settings: What the operator wants.
-            past: What a predecessor in this process has left to us.
+            past: What a predecessor in this process has left; None: there was none.
             read: Reads the settings again, at a reload; None: they stay.
 
         Raises:
@@ -127,7 +127,7 @@ class Master:
         """
         self._past = past
         self._read = read
-        # The settings, but for what was changed while we ran.
+        # The settings as the operator gave them, without changes by commands.
         self._said = settings
         if past is not None:  # how many slots there are was decided at the start
             settings = replace(
@@ -171,16 +171,17 @@ class Master:
         self._stopping = False
         self._draining = False
         self._failure: tuple[str, str] | None = None
-        # Why a worker of the first start could not even be begun, ever.
+        # Why the system refused a worker of the first start for good.
         self._refused: SystemRefused | None = None
-        self._evidence = ""  # what the worker left whose end is being reported
+        self._evidence = ""  # traceback or stack of the worker whose end is reported
         self._tick: asyncio.TimerHandle | None = None
-        # Whether new sessions are to go to other machines.
+        # Whether `maitred machine drain` sends new sessions to other machines.
         self._is_out = False
-        # How often we became another program.
+        # Upgrades so far.
         self._upgrades = 0
         self._events = Events()
-        # About to do so again. Nothing is started: it would inherit blocked signals.
+        # About to be upgraded. Nothing is started, because it would inherit blocked
+        # signals.
         self._leaving = False
         self._put_off: list[Spawn] = []
 
@@ -251,7 +252,7 @@ class Master:
 
     @property
     def _names(self) -> list[str]:
-        """Where we listen."""
+        """Where we listen; none while stopping."""
         return [] if self._stopping else [each.name for each in self._listeners]
 
     async def run(self) -> ExitCode:
@@ -308,7 +309,9 @@ class Master:
         return ExitCode.CUT if finish.cut else ExitCode.OK
 
     def _answer_agents(self) -> None:
-        """Answer agent checks; HAProxy does not mind that nobody did for a moment."""
+        """Answer agent checks from now on."""
+        # Opened anew after an upgrade, because HAProxy does not mind that nobody
+        # answered for a moment.
         if self._past is not None:
             try:
                 self._agent_listeners = open_agent(self._settings.agent)
@@ -318,7 +321,7 @@ class Master:
         self._agent = Agent(self._agent_listeners, self._capacity)
 
     def _capacity(self) -> bytes:
-        """Say, in HAProxy's words, what may come here."""
+        """Return the line that answers an agent check."""
         if self._stopping or self._is_out:
             return b"drain\n"
         if not self._serving:
@@ -340,7 +343,7 @@ class Master:
         return is_ready and not self._supervisor.failures(slot, now).in_a_row
 
     def _machine(self, state: str) -> dict[str, Any]:
-        """Have the agent check answer *state* from now on."""
+        """Set what the agent check answers from now on to *state*."""
         if not self._settings.agent:
             raise CommandFailed(
                 "there is no --agent: HAProxy would not hear of it; start with one, or"
@@ -353,7 +356,7 @@ class Master:
         return {"state": state, "agent": self._settings.agent}
 
     def _meet(self) -> None:
-        """Get in touch with whoever started us: a keeper, a service manager."""
+        """Connect to the process that started us: a keeper, a service manager."""
         self._parent = Parent(os.environ)
         self._parent.watch(self._loop, self._on_keeper_gone)
         self._notifier = Notifier(os.environ, main=not self._parent.exists)
@@ -364,7 +367,7 @@ class Master:
                 self._notifier.store(listener)
 
     def _build(self) -> None:
-        """Make the parts and connect them."""
+        """Build the parts and connect them."""
         settings, past = self._settings, self._past
         self._hash_key: bytes = (
             os.urandom(16) if past is None else past.state["master"]["hash_key"]
@@ -478,7 +481,7 @@ class Master:
         if self._tick is not None:
             self._tick.cancel()
 
-    # What the supervisor decides is done here
+    # Carrying out what the supervisor decides
 
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -510,7 +513,7 @@ class Master:
         self._tell_manager()
 
     def _tell_manager(self, *, again: bool = False) -> None:
-        """Say where the service is, if that is news or to be said *again*."""
+        """Send the phase of the service, if it is new or to be sent *again*."""
         supervisor, workers = self._supervisor, self._settings.workers
         if self._stopping:
             self._notifier.become(Phase.STOPPING, "draining")
@@ -553,7 +556,7 @@ class Master:
                 worker.process.kill()
 
     def _schedule(self) -> None:
-        """Wake up when the supervisor has to be asked again."""
+        """Schedule the next tick for when the supervisor has to be asked again."""
         if self._tick is not None:
             self._tick.cancel()
         at = self._supervisor.wakeup()
@@ -592,7 +595,7 @@ class Master:
         return Exited(number, why, hopeless=refused is not None)
 
     def _watch_over(self, worker: Worker) -> None:
-        """Know *worker* from now on, and hear of its end."""
+        """Register *worker*, and watch for its end."""
         self._workers[worker.id] = worker
         self._deputies.attach(worker)
         self._loop.add_reader(worker.process.pidfd, self._on_exit, worker)
@@ -624,7 +627,7 @@ class Master:
             settings.policy,
         )
 
-    # What happens is reported from here
+    # Reporting to the supervisor what happened
 
     def _on_ready(self, worker: Worker) -> None:
         if worker.id in self._workers:
@@ -688,7 +691,7 @@ class Master:
         self._do(self._supervisor.handle(worn, self._loop.time()))
 
     def _tell_failure(self, why: str, traceback: str) -> None:
-        """Show the application's own traceback, once for all workers that had it."""
+        """Print the application's own traceback, once for all workers that had it."""
         if self._failure != (why, traceback):
             self._failure = (why, traceback)
             if traceback:
@@ -701,7 +704,7 @@ class Master:
         self._do(self._supervisor.handle(Tick(), self._loop.time()))
 
     def _on_settled(self) -> None:
-        """After everything that could move has moved."""
+        """Update what depends on the dispatcher; called at the end of its settle."""
         if not self._stopping:
             self._desk.acceptor.update()
         elif (
@@ -710,7 +713,7 @@ class Master:
             self._drain_all()
 
     def _on_deputies(self) -> None:
-        """Go on with what waited for the deputies."""
+        """Continue what waited for the deputies; called when one of them changes."""
         if self._stopping:
             self._on_settled()
         elif self._ready and (self._serving or self._deputies.are_up):
@@ -728,7 +731,7 @@ class Master:
 
     def _reload(self) -> list[Action]:
         """
-        Begin a reload, or note that another is to follow.
+        Start a reload, or record that another is to follow.
 
         Raises:
             UsageError: The settings cannot be read again; nothing is reloaded.
@@ -746,7 +749,7 @@ class Master:
         return actions
 
     def _read_again(self) -> None:
-        """Let what the operator has changed meanwhile hold for the next generation."""
+        """Read the settings again; what a reload may change holds from now on."""
         if self._read is None:
             return
         before = self._said
@@ -764,7 +767,7 @@ class Master:
             logs.master.warning("a reload does not change %s: restart for that", names)
 
     def _renew_keys(self) -> None:
-        """Read the key file again, for us and for all workers from now on."""
+        """Read the key file again, for this process and for workers started later."""
         settings = self._settings
         if not settings.sticky_key_file:
             return
@@ -805,19 +808,19 @@ class Master:
             return
         self._draining = True
         self._elders.close()
-        # From now on nobody takes what a worker gives back.
+        # From now on no worker takes what another gives back.
         self._deputies.turn_away()
         self._do(self._supervisor.stop(self._loop.time()))
 
-    # How we become another program (succession.py)
+    # The upgrade, whose steps are in succession.py
 
     async def _settle_down(self) -> None:
-        """Begin nothing new; a successor may take over at any moment."""
+        """Stop starting anything: a successor may take over at any moment."""
         await self._control.fall_silent()
         self._leaving = True
 
     def _serve_on(self) -> None:
-        """Go on, after all, as if nothing had happened."""
+        """Undo ``_settle_down``: there is no successor after all."""
         self._leaving = False
         self._control.serve()
         put_off, self._put_off = self._put_off, []
@@ -828,7 +831,7 @@ class Master:
         Check that there may be a successor.
 
         Raises:
-            UpgradeRefused: There is to be none.
+            UpgradeRefused: There may be none.
         """
         if self._stopping:
             raise UpgradeRefused("the service is stopping")
@@ -845,10 +848,10 @@ class Master:
 
     def _snapshot(self) -> dict[str, Any]:
         """
-        Write down all that a successor has to know.
+        Return all that a successor has to know, as plain data.
 
         Raises:
-            UpgradeRefused: There is to be no successor.
+            UpgradeRefused: There may be no successor.
         """
         self._check_upgrade()
         table = Table()
@@ -891,7 +894,7 @@ class Master:
         }
 
     def _restore(self, past: Past) -> None:
-        """Know what our predecessor knew. Nothing is read, sent or started here."""
+        """Restore the predecessor's state. Nothing is read, sent or started here."""
         state = past.state
         master = state["master"]
         self._started = master["started"]
@@ -927,7 +930,7 @@ class Master:
             past.leave()
 
     def _go_on(self, past: Past) -> None:
-        """Begin to serve, after ``_restore``."""
+        """Start to serve, after ``_restore``."""
         self._deputies.ask("log_level", level=self._settings.log_level)
         held = len(self._desk.peeker) + self._dispatcher.owned
         away = self._loop.time() - past.state["left"]
@@ -954,7 +957,8 @@ class Master:
             elif command == "upgrade":
                 told = answer
             self._control.resume(fd, command, told)
-        # What was on its way from one part to another when our predecessor left.
+        # Messages between parts that were scheduled when the predecessor left are lost
+        # with its loop, so what they would have caused is done here.
         for spawn in self._supervisor.spawned():
             worker = self._workers.get(spawn.worker)
             if worker is None:
@@ -970,7 +974,7 @@ class Master:
         self._past = None
 
     def _wait_on(self) -> Mapping[str, Any] | Lines:
-        """Answer somebody who asked our predecessor for a reload."""
+        """Return the answer to a reload that our predecessor was asked for."""
         awaited = self._supervisor.next_reload
         if awaited <= self._supervisor.generation:
             return {"generation": self._supervisor.generation}
@@ -980,7 +984,7 @@ class Master:
             self._reloads.failed(awaited, why, "")
         return lines
 
-    # What an operator asks
+    # Commands of an operator
 
     def _answer(self, request: Request) -> Mapping[str, Any] | Lines:
         answer = self._commands[request.command](**request.arguments)
@@ -992,7 +996,7 @@ class Master:
         return Roll(self._supervisor, self._workers, self._desk.placement.slots)
 
     def _scale(self, workers: int) -> Lines:
-        """Have so many workers; give the lines for who waits until it is so."""
+        """Change the number of workers; return the lines until that is done."""
         before, keys = self._resize(workers)
         return watch_scale(
             before,
@@ -1060,14 +1064,14 @@ class Master:
                 worker.process.reopen_log()
 
     def _log_level(self, level: str) -> dict[str, Any]:
-        """Log as much from now on, here and in workers that are yet to be started."""
+        """Set the log level here, in deputies, and in workers started from now on."""
         before = self._settings.log_level
         self._settings = replace(self._settings, log_level=level)
         self._deputies.ask("log_level", level=level)
         return {"level": level, "before": before}
 
     def _stop_and_tell(self) -> Lines:
-        """Stop, unless we do already; give the lines for the one who asked."""
+        """Stop, unless we do already; return the lines for the asker."""
         roll = self._roll()
         if not self._stopping:
             self._on_stop_signal()
@@ -1079,7 +1083,7 @@ class Master:
         return self._status([])
 
     def _reload_and_tell(self) -> Lines:
-        """Reload; give the lines for the one who asked, until the outcome is known."""
+        """Reload; return the lines for the asker, until the outcome is known."""
         if why := self._supervisor.obstacle:
             raise CommandFailed(f"nothing is reloaded: {why}")
         roll = self._roll()
@@ -1099,7 +1103,7 @@ class Master:
         )
 
     async def _counted(self) -> Counters:
-        """Add up what all acceptors have counted, those that are dead as well."""
+        """Return the sum of what all acceptors have counted, dead ones as well."""
         counters = Counters()
         counters.add(self._deputies.departed.counters.statistics())
         for report in (self._desk.report(), *await self._deputies.reports()):
@@ -1107,11 +1111,11 @@ class Master:
         return counters
 
     async def _status_of_all(self) -> Lines:
-        """Give the status in one line, when all acceptors have said how it stands."""
+        """Yield the status in one line, when all acceptors have reported."""
         yield {"ok": True, **self._status(await self._deputies.reports())}
 
     def _status(self, others: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Say how it stands in this acceptor and in all *others*."""
+        """Return the status of this acceptor and of all *others*."""
         return self._overview.status(
             {
                 "version": self._version,
@@ -1131,7 +1135,7 @@ class Master:
 
     @property
     def _state(self) -> str:
-        """What the service is doing, in a word."""
+        """What the service is doing, in one word."""
         if self._stopping:
             return "stopping"
         if not self._serving:

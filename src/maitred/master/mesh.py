@@ -51,7 +51,7 @@ RETRY_SEND: Final = 0.01
 
 
 class Pass(NamedTuple):
-    """Here is a connection whose key is yours; its fields as in ``Connection``."""
+    """A connection whose key has its home there; fields as in ``Connection``."""
 
     connection: Passed
     id: U64
@@ -72,48 +72,53 @@ class Pass(NamedTuple):
 
 
 class Credit(NamedTuple):
-    """As many more may come."""
+    """The sender takes as many *more*."""
 
     more: U32
 
 
 WORDS: Final = {1: Pass, 2: Credit}
-"What acceptors say to each other: number to message."
+"The messages between acceptors: number to message."
 
 
 class Peer:
-    """Another acceptor."""
+    """Another acceptor: the channel to it, and the connections that wait for it."""
 
     def __init__(self) -> None:
-        """Begin without a way to it."""
+        """Start without a channel."""
         self.channel: Channel | None = None
-        # What is to be passed to it; each is ours until it is sent.
+        # What is to be passed to it; owned here until it is sent.
         self.queue: deque[Connection] = deque()
-        # How many more it will take, and how many it was not told of that we will.
+        # How many more it takes, and how many CREDITs we owe it for what came.
         self.credit = 0
         self.owed = 0
         self.sent = 0
 
     def meet(self, channel: Channel | None) -> None:
-        """Have another way to it; None: there is none any more."""
+        """
+        Close the channel, if there is one, and use *channel*; None: there is none.
+
+        The queue stays: what waits goes to whoever comes next.
+        """
         if self.channel is not None:
             self.channel.close()
         self.channel = channel
+        # Counts begin anew, because the window is that of one channel.
         self.credit, self.owed = (0 if channel is None else WINDOW), 0
 
     @property
     def is_stirred(self) -> bool:
-        """Whether there is something that may be said now."""
+        """Whether a message can be sent now."""
         may_pass = self.queue and self.credit
         return self.channel is not None and bool(may_pass or self.owed >= OWED)
 
     def send(self, *, congested: bool) -> None:
         """
-        Pass on what may be; where we are not *congested*, say that more may come.
+        Send what waits, as far as there is credit; unless *congested*, CREDIT too.
 
         Raises:
             ChannelFull: Try again soon. What was not sent stays in the queue.
-            ChannelClosed: It is gone; likewise.
+            ChannelClosed: The acceptor is gone; likewise.
         """
         assert self.channel is not None
         while self.queue and self.credit:
@@ -121,26 +126,30 @@ class Peer:
             self.channel.send_nowait(*[said(connection) for connection in batch])
             for connection in batch:
                 self.queue.popleft()
+                # Closed and not ended, because the receiver has it from now on.
                 connection.close()
             self.credit -= len(batch)
             self.sent += len(batch)
+        # No CREDIT while we are congested, because what came would only wait here; it
+        # waits at its sender, under a deadline and a count.
         if self.owed >= OWED and not congested:
             self.channel.send_nowait(Credit(self.owed))
             self.owed = 0
 
     def _batch(self) -> list[Connection]:
-        """Give the first of the queue, as many as fit one packet."""
+        """Return the first of the queue, as many as fit one packet and the credit."""
         batch = list(itertools.islice(self.queue, min(BATCH, self.credit)))
         size = 0
         for count, connection in enumerate(batch):
             size += RECORD + connection.luggage
+            # The first is always in, because one alone always fits (MOST_LUGGAGE).
             if count and size > MAX_PACKET:
                 return batch[:count]
         return batch
 
 
 class Mesh:
-    """Passes connections to the homes of their keys, and takes those that come."""
+    """Passes connections to the homes of their keys, and receives those that come."""
 
     def __init__(
         self,
@@ -154,16 +163,17 @@ class Mesh:
         counters: Counters,
     ) -> None:
         """
-        Begin without a way to anybody; needs a running loop.
+        Start without a channel to any acceptor; needs a running loop.
 
         Args:
-            number: Ours.
-            homes: Says whose a key is.
+            number: The number of this acceptor.
+            homes: Computes the home of a key.
             remembers: Whether the policy remembers what the client names; if not, such
                 a key has no home, and is placed wherever it comes.
             most: How many may wait for one acceptor.
             wait_timeout: Seconds they wait at most.
-            refuse: Takes a connection that is to be answered here.
+            refuse: Called with a connection, a status and a cause; owns the connection
+                from then on.
             counters: Where to count.
         """
         self._number = number
@@ -175,7 +185,7 @@ class Mesh:
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._peers = {other: Peer() for other in range(homes.count) if other != number}
-        # Those to whom there is something to say.
+        # Those to whom a message may have to be sent.
         self._stirred: set[Peer] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -195,14 +205,14 @@ class Mesh:
         make_room: Callable[[], bool],
     ) -> None:
         """
-        Know the other parts, before anybody is met.
+        Connect the other parts of this acceptor; called once, before any ``meet``.
 
         Args:
-            dispatch: Takes a connection that came.
+            dispatch: Called with each connection that came; owns it from then on.
             settle: Called after a batch of these.
-            congested: Says whether there is no room for more.
-            make_room: Closes a descriptor that can be missed; says whether there was
-                one.
+            congested: Returns whether there is no room for more.
+            make_room: Closes a descriptor that can be missed; returns whether there
+                was one.
         """
         self._dispatch = dispatch
         self._settle = settle
@@ -215,9 +225,14 @@ class Mesh:
         return sum(len(peer.queue) for peer in self._peers.values())
 
     def meet(self, number: int, channel: Channel) -> None:
-        """Own *channel*, the way to acceptor *number* from now on."""
+        """
+        Take over *channel*, the way to acceptor *number* from now on.
+
+        What the acceptor before it has sent is read first, because those connections
+        are nobody else's.
+        """
         peer = self._peers[number]
-        while self._hear(peer):  # whoever was there is dead
+        while self._hear(peer):
             pass
         self._part(peer)
         peer.meet(channel)
@@ -226,8 +241,14 @@ class Mesh:
         self._settle()
 
     def takes(self, connection: Connection) -> bool:
-        """Own *connection* if the home of its key is another acceptor; say whether."""
+        """
+        Take over *connection* if its key's home is elsewhere; return whether it is.
+
+        Then it waits for that acceptor, or is refused.
+        """
         key = connection.key
+        # Such a key has no home, because it stands in no table: it is placed where it
+        # comes in.
         if key is None or not (self._remembers or connection.learned):
             return False
         home = self._homes.of(key)
@@ -235,6 +256,8 @@ class Mesh:
         if home == self._number or named_slot(key) is not None:
             return False
         peer = self._peers[home]
+        # Nothing is waited for, because no acceptor is replaced while the service
+        # stops.
         if self._closing and peer.channel is None:
             self._refuse(connection, 503, "stopping")
         elif len(peer.queue) >= self._most:
@@ -246,12 +269,12 @@ class Mesh:
         return True
 
     def flush(self) -> None:
-        """Say what there is to say."""
+        """Send what there is to send."""
         for peer in tuple(self._stirred):
             self._flush(peer)
 
     def close(self) -> None:
-        """Answer with 503 what waits, and whatever cannot be passed on at once."""
+        """Answer with 503 what waits, and later what cannot be passed on at once."""
         self._closing = True
         self.flush()
         for peer in self._peers.values():
@@ -263,7 +286,7 @@ class Mesh:
         self._sweeping = self._retry = None
 
     def leave(self) -> None:
-        """Part with all others."""
+        """Close the channels to all others, after ``close``."""
         self.close()
         for peer in self._peers.values():
             self._part(peer)
@@ -285,6 +308,9 @@ class Mesh:
                 peer.send(congested=self._congested())
         except ChannelFull:
             if self._retry is None:
+                # A timer and not a writer, because at some limits (descriptors in
+                # flight, kernel memory) the channel is writable and refuses all the
+                # same.
                 self._retry = self._loop.call_later(RETRY_SEND, self._try_again)
         except (ChannelRefused, MessageTooLarge) as exc:
             assert peer.channel is not None
@@ -302,9 +328,10 @@ class Mesh:
         self.flush()
 
     def _sweep(self) -> None:
-        """Answer those who have waited too long."""
+        """Answer with 503 whoever has waited for longer than the wait timeout."""
         now = self._loop.time()
         queues = (peer.queue for peer in self._peers.values())
+        # Because nobody could be passed on while this process stood still.
         extend_deadlines(self._sweeping, now, queues)
         self._sweeping = None
         for peer in self._peers.values():
@@ -321,7 +348,7 @@ class Mesh:
         self._settle()
 
     def _hear(self, peer: Peer) -> bool:
-        """Heed one packet of *peer*; say whether there may be more."""
+        """Read and handle one packet of *peer*; return whether there may be more."""
         if peer.channel is None:
             return False
         try:
@@ -359,8 +386,9 @@ class Mesh:
             self._stirred.add(peer)
 
     def _lose(self, peer: Peer, exc: DescriptorsLost) -> None:
-        """Count what came when we had no descriptor for it, and see that we have."""
+        """Count what came when we had no descriptor for it, and make room."""
         count = len(exc.messages)
+        # Owed all the same, because the sender's window counts whatever it has sent.
         self._owe(peer, count)
         self._counters.lost += count
         while count and self._make_room():
@@ -373,7 +401,7 @@ class Mesh:
 
 
 def said(connection: Connection) -> Pass:
-    """Say all that travels with *connection*, which keeps its descriptor."""
+    """Return the PASS of *connection*, which keeps its descriptor."""
     return Pass(
         connection.sock,
         connection.id,
@@ -394,7 +422,7 @@ def said(connection: Connection) -> Pass:
 
 
 def received(message: Pass) -> Connection:
-    """Own the connection that another acceptor has passed on."""
+    """Return the connection that another acceptor has passed on, with its socket."""
     # Its family is no more than a label here, and to ask for it takes a system call.
     family = socket.AF_INET6 if b":" in message.local else socket.AF_INET
     if not message.local:

@@ -50,7 +50,7 @@ class Phase(Enum):
 
 
 class Notifier:
-    """Tells the manager, if there is one."""
+    """Sends what the service manager is to know, if there is one."""
 
     def __init__(
         self, environment: Mapping[str, str], *, main: bool, pid: int | None = None
@@ -59,10 +59,10 @@ class Notifier:
         Read in *environment* how to reach the manager; needs a running loop.
 
         Args:
-            environment: Of the process.
-            main: Whether we are the process that the manager should watch; if not,
-                somebody who watches us is.
-            pid: Ours.
+            environment: The environment of this process.
+            main: Whether this is the process that the manager should watch; if not,
+                it is our keeper.
+            pid: The number of this process; None: it is asked for.
         """
         self._loop = asyncio.get_running_loop()
         self._unsaid: deque[tuple[bytes, Listener | None]] = deque()
@@ -82,7 +82,7 @@ class Notifier:
             self._show_life(every)
 
     def become(self, phase: Phase, status: str, *, again: bool = False) -> None:
-        """Say that the service is in *phase*, if that is news or to be said *again*."""
+        """Send that the service is in *phase*, if that is new or *again*."""
         if phase is self._phase and not again:
             return
         self._phase = phase
@@ -108,7 +108,7 @@ class Notifier:
             self._say("FDSTOREREMOVE=1", f"FDNAME={name}")
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Send what is left, if there is room, and close the socket."""
         self._flush()
         for timer in (self._timer, self._beat):
             if timer is not None:
@@ -130,7 +130,7 @@ class Notifier:
         self._flush()
 
     def _flush(self) -> None:
-        """Say what is unsaid, in order, while the manager has room."""
+        """Send what is unsent, in order, while the manager has room."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -163,7 +163,7 @@ class Notifier:
 
 
 def address_of(text: str) -> str:
-    """Give the address that NOTIFY_SOCKET names; empty if there is none to speak to."""
+    """Return the address that NOTIFY_SOCKET names; empty: there is none to use."""
     if text.startswith("@"):  # abstract (unix(7))
         return "\0" + text[1:]
     if text and not text.startswith("/"):
@@ -177,7 +177,7 @@ def address_of(text: str) -> str:
 
 
 def watchdog(environment: Mapping[str, str], pid: int) -> float | None:
-    """Say how often, in seconds, process *pid* has to show life; None: never."""
+    """Return how often, in seconds, process *pid* has to beat; None: never."""
     every = environment.get("WATCHDOG_USEC", "")
     whose = environment.get("WATCHDOG_PID", "")
     if not every.isdecimal() or int(every) == 0 or whose not in {"", str(pid)}:

@@ -33,20 +33,20 @@ from maitred.wire import U8, U16, U32, Blob, Passed
 
 
 class Begin(NamedTuple):
-    """Be what stands on ``paper`` (plain data)."""
+    """Start as the acceptor that ``paper`` describes (plain data)."""
 
     paper: Blob
 
 
 class Listen(NamedTuple):
-    """Accept from this one; ``paper`` has what is known of it."""
+    """Accept from this listener; ``paper`` has what is known of it."""
 
     sock: Passed
     paper: Blob
 
 
 class Board(NamedTuple):
-    """The scoreboard of a worker that follows."""
+    """Keep the scoreboard of a worker whose ATTACH follows."""
 
     board: Passed
     worker: U32
@@ -54,7 +54,7 @@ class Board(NamedTuple):
 
 class Attach(NamedTuple):
     """
-    There is a worker, with this channel.
+    Register a worker, with this channel.
 
     ``serves`` is 1 if it has been serving, and will tell by CLAIM what keys it has.
     """
@@ -67,19 +67,19 @@ class Attach(NamedTuple):
 
 
 class Expect(NamedTuple):
-    """The worker is about to fill its slot; others may know it before you do."""
+    """Expect the worker to fill its slot; other acceptors may know it before you do."""
 
     worker: U32
 
 
 class Promote(NamedTuple):
-    """The worker fills its slot."""
+    """Make the worker fill its slot."""
 
     worker: U32
 
 
 class Dismiss(NamedTuple):
-    """The worker gets nothing more; ``quit`` says which farewell it is told."""
+    """Hand the worker nothing more; ``quit`` says which farewell it is sent."""
 
     worker: U32
     quit: U8
@@ -88,24 +88,24 @@ class Dismiss(NamedTuple):
 
 
 class Detach(NamedTuple):
-    """The worker is dead, and was reaped."""
+    """Remove the worker, which is dead and was reaped."""
 
     worker: U32
 
 
 class Serve(NamedTuple):
-    """That is all so far."""
+    """Start to serve when your workers have told their keys: the briefing is over."""
 
 
 class Meet(NamedTuple):
-    """The way to acceptor ``number``; whoever was that before is dead."""
+    """Use the way to acceptor ``number``; the acceptor before it is dead."""
 
     channel: Passed
     number: U16
 
 
 class Keys(NamedTuple):
-    """The keys that seal slots have changed; they stand on ``paper``."""
+    """Use other keys that seal slots; they stand on ``paper``."""
 
     paper: Blob
 
@@ -115,26 +115,26 @@ class Shut(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Answer whoever waits; place from now on what can be placed at once."""
+    """Answer what waits; place from now on what can be placed at once."""
 
 
 class Ask(NamedTuple):
-    """Do the errand on ``paper`` (errands.py), and say what came of it."""
+    """Run the errand on ``paper`` (errands.py), and send what came of it."""
 
     question: U32
     paper: Blob
 
 
 class Up(NamedTuple):
-    """Every worker that was serving has told me what keys it has."""
+    """Report that every worker that was serving has claimed its keys here."""
 
 
 class Rest(NamedTuple):
-    """I accept no more, and nobody waits here."""
+    """Report that nothing is accepted any more, and nothing waits here."""
 
 
 class Told(NamedTuple):
-    """The answer to ASK, or a part of it; ``last`` is 1 in the last part."""
+    """Answer an ASK, or a part of it; ``last`` is 1 in the last part."""
 
     question: U32
     last: U8
@@ -142,7 +142,7 @@ class Told(NamedTuple):
 
 
 class Condemn(NamedTuple):
-    """The worker has broken the protocol: end it."""
+    """Ask to end the worker, which has broken the protocol."""
 
     worker: U32
 
@@ -156,8 +156,8 @@ FROM_MASTER: Final[Mapping[int, type]] = dict(
         start=1,
     )
 )
-"What the master says: number to message."
+"Messages of the master, by number."
 FROM_DEPUTY: Final[Mapping[int, type]] = dict(
     enumerate((Up, Rest, Told, Condemn), start=1)
 )
-"What a deputy says."
+"Messages of a deputy, by number."

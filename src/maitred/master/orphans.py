@@ -22,10 +22,10 @@ AGAIN: Final = 0.2
 
 
 class Orphans:
-    """Reaps them, as long as the loop runs."""
+    """Reaps orphans as long as the loop runs."""
 
     def __init__(self) -> None:
-        """Begin, if we are process 1, with those that are there; needs a loop."""
+        """Start reaping, if this is process 1; needs a running loop."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = os.getpid() == 1
@@ -34,7 +34,7 @@ class Orphans:
             self._reap()
 
     def close(self) -> None:
-        """Reap nobody any more."""
+        """Stop reaping."""
         if self._timer is not None:
             self._timer.cancel()
         if self._is_open:

@@ -45,7 +45,7 @@ BEAT_NS: Final = int(BEAT * 1e9)
 
 
 class Overview:
-    """Puts together how it stands; needs a running loop."""
+    """Computes the answer to ``status``; needs a running loop."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class Overview:
         elders: Elders,
     ) -> None:
         """
-        Note where to look.
+        Start with what is looked at when somebody asks.
 
         Args:
-            settings: Gives what the operator wants.
+            settings: Returns the settings that hold now.
             desk: The master's own.
-            supervisor: Knows which worker is whose.
+            supervisor: Returns which worker fills a slot, and its state.
             workers: Those that are alive; the caller keeps it up to date.
-            elders: Knows the slots that are filled, and the old workers.
+            elders: Returns which physical slots are filled, and the old workers.
         """
         self._settings = settings
         self._desk = desk
@@ -79,12 +79,12 @@ class Overview:
         departed: Departed,
     ) -> dict[str, Any]:
         """
-        Say how it stands in this acceptor and in all *others*.
+        Return the status of this acceptor and of all *others*.
 
         Args:
             said: What only the master itself knows, by name.
-            others: What the other acceptors report.
-            departed: What those counted that are dead.
+            others: The reports of the other acceptors.
+            departed: The last counts of dead deputies.
         """
         settings = self._settings()
         own = {
@@ -145,7 +145,7 @@ class Overview:
         }
 
     def _number(self, index: int) -> int:
-        """Say what the slot with this *index*, of all, is called."""
+        """Return the logical slot of physical slot *index*."""
         settings = self._settings()
         return index % settings.workers if settings.drain == "sessions" else index
 
@@ -200,7 +200,7 @@ class Overview:
 def _shares(
     reports: Sequence[Mapping[str, Any]], index: int
 ) -> Iterator[dict[str, Any]]:
-    """Give what each acceptor says of a slot; the silent may not know it yet."""
+    """Yield each acceptor's report of a slot; a silent one may not have it yet."""
     for report in reports:
         if index < len(report["slots"]):
             yield report["slots"][index]
@@ -229,12 +229,12 @@ def _threads(board: Scoreboard) -> dict[str, int] | None:
 
 def _lag(beat: int, lag: int, now: int) -> float | None:
     """
-    Say for how many seconds a loop kept others waiting.
+    Return for how many seconds an event loop kept others waiting.
 
     Args:
-        beat: When it was last heard of, in ns; 0: it does not say.
-        lag: How late that was.
-        now: The time; a beat that is due and has not come is late by now.
+        beat: The time of its last beat, in ns; 0: it writes none.
+        lag: How late that beat was, in ns.
+        now: The time, in ns; a beat that is due and has not come is late by now.
     """
     if not beat:
         return None

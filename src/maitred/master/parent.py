@@ -27,7 +27,7 @@ class Parent:
     """The keeper, if there is one."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Own the descriptor that *environment* names, if it names one."""
+        """Take over the descriptor that *environment* names, if it names one."""
         self._sock: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         number = environment.get(VARIABLE, "")
@@ -45,19 +45,19 @@ class Parent:
     def watch(
         self, loop: asyncio.AbstractEventLoop, on_gone: Callable[[], None]
     ) -> None:
-        """Call *on_gone* once, when the keeper is gone."""
+        """Register *on_gone*, called once when the keeper is gone."""
         if self._sock is not None:
             self._loop = loop
             loop.add_reader(self._sock.fileno(), self._on_end, on_gone)
 
     def say_ready(self) -> None:
-        """Tell the keeper that the service serves."""
+        """Send the keeper that the service serves."""
         if self._sock is not None:
             with contextlib.suppress(OSError):  # full or gone: then it knows enough
                 self._sock.send(READY)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching, and close the descriptor."""
         if self._sock is not None:
             if self._loop is not None:
                 self._loop.remove_reader(self._sock.fileno())
@@ -70,7 +70,7 @@ class Parent:
 
 
 def was_ready(ours: socket.socket) -> bool:
-    """Say whether the master at the other end, which is gone, had been ready."""
+    """Return whether the master at the other end, which is gone, had been ready."""
     with contextlib.suppress(OSError):
         return ours.recv(len(READY), socket.MSG_DONTWAIT) == READY
     return False

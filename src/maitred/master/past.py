@@ -23,9 +23,9 @@ from maitred.wire.messages import VERSION
 from . import plain
 
 FORMAT: Final = 2
-"Of the snapshot. Raise it when a successor of the same number could not read it."
+"The snapshot's. Raise it when a successor of the same number could not read it."
 READABLE: Final = {"format": {1, FORMAT}, "protocol": {VERSION}}
-"Of what predecessors a snapshot can be read. In format 1 the keys stand in it."
+"Predecessors whose snapshot can be read. In format 1 the keys stand in it."
 VARIABLE: Final = "MAITRED_SUCCESSION"
 "In the environment: the descriptor of the snapshot, and what it is for."
 REHEARSAL: Final = "rehearsal"
@@ -40,18 +40,18 @@ class Kind(StrEnum):
 
 
 class Table:
-    """The descriptors that a snapshot speaks of; they stay their owners'."""
+    """The descriptors that a snapshot names by their place; they stay their owners'."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         self.rows: list[tuple[int, Kind]] = []
 
     def own(self, fd: int) -> int:
-        """Note *fd*, which is the master's own; give its place."""
+        """Add *fd*, which is the master's own; return its place."""
         return self._note(fd, Kind.OWN)
 
     def client(self, fd: int) -> int:
-        """Note *fd*, the connection of a client; give its place."""
+        """Add *fd*, the connection of a client; return its place."""
         return self._note(fd, Kind.CLIENT)
 
     def _note(self, fd: int, kind: Kind) -> int:
@@ -66,7 +66,7 @@ class Past:
 
     def __init__(self, snapshot: dict[str, Any], *, rehearsal: bool) -> None:
         """
-        Own what *snapshot* speaks of.
+        Take over the descriptors of *snapshot*.
 
         Raises:
             UsageError: It is from a master that we cannot succeed.
@@ -79,7 +79,7 @@ class Past:
                 )
         self.state: dict[str, Any] = snapshot
         self.rehearsal = rehearsal
-        # Those that have found their owner, by id.
+        # Connections that were restored, by id.
         self.connections: dict[int, Any] = {}
         self._rows: list[tuple[int, str]] = [
             (fd, kind) for fd, kind in snapshot["descriptors"]
@@ -91,24 +91,25 @@ class Past:
 
     @property
     def settings(self) -> Settings | None:
-        """What held for the predecessor, but for what was changed while it ran."""
+        """The predecessor's settings, without what commands changed while it ran."""
         said = self.state.get("settings")
         return None if said is None else plain.revive(Settings, said)
 
     def take(self, place: int) -> int:
-        """Give the descriptor at *place* of the table to the caller, once."""
+        """Return the descriptor at *place* of the table, once; the caller owns it."""
         self._left.remove(place)
         fd, kind = self._rows[place]
+        # A stand-in, because a copy would keep a client from seeing that it was closed.
         if self.rehearsal and kind == Kind.CLIENT:
             return socket.socket(socket.AF_UNIX).detach()
         return fd
 
     def check(self) -> None:
         """
-        See that everything found its owner.
+        Check that every descriptor found its owner.
 
         Raises:
-            UsageError: Something did not.
+            UsageError: One did not.
         """
         if self._left:
             raise UsageError(
@@ -122,7 +123,7 @@ class Past:
 
 def arrive() -> Past | None:
     """
-    Give what a predecessor left to this process, if it has one.
+    Return what a predecessor left to this process; None: there was none.
 
     Raises:
         UsageError: It is from a master that we cannot succeed.

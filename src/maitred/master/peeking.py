@@ -57,7 +57,7 @@ class Refuse(Protocol):
     """Answers a connection with an HTTP status, counts the cause and closes it."""
 
     def __call__(self, connection: Connection, status: int, cause: str) -> None:
-        """Own *connection* from now on."""
+        """Answer *connection*, which is owned here from now on."""
 
 
 class Peeker:
@@ -77,17 +77,17 @@ class Peeker:
         counters: Counters,
     ) -> None:
         """
-        Begin with nobody waiting; needs a running loop.
+        Start with no connection waiting; needs a running loop.
 
         Args:
-            router: Decides.
-            trusted: From where a PROXY header is believed.
+            router: Decides what each connection is placed by.
+            trusted: Networks from which a PROXY header is believed.
             timeout: Seconds a connection has until it is decided.
             most: How many may wait.
-            dispatch: Takes a connection that may be placed.
-            refuse: Takes a connection that is to be answered here.
-            turn_away: Takes one that is to be closed without a word: who speaks no
-                PROXY may not speak HTTP either.
+            dispatch: Takes over a connection that may be placed.
+            refuse: Takes over a connection that is to be answered here.
+            turn_away: Takes over one that is to be closed without a word: a client
+                that speaks no PROXY may not speak HTTP either.
             settle: Called after a batch of the above.
             counters: Where to count.
         """
@@ -118,7 +118,7 @@ class Peeker:
         return len(self._waiting)
 
     def begin(self, connection: Connection) -> None:
-        """Own *connection* until it is decided."""
+        """Take over *connection* until it is decided, which it may be at once."""
         if connection.proxy and not self._trusts(connection.peer):
             self._turn_away(connection, "proxy_untrusted")
             return
@@ -130,13 +130,14 @@ class Peeker:
         self._wait(connection)
 
     def state(self, table: Table) -> list[Any]:
-        """Write down who waits, for a successor."""
+        """Return the connections that wait, for a successor."""
         return [connection.state(table) for connection in self._waiting.values()]
 
     def restore(self, state: list[Any], past: Past) -> None:
-        """Wait on for those who were written down as *state*."""
+        """Take over the connections that ``state`` wrote, and wait for them."""
         for each in state:
-            # What has come meanwhile is news to an epoll of our own.
+            # Edge-triggered it may be, because a new epoll reports what has come
+            # before it was registered.
             self._wait(restored(each, past))
 
     def _wait(self, connection: Connection) -> None:
@@ -159,7 +160,7 @@ class Peeker:
             self._timer.cancel()
 
     def _look(self, connection: Connection, *, final: bool = False) -> bool:
-        """Peek once; say whether *connection* was decided and is no longer ours."""
+        """Peek once; return whether *connection* was decided and is no longer ours."""
         if connection.proxy:
             done = self._look_for_proxy(connection, final=final)
             if done is not None:
@@ -193,11 +194,11 @@ class Peeker:
 
     def _verdict(self, connection: Connection) -> Verdict:
         """
-        Sniff what there is, and say what a sniffer has to say.
+        Sniff what there is, and send the replies of a sniffer until it has a verdict.
 
         Raises:
-            BlockingIOError: There is nothing.
-            OSError: There is nobody.
+            BlockingIOError: Nothing has come yet.
+            OSError: The client has left.
         """
         router = self._router
         data = b""
@@ -214,17 +215,18 @@ class Peeker:
 
     def _reply(self, connection: Connection, reply: Reply) -> None:
         """
-        Consume and say what *reply* says.
+        Consume and send what *reply* says.
 
         Raises:
-            ConnectionResetError: Nobody hears it.
+            ConnectionResetError: It could not be sent whole.
         """
         consumed, connection.consumed = (
             connection.consumed[: reply.drop],
             connection.consumed[reply.drop :],
         )
         said = -1
-        # Less than any buffer holds, and nobody wrote to it before.
+        # It is sent whole or the client is gone, because it is less than any buffer
+        # holds, and nothing was written before.
         with contextlib.suppress(OSError):
             if rest := reply.drop - len(consumed):
                 connection.sock.recv(rest, socket.MSG_DONTWAIT)
@@ -238,7 +240,7 @@ class Peeker:
         connection.stage += 1
 
     def _blame(self, cause: str) -> None:
-        """Log, now and then, that a user's sniffer is at fault."""
+        """Log, now and then, that a user's sniffer has failed."""
         router = self._router
         if (
             isinstance(router, FieldsRouter)
@@ -249,7 +251,7 @@ class Peeker:
             logs.master.error(text, router.sniffer.name, router.failure)
 
     def _look_for_proxy(self, connection: Connection, *, final: bool) -> bool | None:
-        """Consume the PROXY header, then answer None; until then as ``_look``."""
+        """Consume the PROXY header and return None; until it is there, as ``_look``."""
         try:
             data = peek(connection, LONGEST)
             verdict = sniff_proxy(data)
@@ -281,14 +283,14 @@ class Peeker:
         return True
 
     def _trusts(self, peer: bytes) -> bool:
-        """Say whether *peer* may name another; a Unix socket's has no address."""
+        """Return whether *peer* may name another client; a Unix socket's may."""
         if not peer:
             return True
         address = ip_address(peer.partition(b"%")[0].decode())
         return any(address in network for network in self._trusted)
 
     def _on_ready(self) -> None:
-        """Look again at those that have news."""
+        """Look again at the connections of which epoll reports news."""
         for fd, events in self._epoll.poll(0):
             connection = self._waiting.get(fd)
             if connection is not None:
@@ -296,7 +298,7 @@ class Peeker:
         self._settle()
 
     def _on_deadline(self) -> None:
-        """Part with those whose time is over."""
+        """Time out the connections whose deadline is over."""
         self._timer = None
         now = self._loop.time()
         while self._waiting:
@@ -323,13 +325,13 @@ class Peeker:
             connection.end()
 
     def _shed(self) -> None:
-        """Part with the one that has waited longest."""
+        """Answer 503 to the connection that has waited longest, which makes room."""
         oldest = next(iter(self._waiting.values()))
         self._forget(oldest)
         self._refuse(oldest, 503, "too_many_waiting")
 
     def _part(self, connection: Connection) -> None:
-        """Forget *connection* if it was waiting; note how long it was."""
+        """Forget *connection* if it was waiting, and record for how long."""
         if self._waiting and connection.sock.fileno() in self._waiting:
             self._forget(connection)
             now = time.monotonic()
@@ -347,7 +349,7 @@ class Peeker:
 
 def peek(connection: Connection, most: int) -> bytes:
     """
-    Give up to *most* of the bytes that come next, and leave them where they are.
+    Return up to *most* of the bytes that come next, and leave them where they are.
 
     Those that were consumed come first, then those that wait in the kernel.
 
@@ -364,7 +366,7 @@ def peek(connection: Connection, most: int) -> bytes:
 
 
 def untouched(connection: Connection) -> bool:
-    """Say whether all that was seen of *connection* is still there to be read."""
+    """Return whether all bytes seen of *connection* are still there to be read."""
     try:
         return (
             len(connection.sock.recv(max(connection.seen, 1), PEEK)) >= connection.seen

@@ -26,20 +26,20 @@ MARK: Final = "bytes"
 
 def write(value: Any) -> bytes:
     """
-    Put *value*, plain data, on paper.
+    Return *value*, plain data, as JSON.
 
     Raises:
-        TypeError: It is not plain.
+        TypeError: It is not plain data.
     """
     return json.dumps(value, default=_marked, separators=(",", ":")).encode()
 
 
 def read(paper: bytes) -> Any:
     """
-    Give what ``write`` has written.
+    Return what ``write`` has written.
 
     Raises:
-        ValueError: It was not written by that.
+        ValueError: It is no JSON.
     """
     return json.loads(paper, object_hook=_unmarked)
 
@@ -57,7 +57,7 @@ def _unmarked(found: dict[str, Any]) -> Any:
 
 
 def flatten(value: Any, *, without: Iterable[str] = ()) -> Any:
-    """Make plain data of *value*, a dataclass perhaps, *without* those fields of it."""
+    """Return *value* as plain data; of a dataclass *without* those fields."""
     match value:
         case Enum():
             return value.name
@@ -75,7 +75,7 @@ def flatten(value: Any, *, without: Iterable[str] = ()) -> Any:
 
 
 def refill(thing: Any, state: Mapping[str, Any]) -> None:
-    """Give the fields of *thing*, a dataclass, the values they have in *state*."""
+    """Set the fields of *thing*, a dataclass, to the values they have in *state*."""
     hints = get_type_hints(type(thing), localns={"Random": Random})
     for name in hints.keys() & state.keys():
         setattr(thing, name, revive(hints[name], state[name]))
@@ -83,10 +83,10 @@ def refill(thing: Any, state: Mapping[str, Any]) -> None:
 
 def revive(hint: Any, value: Any) -> Any:
     """
-    Make of *value*, which was flattened, what *hint* says.
+    Return *value*, which was flattened, as the type that *hint* names.
 
     Raises:
-        TypeError: It cannot be that.
+        TypeError: It is no such value.
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in {Union, types.UnionType}:

@@ -30,7 +30,7 @@ from .past import Past, Table
 from .starting import asking_for, refused_in_sandbox
 
 OURS: Final = frozenset({*MANAGER, KEEPER})
-"What of the master's environment says who it answers to: it is for no child."
+"Variables that say who supervises the master: no child inherits them."
 LONGEST_STACK: Final = 64 * 1024
 NOT_STARTED: Final = 127
 "The exit code of a master that could not even be executed, as a shell has it."
@@ -61,11 +61,11 @@ class Process:
             command: Program and arguments.
             environment: Added to ours.
             descriptors: Inherited under the same numbers; they stay the caller's.
-            output: Where it prints, if not where we do; likewise.
-            seconds: The kernel ends it after as many, also when we are dead by then;
-                0: never.
-            held: Signals that are kept from it until it unblocks them, so that none
-                ends it before it knows what to do then.
+            output: The descriptor it prints to; None: ours. It stays the caller's.
+            seconds: Seconds after which the kernel ends it, also when we are dead by
+                then; 0: never.
+            held: Signals that it begins with blocked, until it unblocks them, so that
+                none ends it before it has a handler.
             directory: Where it runs; empty: where we do.
 
         Raises:
@@ -126,7 +126,7 @@ class Process:
         "Why it did not become the program in its sandbox, once it is reaped."
 
     def state(self, table: Table) -> dict[str, Any]:
-        """Write down all there is to know, for a successor; its child it will be."""
+        """Return the state for a successor, whose child the process will be."""
         return {
             "pid": self.pid,
             "pidfd": table.own(self.pidfd),
@@ -135,7 +135,7 @@ class Process:
 
     @classmethod
     def restored(cls, state: dict[str, Any], past: Past) -> Process:
-        """Own the child that was written down as *state*."""
+        """Return the child that ``state`` wrote; its descriptors come from *past*."""
         process = cls.__new__(cls)
         process.pid, process.pidfd = state["pid"], past.take(state["pidfd"])
         process._stack = past.take(state["stack"])  # noqa: SLF001 - it is one of us
@@ -146,19 +146,19 @@ class Process:
         return process
 
     def stop(self) -> None:
-        """Ask it to leave (TERM)."""
+        """Send TERM: the process is asked to leave."""
         self._signal(signal.SIGTERM)
 
     def abort(self) -> None:
-        """End it, after it has written where its threads are (ABRT)."""
+        """Send ABRT: the process writes where its threads are, and ends."""
         self._signal(signal.SIGABRT)
 
     def reopen_log(self) -> None:
-        """Have it open its log file anew (USR1); it is a program of ours."""
+        """Send USR1, at which a program of ours opens its log file anew."""
         self._signal(signal.SIGUSR1)
 
     def kill(self) -> None:
-        """End it (KILL)."""
+        """Send KILL."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -188,38 +188,38 @@ class Process:
 
 
 class AttachedProcess:
-    """The process of a worker that attached: no child of ours, and nobody we reap."""
+    """The process of a worker that attached: no child of ours, not reaped here."""
 
     stack = ""
     refused = None
 
     def __init__(self, pid: int, pidfd: int) -> None:
-        """Own *pidfd*, of process *pid*."""
+        """Take over *pidfd*, of process *pid*; ``reap`` closes it."""
         self.pid = pid
         self.pidfd = pidfd
 
     def state(self, table: Table) -> dict[str, Any]:
-        """Give what a child would; an upgrade is refused before anybody asks."""
+        """Return what a child would; unused, because an upgrade is refused before."""
         return {"pid": self.pid, "pidfd": table.own(self.pidfd)}
 
     def stop(self) -> None:
-        """Do nothing: QUIT is said, and what a signal means there is not known."""
+        """Send nothing: QUIT was sent, and what TERM would do there is not known."""
 
     def reopen_log(self) -> None:
-        """Do nothing: its log is its own."""
+        """Send nothing: its log is its own."""
 
     def abort(self) -> None:
-        """End it: where its threads are would be written for somebody else."""
+        """Send KILL: where its threads are would be written for its own parent."""
         self.kill()
 
     def kill(self) -> None:
-        """End it (KILL)."""
+        """Send KILL, if the process is still there and may be signalled."""
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def reap(self) -> int:
-        """Forget it; how it ended, its parent knows."""
+        """Close the pidfd; how the process ended is known to its parent alone."""
         os.close(self.pidfd)
         self.pidfd = -1
         return 0
@@ -247,7 +247,7 @@ def reap_orphans() -> bool:
 
 
 def how_it_ended(code: int) -> str:
-    """Put the exit code of ``Process.reap`` in words."""
+    """Return the exit code of ``Process.reap`` in words."""
     if code >= 0:
         return f"exited with code {code}"
     try:
@@ -273,7 +273,7 @@ class KeptMaster:
         link: int,
     ) -> None:
         """
-        Start *command*. The signals that we block are blocked in it, until it hears.
+        Start *command*, with our blocked signals blocked until it unblocks them.
 
         Args:
             command: Program, with its path, and arguments.
@@ -293,17 +293,17 @@ class KeptMaster:
         self._reaped = False
 
     def tell(self, number: int) -> None:
-        """Send it signal *number*, if it is still there."""
+        """Send signal *number*, if the master is still there."""
         # No pidfd: until we, who alone can, have reaped it, the number is its own.
         if not self._reaped:
             os.kill(self.pid, number)
 
     def reap(self) -> int | None:
         """
-        Collect whoever of our children has ended.
+        Reap all children that have ended, the master among them perhaps.
 
-        There may be others than the master: who is process 1 of a container inherits
-        the children of the dead.
+        There may be others, because process 1 of a container inherits the children of
+        the dead.
 
         Returns:
             The master's exit code if it is over, -N if signal N ended it; None: it
@@ -329,12 +329,17 @@ def _become(
     listeners: Sequence[int],
     link: int,
 ) -> NoReturn:
-    """Be that program from now on, in the process that was just forked."""
+    """
+    Child side of fork(): move the descriptors into place and exec the master.
+
+    Never returns, because nothing of the keeper may run in this process.
+    """
     try:
-        # Of its own process group: the terminal's Ctrl-C is for the keeper, who tells.
+        # In its own process group, because the terminal's Ctrl-C is for the keeper,
+        # which passes it on.
         os.setpgid(0, 0)
         above = FIRST + len(listeners) - 1
-        # First out of each other's way, then where they belong.
+        # First above all targets, because one dup2 would close what another needs.
         copies = [_copy_above(fd, above) for fd in (link, *listeners)]
         os.set_inheritable(copies[0], True)
         for index, fd in enumerate(copies[1:]):

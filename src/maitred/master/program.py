@@ -26,7 +26,7 @@ def command_of(settings: Settings, *arguments: str) -> list[str]:
 
     Args:
         settings: What the operator wants.
-        arguments: What a worker of ours is told besides its settings.
+        arguments: Arguments of a worker of ours, besides its settings.
     """
     command = shlex.split(settings.target)
     if not settings.exec:
@@ -43,7 +43,7 @@ def command_of(settings: Settings, *arguments: str) -> list[str]:
 
 def checked_router(settings: Settings, seal: Seal) -> AnyRouter:
     """
-    Return what places connections; warn of what it cannot see.
+    Return what places connections; log a warning of what it cannot see.
 
     Raises:
         UsageError: An affinity, a protocol or a certificate cannot be used.

@@ -45,13 +45,13 @@ class Refusals:
         sniffer: Sniffer | None = None,
     ) -> None:
         """
-        Begin with nobody lingering; needs a running loop.
+        Start with no connection lingering; needs a running loop.
 
         Args:
             counters: Where to count.
             most: How many may linger, if that is less than MOST.
-            tls: The clients speak TLS, and are answered with an alert.
-            sniffer: Of another protocol than HTTP, whose words are used.
+            tls: Whether clients speak TLS, and are answered with an alert.
+            sniffer: The sniffer of another protocol than HTTP, which words answers.
         """
         self._counters = counters
         self._most = min(most, MOST)
@@ -65,7 +65,7 @@ class Refusals:
         return len(self._lingering)
 
     def refuse(self, connection: Connection, status: int, cause: str) -> None:
-        """Own *connection*: answer it with *status*, count *cause*, close it soon."""
+        """Answer *connection* with *status*, count *cause*, and close it soon."""
         self._counters.refused[cause] += 1
         sock = connection.sock
         if self._sniffer is not None:
@@ -93,7 +93,7 @@ class Refusals:
         connection.close()
 
     def _words(self, sniffer: Sniffer, connection: Connection, cause: str) -> bytes:
-        """Give what the protocol has to say of *cause*, in the client's version."""
+        """Return the protocol's answer for *cause*, in the client's version."""
         heard = connection.consumed
         try:
             with contextlib.suppress(OSError):
@@ -105,11 +105,11 @@ class Refusals:
             return b""
 
     def state(self, table: Table) -> list[Any]:
-        """Write down who lingers, for a successor."""
+        """Return the connections that linger, for a successor."""
         return [connection.state(table) for connection in self._lingering]
 
     def restore(self, state: list[Any], past: Past) -> None:
-        """Let those linger on who were written down as *state*."""
+        """Take over the connections that ``state`` wrote, and let them linger."""
         for each in state:
             self._linger(restored(each, past))
 
@@ -140,12 +140,12 @@ class Refusals:
         self._loop.add_reader(connection.sock.fileno(), self._on_readable, connection)
 
     def close(self) -> None:
-        """Close everything that lingers."""
+        """Close all connections that linger."""
         for connection in list(self._lingering):
             self._end(connection)
 
     def _drained(self, connection: Connection) -> bool:
-        """Drop what has come; say whether no more will."""
+        """Drop what has come; return whether no more will."""
         with contextlib.suppress(BlockingIOError):
             for _ in range(CHUNKS_AT_ONCE):
                 try:

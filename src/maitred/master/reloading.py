@@ -20,38 +20,38 @@ Told = dict[str, Any] | CommandFailed
 
 
 class Reloads:
-    """Those who asked for a reload and have not heard its outcome."""
+    """Those who asked for a reload and do not know its outcome yet."""
 
     def __init__(self) -> None:
-        """Begin with nobody."""
-        # What each is still to be told, and the generation it waits for.
+        """Start with no asker."""
+        # Lines not sent to each asker yet, and the generation it waits for.
         self._askers: dict[asyncio.Queue[Told], int] = {}
 
     def tell(self, text: str) -> None:
-        """Tell all who wait how it goes."""
+        """Send *text* to all who wait."""
         for told in self._askers:
             told.put_nowait({"progress": text})
 
     def serves(self, generation: int) -> None:
-        """Tell those who waited for *generation*, or an older one, that it serves."""
+        """Answer those who wait for *generation*, or an older one: it serves."""
         for told, awaited in self._askers.items():
             if awaited <= generation:
                 told.put_nowait({"ok": True, "generation": generation})
 
     def failed(self, generation: int, why: str, traceback: str) -> None:
-        """Tell those who waited for *generation* why they wait in vain."""
+        """Answer those who wait for *generation*, or an older one: it failed."""
         for told, awaited in self._askers.items():
             if awaited <= generation:
                 told.put_nowait(CommandFailed(f"reload failed: {why}", traceback))
 
     def give_up(self, why: str) -> None:
-        """Tell all who wait that there will be no reload any more."""
+        """Answer all who wait: there will be no reload any more."""
         for told in self._askers:
             told.put_nowait(CommandFailed(f"reload failed: {why}"))
 
     def watch(self, generation: int, *reports: str) -> AsyncGenerator[dict[str, Any]]:
         """
-        Give the lines for somebody who waits for *generation*, *reports* first.
+        Return the lines for an asker who waits for *generation*, *reports* first.
 
         Raises:
             CommandFailed: It will not serve; what served before serves on.

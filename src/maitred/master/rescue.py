@@ -36,7 +36,7 @@ NOT_BEGUN: Final = (Stage.FRESH, Stage.IDLE, Stage.READING)
 
 
 class Left(enum.Enum):
-    """What there is to do with a connection."""
+    """The outcome for one connection of a dead worker."""
 
     UNTOUCHED = enum.auto()
     "nothing was begun: it goes to another worker"
@@ -57,16 +57,19 @@ class Traffic(NamedTuple):
 
 def traffic(sock: socket.socket) -> Traffic:
     """
-    Ask the kernel how much was read from *sock* and written to it.
+    Return how many bytes were read from *sock* and written to it.
+
+    The kernel counts both, also what a dead process did.
 
     Raises:
-        ConnectionResetError: The connection is over; one side has ended it at least.
-        OSError: It is no TCP, or never stands still.
+        ConnectionResetError: The connection has been ended, by one side at least.
+        OSError: *sock* is no TCP socket, or bytes arrive too fast to be counted.
     """
     for _ in range(LOOKS):
         before = _counts(sock)
         waiting, leaving = _queued(sock, SIOCINQ), _queued(sock, SIOCOUTQ)
-        # A segment that came between two questions would belong to one answer only.
+        # Until two answers agree, because a segment that comes between two questions
+        # is in one answer only, and it would look as if bytes were lost.
         if _counts(sock) == before:
             break
     else:
@@ -89,7 +92,7 @@ def _queued(sock: socket.socket, which: int) -> int:
 
 def is_being_answered(connection: Connection, board: Scoreboard) -> bool:
     """
-    Return whether a worker that is alive answers something on *connection*, it seems.
+    Return whether a worker, still alive, seems to be answering on *connection*.
 
     Args:
         connection: Our copy, with its mark.
@@ -108,11 +111,11 @@ def is_being_answered(connection: Connection, board: Scoreboard) -> bool:
 
 def rescue(connection: Connection, board: Scoreboard) -> Left:
     """
-    Find out what can be done with *connection*, whose worker is dead.
+    Return what can be done with *connection*, whose worker is certainly dead.
 
     Args:
-        connection: Our copy, with its mark. If it is untouched it has, afterwards,
-            the bytes that come before what is still in the kernel.
+        connection: Our copy, with its mark. For ``UNTOUCHED`` it is brought up to
+            date: bytes read and not begun, position, no mark, and whether it is idle.
         board: The dead worker's scoreboard.
     """
     mark = board.mark(connection.mark)
@@ -122,18 +125,27 @@ def rescue(connection: Connection, board: Scoreboard) -> Left:
         return Left.ENDED
     except OSError:
         return Left.LOST
+    # Because then some of an answer is out, or died in the worker's memory: whatever
+    # came behind it would be read as its rest.
     if written != mark.written:
         return Left.LOST
+    # An ENDED connection owes its client nothing more, because the last answer is out
+    # whole. STARTED may have had its effect in the application, and must not run twice.
     if mark.stage not in NOT_BEGUN:
         return Left.ENDED if mark.stage == Stage.ENDED else Left.STARTED
     start = mark.position
+    # The journal has what was read since the last answer. Its size is computed from the
+    # kernel's count, because the worker may have died between reading and noting it.
     if mark.stage == Stage.READING:
         start = mark.start
         connection.consumed = board.read_journal(mark.region, read - start)
+    # What came with the handoff was served, because the mark moved on to IDLE.
     elif mark.stage == Stage.IDLE:
         connection.consumed = b""
+    # Otherwise bytes are gone, without which no worker can go on.
     if read != start + len(connection.consumed):
         return Left.LOST
+    # A FRESH one is as idle as it was handed over, because nothing has happened to it.
     if mark.stage != Stage.FRESH:
         connection.idle = not connection.consumed
     connection.mark = 0

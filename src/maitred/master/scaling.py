@@ -32,7 +32,7 @@ PULSE: Final = 3.0
 
 def scaled(settings: Settings, workers: int, *, sealed: bool) -> Settings:
     """
-    Give *settings* with another number of *workers*.
+    Return *settings* with another number of *workers*.
 
     Args:
         settings: Those of the running service.
@@ -40,7 +40,7 @@ def scaled(settings: Settings, workers: int, *, sealed: bool) -> Settings:
         sealed: Whether clients carry slots that we signed.
 
     Raises:
-        UsageError: That cannot be.
+        UsageError: That number is not possible here.
     """
     reasons = {
         f"between 1 and {MOST_WORKERS} workers are possible": not (
@@ -69,16 +69,16 @@ async def watch_scale(
     now: Callable[[], float],
 ) -> AsyncGenerator[dict[str, Any]]:
     """
-    Give the lines for somebody who waits until there are as many workers as asked.
+    Yield the lines for an asker until there are as many workers as asked.
 
     Args:
         before: How many there were.
         keys: How many keys are placed anew (``moved``) or gone (``ended``), in each
             acceptor.
-        supervisor: Knows how many there are to be.
+        supervisor: Returns how many there are to be.
         workers: Those that are alive; the caller keeps it up to date.
-        counted: Gives what all acceptors have counted so far.
-        now: The time in seconds.
+        counted: Returns what all acceptors have counted so far.
+        now: Returns the time in seconds.
 
     Raises:
         CommandFailed: A new worker does not come up; it is tried again.

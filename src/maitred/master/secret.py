@@ -28,12 +28,15 @@ NOT_THE_GROUP: Final = 0o137
 
 def load_keys(path: str, user: str = "") -> dict[str, bytes]:
     """
-    Read the key file *path*; without one, make a key for this start.
+    Return the keys of file *path*; without one, a key made for this start.
+
+    The file has to belong to *user*, which the process is about to become, or else to
+    its present user, or to root.
 
     It has to be that of *user*, whom we are about to become, or else ours, or root's.
 
     Raises:
-        UsageError: It is not there, not ours alone, or no key file.
+        UsageError: It cannot be read, others may know it, or it is no key file.
     """
     if not path:
         return {"start": os.urandom(KEY_SIZE)}
@@ -66,7 +69,7 @@ def demand_secrecy(
     found: os.stat_result, where: str, path: str, user: str = ""
 ) -> None:
     """
-    See that the file *path*, which is as *found*, is nobody's but *user*'s, or ours.
+    Check that nobody but *user*, or this process's user, may know file *path*.
 
     Raises:
         UsageError: Others may know it; the sentence begins with *where*.
@@ -86,7 +89,7 @@ def _owner(user: str) -> int:
 
 
 def lend(keys: dict[str, bytes]) -> int:
-    """Put *keys* where one worker can read them; the caller owns the descriptor."""
+    """Write *keys* where one worker can read them; the caller owns the descriptor."""
     fd = os.memfd_create("maitred-secret", os.MFD_CLOEXEC)
     os.write(fd, format_keys(keys))
     os.lseek(fd, 0, os.SEEK_SET)

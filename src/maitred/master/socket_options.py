@@ -19,7 +19,7 @@ nothing for a while (tcp(7); their window is closed).
 
 def keep_alive(sock: socket.socket) -> None:
     """
-    Have the kernel ask silent clients of the listener *sock* whether they live.
+    Set keepalive probes on the listener *sock*, for silent clients.
 
     A socket that was passed to us keeps the times of whoever passed it, if they chose
     any. Sockets of other families than TCP's learn at once that a peer is gone.

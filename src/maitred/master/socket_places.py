@@ -75,7 +75,7 @@ def is_dual(sock: socket.socket) -> bool:
 
 
 def written(sock: socket.socket) -> str:
-    """Write the address of *sock* as ``--bind`` has it."""
+    """Return the address of *sock* as ``--bind`` has it."""
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(address)}".replace("\0", "@", 1)

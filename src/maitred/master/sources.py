@@ -22,9 +22,9 @@ from .connection import Connection
 from .past import Past
 
 TOO_MANY: Final = 429, "too_many_from_source"
-"With what a connection beyond the limit is refused."
+"Status and cause of the refusal of a connection beyond the limit."
 LOOKS: Final = 2
-"Noted ones that are looked at for each new one, so that at most half of them are over."
+"Noted ones checked for each new one, so that at most half of them are over."
 NETWORK: Final = 8
 "Bytes of an IPv6 address that are the client's network."
 MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -32,15 +32,15 @@ MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 class Sources:
-    """Knows the connections of each source, a few that are over among them."""
+    """The connections of each source, a few that are over among them."""
 
     def __init__(self, most: int, has: Callable[[int], bool]) -> None:
         """
-        Know of none.
+        Start without any.
 
         Args:
             most: Connections that a source may have; 0: any number, none is noted.
-            has: Says whether a worker has the connection with this id.
+            has: Returns whether a worker has the connection with this id.
         """
         self._most = most
         self._has = has
@@ -54,7 +54,11 @@ class Sources:
         return sum(map(len, self._of.values()))
 
     def admit(self, connection: Connection) -> bool:
-        """Note *connection*, which is new, unless its source has too many."""
+        """
+        Record *connection*, which is new, unless its source has too many.
+
+        Returns whether it was recorded, or needs no record.
+        """
         source = source_of(connection.peer)
         if not self._most or not source:
             return True
@@ -71,17 +75,17 @@ class Sources:
         return True
 
     def note(self, connection: Connection) -> None:
-        """Note *connection*, which was admitted and is ours again."""
+        """Record *connection*, which was admitted before and is ours again."""
         source = source_of(connection.peer)
         if self._most and source:
             self._add(source, connection.id, connection)
 
     def state(self) -> list[Any]:
-        """Write down who has what, for a successor."""
+        """Return the ids by source, for a successor."""
         return [[source, list(noted)] for source, noted in self._of.items()]
 
     def restore(self, state: Iterable[tuple[bytes, list[int]]], past: Past) -> None:
-        """Note what was written down as *state*, when all of *past* is restored."""
+        """Restore *state*, when all connections of *past* are restored."""
         if self._most:
             for source, ids in state:
                 for id_ in ids:
@@ -94,7 +98,7 @@ class Sources:
         noted[id_] = connection
 
     def _look(self) -> None:
-        """Look at one that was noted; forget it if it is over."""
+        """Check one recorded connection; remove it if it is over."""
         source, id_ = entry = self._order.popleft()
         noted = self._of.get(source, {})
         if id_ in noted and self._is_open(id_, noted[id_]):
@@ -118,7 +122,7 @@ class Sources:
 
 
 def source_of(peer: bytes) -> bytes:
-    """Give the source of *peer*, an address as text; empty if it has none."""
+    """Return the source of *peer*, an address as text; empty if it has none."""
     text = peer.partition(b"%")[0].decode(errors="replace")
     try:
         if ":" not in text:

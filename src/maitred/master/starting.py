@@ -28,7 +28,7 @@ FOR_GOOD: Final = frozenset(
         *(errno.EPERM, errno.ENOSYS, errno.EINVAL),
     }
 )
-"What is said again at the next try, unless somebody changes the machine meanwhile."
+"Errors that come again at the next try, unless the machine is changed meanwhile."
 ADVICE: Final = "`maitred doctor` says what this machine refuses"
 
 
@@ -38,7 +38,7 @@ def asking_for(what: str) -> Iterator[None]:
     Turn an error of the system into one sentence, which says what it refuses: *what*.
 
     Raises:
-        SystemRefused: It did.
+        SystemRefused: The system has refused it.
     """
     try:
         yield
@@ -49,10 +49,10 @@ def asking_for(what: str) -> Iterator[None]:
 
 def open_scoreboard() -> int:
     """
-    Make the memory of a worker's scoreboard; the caller owns the descriptor.
+    Return the memory of a worker's scoreboard; the caller owns the descriptor.
 
     Raises:
-        SystemRefused: The system does not give it.
+        SystemRefused: The system refuses the memory.
     """
     with asking_for("memory for a scoreboard (memfd_create)"):
         return Scoreboard.create()
@@ -60,7 +60,7 @@ def open_scoreboard() -> int:
 
 def demand_program(program: str, directory: str) -> None:
     """
-    See that there is *program*, for a worker that runs in *directory*.
+    Check that there is *program*, for a worker that runs in *directory*.
 
     Raises:
         SystemRefused: It is not there, or may not be executed.
@@ -78,8 +78,8 @@ def refused_in_sandbox(code: int, told: str) -> SystemRefused | None:
     Return why a process has ended before it became a worker; None: it was one.
 
     Args:
-        code: How it ended.
-        told: What it has left for us in memory.
+        code: Its exit code.
+        told: What it has written into its memory for the stack.
     """
     found = sandbox.refusal(code, told)
     if found is None:

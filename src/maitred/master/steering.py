@@ -46,14 +46,14 @@ class Steering:
         now: Callable[[], float],
     ) -> None:
         """
-        Begin with nothing to do.
+        Start with nothing to do.
 
         Args:
             desk: The master's own.
             deputies: All acceptors.
-            settings: Gives what the operator wants.
-            affinities: Gives those that are tried.
-            place: Says which slot, of all, is number N of the generation that serves.
+            settings: Returns the settings that hold now.
+            affinities: Returns those whose keys a name may mean.
+            place: Returns the physical slot of logical slot N of what serves.
             now: The time in seconds.
         """
         self._desk = desk
@@ -65,7 +65,7 @@ class Steering:
 
     async def keys(self, prefix: str = "") -> Lines:
         """
-        List the keys that begin with *prefix*, some of them; count all, in one line.
+        Yield one line: the keys that begin with *prefix*, some of them, and counts.
 
         Raises:
             CommandFailed: A part of them is not known.
@@ -88,10 +88,10 @@ class Steering:
 
     async def whereis(self, key: str) -> Lines:
         """
-        Say where *key* lives, in one line.
+        Yield one line: where *key* lives.
 
         Raises:
-            CommandFailed: Nowhere, or that is not known.
+            CommandFailed: No worker has it, or an acceptor did not answer.
         """
         said: dict[str, Any]
         match await self._find(key):
@@ -115,11 +115,11 @@ class Steering:
 
     async def move(self, key: str, slot: int) -> Lines:
         """
-        Give *key* to *slot*, in one line; its worker so far is told.
+        Move *key* to *slot*, and yield one line; the worker that had it is told.
 
         Raises:
-            UsageError: That is impossible.
-            CommandFailed: Nobody has it, or that is not known.
+            UsageError: There is no such slot, or the client carries the slot.
+            CommandFailed: No worker has it, or an acceptor did not answer.
         """
         index = self._existing(slot)
         match await self._find(key):
@@ -145,13 +145,14 @@ class Steering:
 
     async def _find(self, text: str) -> Found | bytes | None:
         """
-        Find the key that an operator means by *text*, if there is one.
+        Return the key that an operator means by *text*, if there is one.
 
         Returns:
-            Where it is; the key itself if it names its slot.
+            The key and where it stands; the bytes alone if the key names its slot; None
+            if there is no such key.
 
         Raises:
-            CommandFailed: That is not known.
+            CommandFailed: An acceptor that may know it did not answer.
         """
         candidates = list(self._candidates(text))
         came = await self._deputies.ask("find", keys=candidates)
@@ -171,7 +172,7 @@ class Steering:
 
     def _existing(self, slot: int) -> int:
         """
-        Say which slot, of all, is meant by *slot*.
+        Return the physical slot of logical slot *slot*.
 
         Raises:
             UsageError: There is none.
@@ -181,14 +182,14 @@ class Steering:
         return self._place(slot)
 
     def _candidates(self, text: str) -> Iterator[bytes]:
-        """Give what an operator may mean by *text*: a key, or a session's name."""
+        """Yield what an operator may mean by *text*: a key, or a session's name."""
         key = read_key(text)
         yield key
         for affinity in self._affinities():
             yield affinity.key_of(key)
 
     def _number(self, index: int) -> int:
-        """Say what the slot with this *index*, of all, is called."""
+        """Return the logical slot of physical slot *index*."""
         settings = self._settings()
         return index % settings.workers if settings.drain == "sessions" else index
 
@@ -212,10 +213,10 @@ class Steering:
 
 def _all_of(came: Mapping[int, Came | None], why: str) -> list[Came]:
     """
-    Give what *came* of an errand, in the order of the acceptors.
+    Return what *came* of an errand, in the order of the acceptors.
 
     Raises:
-        CommandFailed: One did not say so in time; that matters, and *why*.
+        CommandFailed: One did not answer in time; *why* says what it may know.
     """
     for number, each in came.items():
         if each is None:

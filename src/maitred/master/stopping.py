@@ -30,13 +30,13 @@ async def watch_end(
     counted: Callable[[], Awaitable[Counters]],
 ) -> AsyncGenerator[dict[str, Any]]:
     """
-    Give the lines for somebody who waits for our end.
+    Yield the lines for an asker until the service has ended.
 
     Args:
         finished: Done when no worker is left.
         workers: Those that are left; the caller keeps it up to date.
-        roll: Those that there were.
-        counted: Gives what all acceptors have counted so far.
+        roll: The workers there were at the beginning.
+        counted: Returns what all acceptors have counted so far.
     """
     before = await counted()
     began = said = time.monotonic()

@@ -42,7 +42,7 @@ LONGEST_REPORT: Final = 64 * 1024
 
 
 def command() -> list[str]:
-    """Give the command line of the program as it is on disk now."""
+    """Return the command line of the program as it is on disk now."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
@@ -51,7 +51,7 @@ def paper(snapshot: dict[str, Any]) -> int:
     Write *snapshot* into an anonymous file; the caller owns the descriptor.
 
     Raises:
-        UpgradeRefused: It is not plain, or the system will not have it.
+        UpgradeRefused: It is not plain data, or the system refuses the memory.
     """
     try:
         text = plain.write(snapshot)
@@ -72,11 +72,11 @@ async def rehearse(
     snapshot: dict[str, Any], seconds: float, given_up: asyncio.Future[None]
 ) -> None:
     """
-    See whether the program on disk can make a master of *snapshot*.
+    Check that the program on disk can make a master of *snapshot*.
 
     Args:
-        snapshot: As it would be left to it.
-        seconds: What it has for that.
+        snapshot: What would be left to it.
+        seconds: How long it may take.
         given_up: Done when the answer is of no use any more.
 
     Raises:
@@ -108,7 +108,7 @@ async def _end_of(
     process: Process, seconds: float, given_up: asyncio.Future[None]
 ) -> int:
     """
-    Wait for the end of *process*, and end it if it takes longer; give its exit code.
+    Wait for the end of *process*, kill it if it is late; return its exit code.
 
     Raises:
         UpgradeRefused: It took longer than *seconds*, or was *given_up*.
@@ -142,7 +142,7 @@ def _start_of_end(report: int) -> int:
 
 
 def _failed(code: int, said: str) -> UpgradeRefused:
-    """Say how a rehearsal failed that *said* what it said and ended with *code*."""
+    """Return the error of a rehearsal that printed *said* and ended with *code*."""
     last = said.rpartition("\n")[2].removeprefix("maitred: ")
     why = f"the new code cannot take over: it {how_it_ended(code)}"
     return UpgradeRefused(f"{why}: {last}" if last else why, said)
@@ -150,16 +150,16 @@ def _failed(code: int, said: str) -> UpgradeRefused:
 
 async def take_over(write: Callable[[], dict[str, Any]]) -> NoReturn:
     """
-    Become the program that is on disk now.
+    Exec the program that is on disk now. Never returns if that succeeds.
 
-    A signal that comes meanwhile waits, and is the successor's. One that came before
-    is still heard by us. (The thread of the log hears none.)
+    A signal that comes meanwhile stays pending for the successor. One that came before
+    is still handled here. (The thread of the log handles none.)
 
     Args:
-        write: Writes the snapshot.
+        write: Returns the snapshot.
 
     Raises:
-        UpgradeRefused: The system will not have it; nothing has changed.
+        UpgradeRefused: The system refuses it; nothing has changed.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:

@@ -33,12 +33,12 @@ class Histogram:
     sum: float = 0.0
 
     def note(self, seconds: float) -> None:
-        """Count one."""
+        """Count one time."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.sum += seconds
 
     def add(self, other: Mapping[str, Any]) -> None:
-        """Add what another one has counted."""
+        """Add the counts of another one."""
         self.counts = [a + b for a, b in zip(self.counts, other["counts"], strict=True)]
         self.sum += other["sum"]
 
@@ -52,12 +52,12 @@ class Times:
     take: Histogram = field(default_factory=Histogram)
 
     def add(self, statistics: Mapping[str, Any]) -> None:
-        """Add what another acceptor has noted, as its ``statistics`` say it."""
+        """Add the ``statistics`` of another acceptor."""
         for name, each in statistics.items():
             getattr(self, name).add(each)
 
     def statistics(self) -> dict[str, Any]:
-        """Give all by name."""
+        """Return all counts by name."""
         return {
             name: {"counts": list(each.counts), "sum": each.sum}
             for name in self.__slots__

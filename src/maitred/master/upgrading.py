@@ -22,7 +22,7 @@ PULSE: Final = 3.0
 
 
 class Upgrades:
-    """Tries, on demand."""
+    """Makes attempts to upgrade, one at a time."""
 
     def __init__(
         self,
@@ -36,16 +36,16 @@ class Upgrades:
         serve_on: Callable[[], None],
     ) -> None:
         """
-        Try nothing yet.
+        Start without an attempt.
 
         Args:
-            write: Writes the snapshot.
+            write: Returns the snapshot.
             pages: Writes the key table.
-            check: Raises UpgradeRefused where there is to be no successor.
-            seconds: What the new code has to show that it can take over.
+            check: Raises UpgradeRefused where there may be no successor.
+            seconds: How long a rehearsal may take.
             given_up: Done when there is to be no upgrade any more.
-            settle_down: Called before the end: it begins nothing new from then on.
-            serve_on: Called when that was not the end.
+            settle_down: Called before the takeover; starts nothing new from then on.
+            serve_on: Called when the takeover failed.
         """
         self._write = write
         self._pages = pages
@@ -58,7 +58,7 @@ class Upgrades:
         self._attempts: set[asyncio.Task[UpgradeRefused]] = set()
 
     def begin(self) -> asyncio.Task[UpgradeRefused]:
-        """Try; the task has a result only if it was in vain."""
+        """Start an attempt; the task has a result only if it failed."""
         attempt = asyncio.get_running_loop().create_task(self._attempt())
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
@@ -66,10 +66,10 @@ class Upgrades:
 
     async def watch(self) -> AsyncGenerator[dict[str, Any]]:
         """
-        Try; give the lines for the one who asked, unless a successor does.
+        Start an attempt; yield empty lines until a successor answers the asker.
 
         Raises:
-            UpgradeRefused: We stay who we are.
+            UpgradeRefused: There is no successor; this program serves on.
         """
         attempt = self.begin()
         while not attempt.done():

@@ -20,7 +20,7 @@ class Usage(NamedTuple):
 
 
 def usage(pid: int) -> Usage | None:
-    """Say what process *pid* costs, by proc_pid_stat(5); None: it is gone."""
+    """Return what process *pid* costs, by proc_pid_stat(5); None: it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -34,17 +34,16 @@ class Watch:
         tell: Callable[..., None] | None = None,
     ) -> None:
         """
-        Look from now on; needs a running loop.
+        Start looking; needs a running loop.
 
         Args:
             workers: Those that are alive, by id; the caller keeps it up to date.
             slots: Where it is noted that a worker is late.
             hang_timeout: Seconds of silence after which a worker has hung; 0: never.
-            filling: Says which worker fills a slot.
-            settle: Moves what waited for a worker that is heard of again.
+            filling: Returns the worker that fills a slot.
+            settle: Moves what waited for a worker that is late no more.
             on_hung: Called, at every look, with each that has hung and its silence.
-            tell: Logs that a worker is late, and that it is heard of again, if that is
-                not to be logged as usual.
+            tell: Logs that a worker is late, or late no more; None: as the master does.
         """
         self._tell = logs.master.info if tell is None else tell
         self._workers = workers
@@ -58,7 +57,7 @@ class Watch:
         self._timer = self._loop.call_later(BEAT, self._look)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._timer.cancel()
 
     def _look(self) -> None:
@@ -75,7 +74,7 @@ class Watch:
             self._settle()
 
     def _judge(self, worker: Worker) -> bool:
-        """Look at *worker*; say whether it was late and is no more."""
+        """Look at *worker*; return whether it was late and is no more."""
         pulse = self._pulses[worker.id]
         was_late, silent = pulse.late, pulse.silent
         pulse.look(worker.board.beat, self._loop.time())

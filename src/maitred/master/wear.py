@@ -33,13 +33,13 @@ class Wear:
         on_worn: Callable[[Worker], None],
     ) -> None:
         """
-        Look from now on; needs a running loop.
+        Start looking; needs a running loop.
 
         Args:
             workers: Those that are alive, by id; the caller keeps it up to date.
             most: Requests after which a worker is worn; 0: it never is.
             jitter: How many more there may be, drawn for each worker.
-            rng: Draws.
+            rng: Source of the jitter.
             on_worn: Called, at every look, with each that is worn.
         """
         self._workers = workers
@@ -52,14 +52,14 @@ class Wear:
         self._timer = self._loop.call_later(LOOK, self._look) if most else None
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(LOOK, self._look)
         self._limits = {n: self._limits.get(n) or self._draw() for n in self._workers}
-        # A copy, for who is told may begin or end workers.
+        # A copy, because on_worn may start or end workers.
         for number, worker in list(self._workers.items()):
             if worker.account.requests >= self._limits[number]:
                 self._on_worn(worker)

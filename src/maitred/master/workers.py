@@ -64,13 +64,13 @@ can hold (278 with Linux's default buffer), so one round hears all that was said
 """
 
 FEW: Final = 32
-"Copies that are looked at when one has to go."
+"Copies that are compared when one has to be closed."
 
 PLAIN: Final = (
     *("id", "slot", "generation", "handed_over", "failure", "cut", "silent"),
     *("copies", "marks", "moves", "_free_marks", "_unused_mark", "returned", "hops_in"),
 )
-"What a successor is told of a worker as it is; the rest is told in ``state``."
+"Attributes that a snapshot has as they are; ``state`` writes the others."
 
 PYTHON_WORKER: Final = (sys.executable, "-P", "-m", "maitred.worker")
 
@@ -88,14 +88,14 @@ class Worker:
         process: Process | AttachedProcess,
     ) -> None:
         """
-        Own one worker.
+        Take over a worker that was started: its process and both descriptors.
 
         Args:
             number: The worker's id, unique in this master.
             slot: The slot it fills or will fill.
             generation: The reload it was born in.
             channel: Our end of its channel.
-            board: The descriptor of its scoreboard.
+            board: The descriptor of its scoreboard; closed in ``close``.
             process: Its process.
         """
         self.id = number
@@ -114,7 +114,7 @@ class Worker:
         # where we keep none.
         self.granted: dict[int, Connection | None] = {}
         self.copies = 0
-        # Whether it marks its connections, and which marks are nobody's.
+        # Whether it marks its connections, and which marks no connection has.
         self.marks = False
         # Whether it gives back, as they are, connections whose key it loses.
         self.moves = False
@@ -126,20 +126,21 @@ class Worker:
         self.revoked: deque[bytes] = deque()
         # Bytes of both, and what it takes to keep them.
         self.unsaid = 0
-        # What is said after all that, once.
+        # What is sent after all that, once.
         self.farewell: Drain | Quit | Retire | None = None
-        # Whether it is to be told that it gets nothing new, or does again.
+        # What RELIEVE is to tell it, whether its slot is drained; None: nothing new.
         self.relief: bool | None = None
         # Connections it gave back, and that it took when others had given them back.
         self.returned = 0
         self.hops_in = 0
         self.handed_over = 0
-        # What it said when it could not start, or when it left.
+        # Why it could not start, with the traceback; None: it has not said so.
         self.failure: tuple[str, str] | None = None
+        # Connections that it closed at the end of its drain, by its DRAINED.
         self.cut = 0
         # Connections that it may be handed ahead; 0: as many as its slot allows.
         self.window = 0
-        # Nothing more is heard from it: it closed its end, or broke the protocol.
+        # Whether its channel is not read any more: it has ended, or the worker lied.
         self.silent = False
         self.distrusted = False
         # Whether it is killed because the system refuses to pass messages.
@@ -157,7 +158,7 @@ class Worker:
         directory: str = "",
     ) -> Worker:
         """
-        Start *command* as a worker.
+        Start *command* as a worker, with a channel and a scoreboard of its own.
 
         Args:
             number: The worker's id, unique in this master.
@@ -165,11 +166,11 @@ class Worker:
             generation: The reload it was born in.
             command: Program and arguments.
             keys: Those that seal slots, if any are sealed.
-            held: Signals that it unblocks, when it knows what to do then.
-            directory: Where it runs; empty: where we do.
+            held: Signals that it begins with blocked, and unblocks once handled.
+            directory: Where it runs; empty: the master's.
 
         Raises:
-            SystemRefused: It could not be started.
+            SystemRefused: The system refuses what it needs; nothing is left open.
         """
         with contextlib.ExitStack() as on_error, contextlib.ExitStack() as lent:
             with asking_for("a channel (socketpair)"):
@@ -202,13 +203,18 @@ class Worker:
         return worker
 
     def use_marks(self, part: int, of: int) -> None:
-        """Use the marks of this part of the scoreboard, *of* as many as that."""
+        """
+        Use part number *part*, of *of* equal parts, of the marks on the scoreboard.
+
+        Called before anything is handed over: each acceptor has a part of its own.
+        """
         size = ENTRIES // of
+        # Never mark 0, because a connection with that number has none.
         self._unused_mark = max(part * size, 1)
         self._end_of_marks = (part + 1) * size
 
     def state(self, table: Table) -> dict[str, Any]:
-        """Write down all there is to know, for a successor."""
+        """Return the state for a successor; its descriptors go to *table*."""
         return {
             **{name: getattr(self, name) for name in PLAIN},
             "channel": table.own(self.channel.fileno()),
@@ -229,7 +235,7 @@ class Worker:
 
     @classmethod
     def restored(cls, state: dict[str, Any], past: Past) -> Worker:
-        """Own the worker that was written down as *state*."""
+        """Restore the worker that ``state`` wrote; its descriptors come from *past*."""
         worker = cls(
             state["id"],
             state["slot"],
@@ -254,7 +260,7 @@ class Worker:
             worker.answer(Answer(*fields))
         worker.farewell = state["farewell"] and _read(state["farewell"])
         worker.relief = state.get("relief")
-        # Of a version that did not say so: since the machine was started.
+        # From a version that did not write it: since the machine was started.
         worker.account.born = state.get("born", 0.0)
         worker.outbox.extend(restored(each, past) for each in state["outbox"])
         for each in state["in_flight"]:
@@ -264,10 +270,10 @@ class Worker:
 
     def send_outbox(self, times: Times) -> bool:
         """
-        Hand over what waits in the outbox, a batch a packet, then say farewell.
+        Send what waits in the outbox, a batch a packet, then all else; farewell last.
 
         Args:
-            times: Where to note how long each waited.
+            times: Where to record how long each waited.
 
         Returns:
             Whether all of it is out; otherwise the channel is full.
@@ -302,7 +308,7 @@ class Worker:
         return self.channel.flush()
 
     def _trace(self, batch: Sequence[Connection]) -> None:
-        """Log the way of each of *batch*."""
+        """Log where each of *batch* was handed to."""
         for connection in batch:
             logs.master.debug(
                 "handed to worker %d of slot %d, hop %d",
@@ -314,11 +320,13 @@ class Worker:
 
     def _say_the_rest(self) -> None:
         """
-        Say what is no connection, the farewell last.
+        Send answers, revoked keys, RELIEVE and the farewell, in this order.
 
         Raises:
-            ChannelFull: What was not said is still to be said.
+            ChannelFull: What was not sent stays to be sent.
         """
+        # Before the revocations, because a key that an answer grants may have been lost
+        # since.
         while self.answers:
             self.channel.send_nowait(self.answers[0])
             self.unsaid -= KEPT + len(self.answers.popleft().key)
@@ -345,37 +353,42 @@ class Worker:
         return BATCH
 
     def answer(self, answer: Answer) -> None:
-        """Add *answer* to what is said at the next flush."""
+        """Add *answer* to what is sent at the next flush."""
         self.answers.append(answer)
         self.unsaid += KEPT + len(answer.key)
 
     def revoke(self, key: bytes) -> None:
-        """Add to what is said at the next flush that *key* is not this worker's."""
+        """Add a REVOKE of *key* to what is sent at the next flush."""
         self.revoked.append(key)
         self.unsaid += KEPT + len(key)
 
     @property
     def has_to_hear(self) -> bool:
-        """Whether there is something that it has not been told."""
+        """Whether anything waits to be sent."""
         said = self.outbox or self.answers or self.revoked or self.farewell
         return bool(said) or self.relief is not None
 
     def _batch(self) -> list[Connection]:
-        """Give the first of the outbox, as many as fit one packet."""
+        """Return the first of the outbox, as many as fit one packet."""
         batch = list(itertools.islice(self.outbox, BATCH))
         size = 0
         for count, connection in enumerate(batch):
             size += RECORD + connection.luggage
+            # The first is always in, because one alone always fits (MOST_LUGGAGE).
             if count and size > MAX_PACKET:
                 return batch[:count]
         return batch
 
     def _mark(self, batch: Sequence[Connection]) -> None:
-        """Give each of *batch* a mark, so that its copy can be kept."""
+        """
+        Assign a mark to each of *batch*, so that its copy can be kept.
+
+        One for which no mark is free goes without; no copy of it is kept.
+        """
         now = time.monotonic_ns()
         for connection in batch:
-            # The channel was full the last time; or it is no TCP, of which the kernel
-            # could say what became of it.
+            # It has one because the channel was full the last time. Without TCP it gets
+            # none, because the kernel counts no bytes by which it could be rescued.
             if connection.mark or not connection.is_tcp:
                 continue
             if self._free_marks:
@@ -396,7 +409,7 @@ class Worker:
 
     @property
     def did(self) -> dict[str, int]:
-        """What it did that we know of, in numbers."""
+        """What it did, in numbers that are added up when it is dead."""
         return {
             "handed_over": self.handed_over,
             "hops_in": self.hops_in,
@@ -409,7 +422,7 @@ class Worker:
         return len(self.in_flight) + len(self.outbox)
 
     def give_up_outbox(self) -> list[Connection]:
-        """Give up what was not sent yet; the caller owns it."""
+        """Remove and return what was not sent yet; the caller owns it."""
         outbox = list(self.outbox)
         self.outbox.clear()
         for connection in outbox:
@@ -417,13 +430,19 @@ class Worker:
         return outbox
 
     def unmark(self, connection: Connection) -> None:
-        """Take the mark of *connection*, which this worker does not have."""
+        """Free the mark of *connection*, which this worker does not have."""
         if connection.mark:
             self._free_marks.append(connection.mark)
             connection.mark = 0
 
     def grant(self, connection: Connection) -> bool:
-        """Note that *connection* was taken; say whether we keep our copy of it."""
+        """
+        Record that *connection* was taken; return whether we keep our copy of it.
+
+        A copy without a mark is closed.
+        """
+        # Only one with a mark is kept, because without a mark nothing could be proved
+        # of it.
         if connection.mark:
             self.granted[connection.id] = connection
             self.copies += 1
@@ -434,20 +453,22 @@ class Worker:
 
     def forget(self, id_: int) -> None:
         """
-        Forget connection *id_*, which this worker has no more; close our copy.
+        Remove connection *id_*, which this worker has no more; close our copy.
 
         Raises:
-            KeyError: It does not have it.
+            KeyError: The worker does not have it.
         """
         connection = self.granted.pop(id_)
         if connection is not None:
             self.unmark(connection)
+            # It may be closed or given away, because spare and take_copy leave the
+            # entry.
             if connection.sock.fileno() >= 0:
                 self.copies -= 1
                 connection.close()
 
     def traffic(self, id_: int) -> Traffic | None:
-        """Say how much went through connection *id_*; None: it has no mark."""
+        """Return how much went through connection *id_*; None: it has no mark."""
         connection = self.granted[id_]
         if connection is None:
             return None
@@ -456,7 +477,7 @@ class Worker:
 
     def take_copy(self, id_: int) -> Descriptor | None:
         """
-        Give up our copy of connection *id_*; None: there is none.
+        Hand our copy of connection *id_* to the caller; None: there is none.
 
         Raises:
             PeerMisbehaved: This worker does not have that connection.
@@ -471,7 +492,7 @@ class Worker:
 
     @property
     def is_answering(self) -> bool:
-        """Whether it answers somebody just now, as far as its marks say."""
+        """Whether it is answering a request just now, as far as its marks say."""
         granted = (c for c in self.granted.values() if c is not None)
         return any(
             is_being_answered(connection, self.board)
@@ -480,7 +501,12 @@ class Worker:
         )
 
     def distrust(self) -> None:
-        """Believe no mark: what it took dies with it, unheard as it is."""
+        """
+        Close all kept copies and believe no mark: no other worker gets what it took.
+
+        Its marks may be lies, or speak of a place in the journal that another
+        connection has since: it cannot be known any more what was begun.
+        """
         self.distrusted = True
         while self.spare():
             pass
@@ -491,7 +517,7 @@ class Worker:
         """
         Close one copy: of a few, the one whose connection was idle the longest.
 
-        It dies with the worker then. Returns whether there was one.
+        That connection dies with the worker then. Returns whether there was a copy.
         """
         copies = (
             c for c in self.granted.values() if c is not None and c.sock.fileno() >= 0
@@ -508,13 +534,13 @@ class Worker:
 
     def packets(self) -> Iterator[list[Any]]:
         """
-        Give what the worker has said, as long as there is something and it is fair.
+        Yield the packets that the worker has sent, a bounded number of them.
 
         A packet holds messages of one type.
 
         Raises:
-            ChannelClosed: It is gone, and everything it said was given.
-            PeerMisbehaved: It said what it may not say in this phase, or nonsense.
+            ChannelClosed: The worker is gone, and every packet was yielded.
+            PeerMisbehaved: A message is none, or not allowed in this phase.
         """
         for _ in range(PACKETS_AT_ONCE):
             try:
@@ -531,31 +557,36 @@ class Worker:
                     raise PeerMisbehaved(f"{name} while {self.phase.value}")
                 yield packet
             finally:
-                # What nobody took over, because an earlier one was wrong.
+                # Left over where the caller raised because of an earlier message.
                 if isinstance(packet[0], Return):
                     for message in packet:
                         if message.connection is not None:
                             message.connection.close()
 
     def say_goodbye(self, farewell: Drain | Quit) -> None:
-        """Say *farewell* after all that is in the outbox, and nothing after it."""
+        """Schedule *farewell* to be sent after the outbox, and nothing after it."""
+        # A worker that is starting stays so, because it may still say READY or FAILED.
         if self.phase is Phase.SERVING:
             self.phase = Phase.DRAINING
         self.farewell = farewell
 
     def retire(self) -> None:
-        """Tell it, after all that is in the outbox, that a successor has come."""
+        """Schedule RETIRE to be sent after the outbox."""
         self.farewell = Retire()
 
     def hush(self) -> None:
-        """Drop what is still to be said: the worker cannot be reached any more."""
+        """Remove what waits to be sent to a worker that cannot be reached any more."""
         self.answers.clear()
         self.revoked.clear()
         self.unsaid = 0
         self.farewell = self.relief = None
 
     def left_over(self) -> list[Connection]:
-        """Give up everything that it had and we have; the caller owns it."""
+        """
+        Remove and return every connection that it had and of which we have a socket.
+
+        The caller owns them.
+        """
         copies = [c for c in self.granted.values() if c is not None]
         connections = [*copies, *self.in_flight.values(), *self.outbox]
         for each in (self.granted, self.in_flight, self.outbox):
@@ -563,14 +594,14 @@ class Worker:
         return [c for c in connections if c.sock.fileno() >= 0]
 
     def close(self) -> None:
-        """Close our end of the channel and unmap the scoreboard."""
+        """Close our end of the channel and the scoreboard."""
         self.channel.close()
         self.board.close()
         os.close(self.board_fd)
 
 
 def handoff(connection: Connection) -> Handoff:
-    """Say all that travels with *connection*, which keeps its descriptor."""
+    """Return the HANDOFF of *connection*, which keeps its descriptor."""
     return Handoff(
         connection.sock,
         connection.id,
@@ -588,12 +619,12 @@ def handoff(connection: Connection) -> Handoff:
 
 
 def _written(message: Any) -> list[Any]:
-    """Write down *message*, one of ours without a descriptor."""
+    """Return *message*, one of ours without a descriptor, as plain data."""
     (number,) = (n for n, kind in FROM_MASTER.items() if kind is type(message))
     return [number, *message]
 
 
 def _read(written: list[Any]) -> Any:
-    """Give the message that was *written*."""
+    """Return the message that ``_written`` wrote."""
     number, *values = written
     return FROM_MASTER[number](*values)
