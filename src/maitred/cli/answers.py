@@ -9,7 +9,7 @@ from . import status
 
 
 def keys(answer: dict[str, Any]) -> str:
-    """Lay out the key table, and say how much of it that is."""
+    """Return the keys that are listed as a table, and how many there are."""
     listed, total = answer["keys"], answer["total"]
     if not listed:
         return "no keys"
@@ -24,7 +24,7 @@ def keys(answer: dict[str, Any]) -> str:
 
 
 def whereis(answer: dict[str, Any]) -> str:
-    """Say which worker has a key, and for how long."""
+    """Return which worker has a key, and for how long, as text."""
     until = ""
     if answer["expires_in"] is not None:
         until = f", for {answer['expires_in']:g} s after its last use"
@@ -33,7 +33,7 @@ def whereis(answer: dict[str, Any]) -> str:
 
 
 def move(answer: dict[str, Any]) -> str:
-    """Say where a key was, and where it is."""
+    """Return where a key was, and where it is, as text."""
     behind = ""
     if answer["left_behind"]:
         behind = "; the application made it there, and what it remembers stays there"
@@ -41,7 +41,7 @@ def move(answer: dict[str, Any]) -> str:
 
 
 def scale(answer: dict[str, Any]) -> str:
-    """Say how many workers there are, and what became of the sessions."""
+    """Return how many workers there are, and what became of the sessions."""
     sessions = answer["sessions"]
     text = f"{answer['workers']} workers serve, before {answer['before']}"
     if answer["workers"] < answer["before"]:
@@ -51,7 +51,7 @@ def scale(answer: dict[str, Any]) -> str:
 
 
 def drain(answer: dict[str, Any]) -> str:
-    """Say what became of what a worker had."""
+    """Return what became of the connections and sessions of a drained slot."""
     slot, moved = answer["slot"], answer["moved"]
     gone = "its worker was replaced" if moved is None else f"{moved} connections moved"
     kept = f"{answer['kept']} kept, for {answer['sessions']} sessions"
@@ -59,20 +59,20 @@ def drain(answer: dict[str, Any]) -> str:
 
 
 def undrain(answer: dict[str, Any]) -> str:
-    """Say that a worker gets all again."""
+    """Return a sentence: a slot takes what is new again."""
     again = "again" if answer["was_drained"] else "as it did: it was not drained"
     return f"slot {answer['slot']} takes what is new {again}"
 
 
 def machine(answer: dict[str, Any]) -> str:
-    """Say where new sessions go."""
+    """Return a sentence: where new sessions go."""
     if answer["state"] == "drain":
         return "new sessions go to other machines; those that are here stay"
     return "new sessions come here again"
 
 
 def log_level(answer: dict[str, Any]) -> str:
-    """Say who logs how much."""
+    """Return the log level, and the one before."""
     return (
         f"log level {answer['level']}, before {answer['before']}: in the master, and in"
         " workers that are started from now on"
@@ -80,7 +80,7 @@ def log_level(answer: dict[str, Any]) -> str:
 
 
 def reload(answer: dict[str, Any]) -> str:
-    """Say which generation serves, and what became of connections."""
+    """Return which generation serves, and what became of connections."""
     text = f"generation {answer['generation']} serves"
     if "lost" not in answer:  # the master was upgraded meanwhile
         return text
@@ -90,7 +90,7 @@ def reload(answer: dict[str, Any]) -> str:
 
 
 def upgrade(answer: dict[str, Any]) -> str:
-    """Say which program it was, which it is, and what it cost."""
+    """Return the version before and now, and what the upgrade cost."""
     return (
         f"upgraded from {answer['from']} to {answer['to']}: away for"
         f" {answer['away'] * 1000:.0f} ms, {answer['held']} connections held"
@@ -98,7 +98,7 @@ def upgrade(answer: dict[str, Any]) -> str:
 
 
 def stop(answer: dict[str, Any]) -> str:
-    """Say how it ended."""
+    """Return how the service ended."""
     how = "connections were cut" if answer["cut"] else "nothing was cut"
     return (
         f"stopped after {answer['seconds']:g} s: {how}, {answer['open']} connections"
@@ -131,6 +131,6 @@ def _worker(answer: dict[str, Any]) -> str:
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out *rows* below their columns' *names*, a line each."""
+    """Return *rows* below their columns' *names*, a line each."""
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [names, *rows]]

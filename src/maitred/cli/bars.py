@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 FINISHED: Final = frozenset({"ready", "gone"})
-"States in which a worker that was of interest has nothing more to do."
+"States in which a worker with a bar has nothing more to do."
 
 
 @contextlib.contextmanager
 def bars() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Show bars on standard error; give what is told each line of the master."""
+    """Show bars on standard error; yield a function that takes the master's lines."""
     console = Console(stderr=True, highlight=False, markup=False)
     columns = (
         TextColumn("slot {task.fields[slot]:>3}  pid {task.fields[pid]:<8}"),
@@ -27,7 +27,7 @@ def bars() -> Iterator[Callable[[dict[str, Any]], None]]:
         tasks: dict[int, TaskID] = {}
 
         def tell(line: dict[str, Any]) -> None:
-            """Print a sentence above the bars, or show how a worker is."""
+            """Print a sentence above the bars, or update the bar of a worker."""
             if "progress" in line:
                 console.print(line["progress"])
             if "worker" in line:

@@ -40,7 +40,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 def affinity(
     _ctx: click.Context, _param: click.Parameter, begun: str
 ) -> list[CompletionItem]:
-    """Give the forms of --affinity that begin as was *begun*."""
+    """Return the forms of --affinity that begin with *begun*."""
     forms = {**{name: preset.about for name, preset in PRESETS.items()}, **PLACES}
     return [
         # Up to where the user has to say a name.

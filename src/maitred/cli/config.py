@@ -33,7 +33,7 @@ def config(as_json: bool, **options: Any) -> None:
 
 
 def as_object(found: Effective) -> str:
-    """Write what was *found* for programs."""
+    """Return *found* as JSON."""
     values = asdict(found.settings)
     rows = {
         name: {"value": values[name], "from": origin}
@@ -43,7 +43,7 @@ def as_object(found: Effective) -> str:
 
 
 def render(found: Effective) -> str:
-    """Lay out what was *found* for people."""
+    """Return *found* as a table."""
     values = asdict(found.settings)
     rows = [
         (name.replace("_", "-"), said(values[name]) or "-", origin)

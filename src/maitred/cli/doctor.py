@@ -171,7 +171,7 @@ def _clocksource() -> str:
 
 
 def is_synchronized() -> bool:
-    """Ask the kernel whether its clock follows another one (adjtimex(2))."""
+    """Return whether the kernel's clock follows another one (adjtimex(2))."""
     timex = ctypes.create_string_buffer(LONGEST_TIMEX)  # modes 0: nothing is changed
     return int(ctypes.CDLL(None).adjtimex(timex)) != UNSYNCHRONIZED
 
@@ -239,7 +239,7 @@ def doctor(as_json: bool) -> ExitCode:
 
 
 def examine(check: Callable[[], Finding]) -> Finding:
-    """Give what *check* finds; what the system refuses is a finding too."""
+    """Return what *check* finds; what the system refuses is a finding too."""
     try:
         return check()
     except (OSError, AttributeError) as exc:
@@ -248,7 +248,7 @@ def examine(check: Callable[[], Finding]) -> Finding:
 
 
 def render(findings: dict[str, Finding]) -> Iterator[str]:
-    """Lay out *findings* for people; advice only where it is needed."""
+    """Yield *findings* as lines; advice only where it is needed."""
     width = max(map(len, findings))
     for name, (state, found, advice) in findings.items():
         yield f"{state:7}  {name:{width}}  {found}"

@@ -26,7 +26,7 @@ NAMED: Final = re.compile(r"--([a-z][a-z-]*)|\btarget\b")
 
 
 class Effective(NamedTuple):
-    """The settings, and for each who said so, in words."""
+    """The settings, and where the value of each comes from, in words."""
 
     settings: Settings
     origins: dict[str, str]
@@ -44,20 +44,20 @@ def effective(
     **options: Any,
 ) -> Effective:
     """
-    Give what holds.
+    Return the settings that hold here, and where each comes from.
 
     Args:
-        config: The file to be read.
-        host: The command line's other way to say ``bind``; so are the next.
-        port: As in uvicorn.
-        uds: As in uvicorn.
-        fd: As in uvicorn.
-        bind: What the command line said of that setting.
-        use_colors: Its other way to say ``log_format``.
-        **options: What it said of the others; None and () say nothing.
+        config: The file to read instead of the usual ones.
+        host: With *port* one more ``bind``, as in uvicorn.
+        port: See *host*.
+        uds: Paths of Unix sockets, each one more ``bind``.
+        fd: Numbers of descriptors, each one more ``bind``.
+        bind: The values of --bind.
+        use_colors: Another way to choose ``log_format``; None: not given.
+        **options: Values from the command line; None and () are not given.
 
     Raises:
-        UsageError: Something that was said cannot be.
+        UsageError: A value cannot be used.
     """
     binds = [*bind, *(f"unix:{path}" for path in uds), *(f"fd://{n}" for n in fd)]
     binds += _host_and_port(host, port)
@@ -100,7 +100,7 @@ def effective(
 
 
 def _host_and_port(host: str | None, port: int | None) -> Iterator[str]:
-    """Return the bind that is said in two words, if it is said."""
+    """Yield the bind of --host and --port, if one of them is given."""
     if host is None and port is None:
         return
     name = HOST if host is None else host
@@ -111,7 +111,7 @@ def _host_and_port(host: str | None, port: int | None) -> Iterator[str]:
 
 
 def _call(said: dict[str, Said]) -> None:
-    """Take ``app:create_app()``, as others spell it, for a factory."""
+    """Change ``app:create_app()``, as others spell it, into a factory."""
     if TARGET not in said or ("exec" in said and said["exec"].value):
         return
     target, origin = said[TARGET]
@@ -140,7 +140,7 @@ def _check_log_config(path: str, said: Mapping[str, Said]) -> None:
 
 
 def _elsewhere(sentence: str, said: Mapping[str, Said]) -> str:
-    """Say where that stands which *sentence* calls options, if it stands elsewhere."""
+    """Return where the options that *sentence* names come from, if not from there."""
     names = [
         (match[1] or TARGET).replace("-", "_") for match in NAMED.finditer(sentence)
     ]

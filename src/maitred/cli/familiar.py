@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 
 class Familiar(NamedTuple):
     """
-    A name of theirs.
+    A name of an option of other servers.
 
     Args:
-        of: Whose: "uvicorn", "gunicorn", "granian", or several.
+        of: The servers: "uvicorn", "gunicorn", "granian", or several.
         ours: The setting that it is another name of.
         instead: What to use where there is none.
-        wrap: What their value is made, where ours says more: ``{}`` stands for it.
+        wrap: A form of our value with ``{}`` for theirs, where ours says more.
     """
 
     of: str
@@ -158,7 +158,7 @@ FAMILIAR: Final[Mapping[str, Familiar]] = MappingProxyType(
 
 
 def aliases(name: str) -> tuple[str, ...]:
-    """Give the other names that the option of setting *name* has."""
+    """Return the other names that the option of setting *name* has."""
     return tuple(
         theirs
         for theirs, familiar in FAMILIAR.items()

@@ -10,10 +10,10 @@ from maitred.logs.formats import cleaned
 
 
 class Happened:
-    """Remembers which events were seen."""
+    """The events that were shown already."""
 
     def __init__(self) -> None:
-        """Begin with none seen."""
+        """Start with no event shown."""
         self._pid = 0
         self._seen = 0
 

@@ -24,10 +24,10 @@ WRITTEN: Final = "maitred.written"
 
 
 class Command(click.Command):
-    """A command that remembers how its arguments were written."""
+    """A command that records how its arguments were written."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse *args* after having noted them."""
+        """Record *args* as they were written, and parse them."""
         ctx.meta[WRITTEN] = tuple(args)
         return super().parse_args(ctx, args)
 

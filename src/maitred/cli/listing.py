@@ -36,7 +36,7 @@ def listing(*, as_json: bool) -> None:
 
 
 def look(name: str, path: str) -> dict[str, Any]:
-    """Give what is told of the service called *name* on control socket *path*."""
+    """Return the state of the service called *name* on control socket *path*."""
     row: dict[str, Any] = {"name": name, "control": path, "state": SILENT}
     try:
         status = ask(path, "status")
@@ -48,7 +48,7 @@ def look(name: str, path: str) -> dict[str, Any]:
 
 
 def render(rows: list[dict[str, Any]]) -> str:
-    """Lay out *rows* for people."""
+    """Return *rows* as a table."""
     if not rows:
         return "no service is running"
     return "\n".join(table(COLUMNS, [_cells(row) for row in rows]))

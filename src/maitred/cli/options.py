@@ -58,11 +58,11 @@ class Option(NamedTuple):
 
     Args:
         about: The help.
-        metavar: What stands for the value in the help.
-        choices: The values there are, if they are few.
-        default: What is so if nobody says otherwise, where a value does not say it.
-        decide: Gives the value then, of all that was said, where that depends on the
-            machine.
+        metavar: The name of the value in the help.
+        choices: The possible values, if they are few.
+        default: The default in words, where the value does not say it.
+        decide: Returns the default from the values that were given, where it depends
+            on the machine.
     """
 
     about: str
@@ -444,13 +444,13 @@ OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
 
 
 def spelling(name: str) -> str:
-    """Give the command line's spelling of setting *name*: two words for a switch."""
+    """Return the command line's spelling of setting *name*: two words for a switch."""
     word = option(name)
     return f"{word}/--no-{word[2:]}" if KINDS[name] == "bool" else word
 
 
 def make(name: str) -> Callable[[Any], Any]:
-    """Make the option of setting *name*; it is None, or empty, where nobody says it."""
+    """Return the option of setting *name*; its value is None or () if not given."""
     row, kind = OPTIONS[name], KINDS[name]
     details: dict[str, Any] = {"show_default": row.default or said(DEFAULTS[name])}
     if row.choices:
@@ -474,7 +474,7 @@ def make(name: str) -> Callable[[Any], Any]:
 
 
 def said(value: Any) -> str:
-    """Say *value*, of a setting, in the help and in tables."""
+    """Return *value*, of a setting, as the help and tables have it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):

@@ -16,19 +16,19 @@ from maitred.errors import SystemRefused
 
 
 class PidFile:
-    """The file is there while this is entered; it survives an upgrade, as we do."""
+    """A file with our pid while this is entered; an upgrade keeps both."""
 
     def __init__(self, path: str, *, written: bool) -> None:
-        """Name *path*; *written*: before an upgrade, when we might be root."""
+        """Start without a file; *written*: a predecessor wrote it at *path*."""
         self.path = path
         self._written = written
 
     def __enter__(self) -> Self:
         """
-        Write it.
+        Write the file, unless a predecessor of this process has.
 
         Raises:
-            SystemRefused: Another process has it, or the system will not have it.
+            SystemRefused: It names a living process, or cannot be written.
         """
         if self._written:
             return self
@@ -39,11 +39,11 @@ class PidFile:
                     f"--pid {self.path} names process {other}, which is alive: stop"
                     " that, or name another file"
                 )
-            # At once: whoever reads it finds a whole number or none.
+            # Renamed into place, because a reader must find a whole number or none.
             temporary = f"{self.path}.{os.getpid()}"
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-            # A new one: we may be root, and nobody's link says where we write.
+            # A new file, because we may be root, and a link must not redirect us.
             with open(temporary, "x", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
             os.replace(temporary, self.path)
@@ -59,17 +59,17 @@ class PidFile:
         exc: BaseException | None,
         frames: TracebackType | None,
     ) -> None:
-        """Remove it, if it is still ours and we still may."""
+        """Remove the file, if it still names us and may be removed."""
         with contextlib.suppress(OSError, SystemRefused):
             if self._found() == os.getpid():
                 os.unlink(self.path)
 
     def _found(self) -> int:
         """
-        Give the pid that stands there; 0: none.
+        Return the pid in the file; 0: there is none.
 
         Raises:
-            SystemRefused: Something else stands there.
+            SystemRefused: It holds something else than a pid.
         """
         try:
             with open(self.path, "rb") as file:

@@ -26,13 +26,13 @@ def presets(as_json: bool) -> None:
 
 
 def as_list() -> str:
-    """Write ROWS for programs."""
+    """Return ROWS as JSON."""
     names = ("kind", "affinity", "looks_at")
     return json.dumps([dict(zip(names, row, strict=True)) for row in ROWS], indent=2)
 
 
 def render() -> str:
-    """Lay out ROWS for people."""
+    """Return ROWS as a table."""
     width = max(len(form) for _, form, _ in ROWS)
     lines = []
     for title, rows in itertools.groupby(ROWS, key=operator.itemgetter(0)):

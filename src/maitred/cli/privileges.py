@@ -17,14 +17,14 @@ from maitred.errors import SystemRefused
 
 def become(user: str, group: str, *files: str) -> None:
     """
-    Become *user* and *group*, names or numbers; an empty one says nothing.
+    Become *user* and *group*, names or numbers; an empty one changes nothing.
 
     The supplementary groups are those that the system knows of the user, or none.
-    *files*, which we made, are theirs as well.
+    *files*, which we made, are given to them as well.
 
     Raises:
         UsageError: There is no such user or group.
-        SystemRefused: We may not, or could still go back.
+        SystemRefused: It is not allowed, or could be undone.
     """
     entry = user_of("--user", user) if user else None
     uid = os.getuid() if entry is None else entry.pw_uid
@@ -35,13 +35,14 @@ def become(user: str, group: str, *files: str) -> None:
         return
     try:
         for path in files:
-            # Not what a link names: whoever made the link may not have been root.
+            # Not what a link names, because whoever made the link may not have been
+            # root.
             status = os.lstat(path)
             if _is_ours(status.st_mode):
-                # A group of its own is what somebody asked for.
+                # Another group stays, because it was asked for.
                 other = status.st_gid != os.getgid()
                 os.chown(path, uid, -1 if other else gid, follow_symlinks=False)
-        # In this order: without root, the groups cannot be changed any more.
+        # In this order, because without root the groups cannot be changed any more.
         if entry is None:
             os.setgroups([gid])
         else:

@@ -20,11 +20,11 @@ Progress = Callable[[dict[str, Any]], None]
 @contextlib.contextmanager
 def telling(*, lasting: bool, as_json: bool) -> Iterator[Progress]:
     """
-    Give what tells people how it goes.
+    Yield a function that shows people the master's lines.
 
     Args:
-        lasting: The command takes its time.
-        as_json: Standard output is for one object.
+        lasting: Whether the command takes its time.
+        as_json: Whether standard output is for one object.
     """
     if lasting and sys.stderr.isatty():
         # Only now: it takes a while to load.
@@ -35,7 +35,7 @@ def telling(*, lasting: bool, as_json: bool) -> Iterator[Progress]:
         return
 
     def tell(line: dict[str, Any]) -> None:
-        """Print the sentences; how each worker is would be too much of it."""
+        """Print the sentences, and leave out the lines about each worker."""
         if "progress" in line:
             click.echo(line["progress"], err=as_json)
 

@@ -21,7 +21,7 @@ DASH: Final = "-"
 
 
 class Row(NamedTuple):
-    """One worker: what is shown of it, in this order."""
+    """One worker: the fields that are shown, in this order."""
 
     slot: int
     pid: int | None
@@ -63,7 +63,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
 
 
 def cells(row: Row) -> list[str]:
-    """Give the texts of *row*, as wide as their columns."""
+    """Return the texts of *row*, as wide as their columns."""
     return [
         (DASH if value is None else column.text(value)).rjust(column.width)
         for value, column in zip(row, COLUMNS.values(), strict=True)
@@ -71,17 +71,17 @@ def cells(row: Row) -> list[str]:
 
 
 def titles() -> list[str]:
-    """Give the titles, as wide as their columns."""
+    """Return the titles, as wide as their columns."""
     return [column.title.rjust(column.width) for column in COLUMNS.values()]
 
 
 @dataclass(slots=True)
 class Rates:
     """
-    Remembers the last look, and what matters of those before it.
+    The last answer of the master, and what is shown of those before it.
 
     Args:
-        status: What the master said last; None: nothing yet.
+        status: The last answer of the master; None: none yet.
         rows: A row for each worker.
         requests: Requests per second of all workers, look by look.
         connections: Connections that are open, look by look.
@@ -96,7 +96,7 @@ class Rates:
     _when: float = 0.0
 
     def look(self, status: dict[str, Any], now: float) -> None:
-        """Note that *status* is what the master said at *now*, in seconds."""
+        """Record *status*, the master's answer at *now*, in seconds."""
         before, past = self.status, now - self._when
         if before is None or before["pid"] != status["pid"] or past <= 0:
             before = None
@@ -115,7 +115,7 @@ class Rates:
 
 
 def workers(status: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give every worker that is alive."""
+    """Return every worker that is alive."""
     return [w for w in [*status["slots"], *status["others"]] if "pid" in w]
 
 
@@ -147,7 +147,7 @@ def _row(worker: dict[str, Any], before: dict[str, Any] | None, past: float) -> 
 
 
 def header(rates: Rates) -> tuple[str, str]:
-    """Say in two lines what the service is, and how it is."""
+    """Return two lines: what the service is, and how it is."""
     status = rates.status
     assert status is not None
     per_second = DASH if rates.accepted is None else short(rates.accepted)
@@ -162,6 +162,6 @@ def header(rates: Rates) -> tuple[str, str]:
 
 
 def page(rates: Rates) -> str:
-    """Lay out all of it, for a look that is not repeated."""
+    """Return all of it as text, for a look that is not repeated."""
     rows = ["".join(cells(row)).rstrip() for row in rates.rows]
     return "\n".join([*header(rates), "", "".join(titles()), *rows])

@@ -33,7 +33,7 @@ from .units import short
 
 NAMES: Final = list(COLUMNS)
 SHOWN: Final = 60
-"Looks in a line of history."
+"Values in a line of history."
 HELP: Final = """\
 [b]up, down[/b]     select a worker
 [b]left, right[/b]  sort by another column; [b]s[/b] sorts by the next one,
@@ -51,16 +51,16 @@ Any key closes this."""
 
 
 class Looked(Message):
-    """The master said how it stands."""
+    """An answer of the master to ``status``."""
 
     def __init__(self, status: dict[str, Any], when: float) -> None:
-        """Carry *status*, which was said at *when*."""
+        """Carry *status*, which came at *when*."""
         super().__init__()
         self.status, self.when = status, when
 
 
 class Gone(Message):
-    """No master answers; the sentence says so."""
+    """No master answers; *sentence* tells why."""
 
     def __init__(self, sentence: str) -> None:
         """Carry *sentence*."""
@@ -69,7 +69,7 @@ class Gone(Message):
 
 
 class Said(Message):
-    """Something happened that the operator asked for."""
+    """A command of the operator has got on."""
 
     def __init__(self, text: str) -> None:
         """Carry *text*."""
@@ -78,7 +78,7 @@ class Said(Message):
 
 
 class Question(ModalScreen[bool]):
-    """Asks before something is done."""
+    """Asks before a command is sent."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "dismiss(True)", "Yes"),
@@ -103,7 +103,7 @@ class Help(ModalScreen[None]):
         yield Static(HELP, classes="box")
 
     def on_key(self) -> None:
-        """Go away."""
+        """Close the help."""
         self.dismiss()
 
 
@@ -139,11 +139,11 @@ class Top(App[None]):
 
     def __init__(self, control: str, rates: Rates, interval: float) -> None:
         """
-        Show *rates*, and look again every *interval* seconds.
+        Start with *rates*, and ask again every *interval* seconds.
 
         Args:
-            control: Where the master is asked.
-            rates: One look at least was had.
+            control: The path of the control socket.
+            rates: With one answer of the master at least.
             interval: Seconds.
         """
         super().__init__()
@@ -170,7 +170,7 @@ class Top(App[None]):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Show what is known, and start to ask the master."""
         table = self.query_one(DataTable)
         for name, title in zip(NAMES, titles(), strict=True):
             table.add_column(title, width=COLUMNS[name].width, key=name)
@@ -181,13 +181,13 @@ class Top(App[None]):
         _in_background(self._look)
 
     def on_unmount(self) -> None:
-        """Look no more."""
+        """Stop asking."""
         self._over.set()
 
-    # Looking
+    # Asking the master
 
     def _look(self) -> None:
-        """Ask the master again and again; in a thread."""
+        """Ask the master again and again; runs in a thread."""
         while not self._over.wait(self._interval):
             if self._paused:
                 continue
@@ -199,7 +199,7 @@ class Top(App[None]):
                 self.post_message(Looked(status, time.monotonic()))
 
     def on_looked(self, message: Looked) -> None:
-        """Show what the master said."""
+        """Show an answer of the master."""
         if self._is_closing:
             return
         if self._gone:
@@ -212,7 +212,7 @@ class Top(App[None]):
             self._show()
 
     def on_gone(self, message: Gone) -> None:
-        """Say that nobody answers, once; the last that was known stays there."""
+        """Show, once, that the master does not answer; the last rows stay."""
         if self._is_closing:
             return
         if not self._gone:
@@ -223,7 +223,7 @@ class Top(App[None]):
         head.update(f"{message.sentence}\ntrying again every {self._interval:g} s")
 
     def on_said(self, message: Said) -> None:
-        """Note what became of something that was asked for."""
+        """Show how a command of the operator gets on."""
         if not self._is_closing:
             self._note(message.text)
 
@@ -236,7 +236,7 @@ class Top(App[None]):
         self._write(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _note_events(self, status: dict[str, Any]) -> None:
-        """Note what has happened to the service, whoever made it happen."""
+        """Show new events of the service, whoever caused them."""
         for line in self._happened.news(status):
             self._write(line)
 
@@ -264,7 +264,7 @@ class Top(App[None]):
         at = NAMES.index(self.sorted_by)
 
         def rank(row: Row) -> tuple[bool, Any]:
-            """Put what is not known below all else."""
+            """Sort what is not known below all else."""
             return row[at] is not None, row[at] or 0
 
         rows = sorted(self._rates.rows, key=rank, reverse=self._downwards)
@@ -289,7 +289,7 @@ class Top(App[None]):
     def _row_of(self) -> dict[str | None, Row]:
         return {_key(row): row for row in self._rates.rows}
 
-    # What the keys do
+    # Actions of keys
 
     def action_sort(self, step: int) -> None:
         """Sort by the next column, or the one before."""
@@ -304,7 +304,7 @@ class Top(App[None]):
         self._fill()
 
     def action_pause(self) -> None:
-        """Look no more, or again."""
+        """Pause, or go on."""
         self._paused = not self._paused
         self._show()
 
@@ -329,7 +329,7 @@ class Top(App[None]):
             self._ask(text, "drain", slot=row.slot)
 
     def action_scale(self, step: int) -> None:
-        """Have a worker more or less, after a question."""
+        """Add or remove a worker, after a question."""
         assert self._rates.status is not None
         workers = len(self._rates.status["slots"]) + step
         self._ask(f"Scale to {workers} workers?", "scale", workers=workers)
@@ -349,13 +349,13 @@ class Top(App[None]):
         self.push_screen(Question(text), answered)
 
     def _begin(self, command: str, arguments: dict[str, Any]) -> None:
-        """Have it done, and note how it goes; in a thread."""
+        """Send a command, and show how it gets on; in a thread."""
 
         def say(text: str) -> None:
             self.post_message(Said(text))
 
         def progress(line: dict[str, Any]) -> None:
-            """Note the sentences; how each worker is stands in the table."""
+            """Show the sentences; how each worker is stands in the table."""
             if "progress" in line:
                 say(line["progress"])
 
@@ -371,7 +371,7 @@ class Top(App[None]):
 
 
 def is_operator(control: str) -> bool:
-    """Say whether the master would take us for an operator."""
+    """Return whether the master takes our user for an operator."""
     try:
         return os.geteuid() in {0, os.stat(control).st_uid}
     except OSError:

@@ -33,7 +33,7 @@ from .without_root import try_access
 
 
 def serving(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Give *callback* the arguments and options with which something is served."""
+    """Return *callback* with the arguments and options of ``maitred serve``."""
     for name in reversed(tuple(OPTIONS)):
         callback = make(name)(callback)
     for add in (*OTHER_WORDS, CONFIG, click.argument(TARGET, required=False)):
@@ -82,13 +82,13 @@ def serve(**options: Any) -> ExitCode:
             _give_up_rights(settings, read)
         if settings.reload and not (past and past.rehearsal):
             stack.enter_context(watched(settings.reload_dir or (settings.code,)))
-        # Last, because whoever is refused reads one sentence and no more.
+        # Last, because a start that is refused prints one sentence and no more.
         _log_workers(is_start=past is None, **options)
         return asyncio.run(master.run())
 
 
 def _log_workers(*, is_start: bool, **options: Any) -> None:
-    """Log how many workers there are, and why, where nobody has said it."""
+    """Log how many workers there are, and why, if nobody has chosen the number."""
     if not is_start:  # the file may say something else by now
         return
     settings, origins = effective(**options)
@@ -98,7 +98,7 @@ def _log_workers(*, is_start: bool, **options: Any) -> None:
 
 
 def _give_up_rights(settings: Settings, read: Callable[[], Settings]) -> None:
-    """Be nobody but who we are to be, for good, and see that we can do with it."""
+    """Become the user of the settings, for good, and check that this is enough."""
     if settings.user or settings.group:
         ours = {settings.control, settings.log_file} - {"", NOWHERE}
         become(settings.user, settings.group, *ours)
@@ -108,5 +108,5 @@ def _give_up_rights(settings: Settings, read: Callable[[], Settings]) -> None:
 
 
 def settings_of(**options: Any) -> Settings:
-    """Make settings of what files, the environment and *options* say."""
+    """Return the settings of files, the environment and *options*."""
     return effective(**options).settings

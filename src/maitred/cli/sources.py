@@ -66,7 +66,7 @@ FITS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "str": lambda value: type(value) is str,
     MANY: lambda value: type(value) is list and all(type(v) is str for v in value),
 }
-"Whether what a file says is of a kind."
+"Whether a value in a file is of a kind."
 TEXTS: Final[Mapping[str, Any]] = {
     "int": click.INT,
     "float": click.FLOAT,
@@ -85,7 +85,7 @@ UNREAD: Final = ("UVICORN_", "GUNICORN_CMD_ARGS")
 
 
 class Said(NamedTuple):
-    """A value, and who said so."""
+    """A value, and where it comes from."""
 
     value: Any
     origin: str
@@ -98,14 +98,14 @@ def gather(
     file: str | None = None,
 ) -> dict[str, Said]:
     """
-    Give what was said of each setting; what nobody said is not there.
+    Return the value of each setting that is given anywhere.
 
     Args:
-        options: What the command line said; None and () say nothing.
+        options: Values from the command line; None and () are not given.
         environment: May have ``MAITRED_WORKERS`` and others, ``MAITRED_CONFIG``, and
             what a platform says.
         directory: Where the files are.
-        file: The one to be read instead.
+        file: The file to read instead of those.
 
     Raises:
         UsageError: A file cannot be read, or something in it or in the environment is
@@ -133,7 +133,7 @@ def platform_port(environment: Mapping[str, str]) -> int | None:
     Return the port on which a platform wants the service, if it says one.
 
     Raises:
-        UsageError: It says something else.
+        UsageError: The value is no port.
     """
     if not (text := environment.get(PLATFORM_PORT)):
         return None
@@ -162,20 +162,20 @@ PLATFORM: Final[Mapping[str, Callable[[Mapping[str, str]], Said | None]]] = {
     "bind": _platform_bind,
     "workers": _platform_workers,
 }
-"What reads a setting that nobody else has said."
+"Readers of settings that are given nowhere else."
 
 
 def project(directory: str) -> str:
-    """Give the path of the project's file in *directory*."""
+    """Return the path of the project's file in *directory*."""
     return os.path.join(directory, PROJECT)
 
 
 def of_file(path: str) -> dict[str, Said]:
     """
-    Give what the file at *path* says.
+    Return the settings in the file at *path*.
 
     Raises:
-        UsageError: It cannot be read, or says what cannot be.
+        UsageError: It cannot be read, or a value in it cannot be used.
     """
     shown = os.path.normpath(path)
     if path.endswith(".py"):
@@ -209,10 +209,10 @@ def of_file(path: str) -> dict[str, Said]:
 
 def of_environment(environment: Mapping[str, str]) -> dict[str, Said]:
     """
-    Give what the variables in *environment* say.
+    Return the settings in the variables of *environment*.
 
     Raises:
-        UsageError: One has a value that cannot be.
+        UsageError: A value cannot be used.
     """
     found = {}
     for name in SETTINGS:
@@ -223,7 +223,7 @@ def of_environment(environment: Mapping[str, str]) -> dict[str, Said]:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    """Return a sentence for each variable that is meant as a setting, and is none."""
+    """Yield a sentence for each variable that is meant as a setting, and is none."""
     yield from _of_others(environment)
     for variable in sorted(environment):
         name = variable.removeprefix(VARIABLE)
@@ -236,7 +236,7 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _of_others(environment: Mapping[str, str]) -> Iterator[str]:
-    """Return a sentence for each variable with which other servers are configured."""
+    """Yield a sentence for each variable that configures another server."""
     for variable in sorted(environment):
         name = variable.removeprefix(UNREAD[0])
         # Kubernetes sets some where a service is called uvicorn.
@@ -256,7 +256,7 @@ def _of_others(environment: Mapping[str, str]) -> Iterator[str]:
 
 def read_environment(path: str) -> None:
     """
-    Set what the file at *path* says of variables that are not set.
+    Set the variables in the file at *path* that are not set yet.
 
     Raises:
         UsageError: It cannot be read.
@@ -272,7 +272,7 @@ def read_environment(path: str) -> None:
 
 def line_of(keys: tuple[str, ...], text: str) -> int:
     """
-    Say in which line of TOML *text* the value at *keys* is said, from 1.
+    Return the line of TOML *text* with the value at *keys*, counted from 1.
 
     A beginning of *text* that ends with a statement can be parsed. So the statement in
     question begins in the last line that has the key in it, and before which all can be
@@ -293,7 +293,7 @@ def line_of(keys: tuple[str, ...], text: str) -> int:
 
 
 def _nearest(key: str) -> str:
-    """Say which setting may be meant by *key*."""
+    """Return a hint which setting may be meant by *key*."""
     dashed = "--" + key.replace("_", "-")
     if (familiar := FAMILIAR.get(dashed)) is not None:
         ours = familiar.ours.replace("_", "-")
@@ -304,7 +304,7 @@ def _nearest(key: str) -> str:
 
 
 def _of_kind(name: str, key: str, value: Any, origin: str) -> Any:
-    """Give *value*, from a file, as its setting has it."""
+    """Return *value*, from a file, as its setting has it."""
     kind = KINDS[name]
     if kind == MANY and isinstance(value, str):
         value = [value]
@@ -317,7 +317,7 @@ def _of_kind(name: str, key: str, value: Any, origin: str) -> Any:
 
 
 def _of_text(name: str, text: str, origin: str) -> Any:
-    """Give what *text*, of the environment, says, as its setting has it."""
+    """Return the value of *text*, from the environment, as its setting has it."""
     kind = KINDS[name]
     if kind == MANY:
         return tuple(text.split())
@@ -331,7 +331,7 @@ def _of_text(name: str, text: str, origin: str) -> Any:
 
 
 def _chosen(name: str, value: Any, origin: str) -> Any:
-    """Give *value* if it is one of those there are."""
+    """Return *value* if it is one of the possible ones."""
     choices = OPTIONS[name].choices if name in OPTIONS else ()
     if choices and value not in choices:
         nearest = difflib.get_close_matches(str(value), choices, 1)

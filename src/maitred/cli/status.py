@@ -33,7 +33,7 @@ TROUBLES: Final = {
 
 
 def render(answer: dict[str, Any]) -> str:
-    """Lay out *answer*, what the master says of itself, for people."""
+    """Return *answer*, the master's status, as text."""
     counts = answer["connections"]
     affinity = " ".join(answer["affinity"]) or "none"
     refused = sum(
@@ -73,13 +73,13 @@ def render(answer: dict[str, Any]) -> str:
 
 
 def service(answer: dict[str, Any]) -> str:
-    """Say what is served, and under which name if it has one."""
+    """Return what is served, and under which name if it has one."""
     name = answer["name"] and f"{answer['name']}: "
     return f"{name}{answer['target']}"
 
 
 def _cell(slot: dict[str, Any], name: str) -> str:
-    """Write what *slot* says of *name*; what is not known is a dash."""
+    """Return the field *name* of *slot* as text; what is not known is a dash."""
     if name == "restarts":
         return str(slot.get("totals", {}).get(name, "-"))
     value = slot.get(name)
@@ -102,7 +102,7 @@ def _kept(elder: dict[str, Any], slots: int) -> str:
 
 
 def _notes(slot: dict[str, Any]) -> Iterator[str]:
-    """Say what is wrong with *slot*, if anything is."""
+    """Yield what is wrong with *slot*."""
     if slot.get("drained"):
         yield f"slot {slot['slot']}: drained, it is given nothing new"
     if slot.get("late"):

@@ -34,10 +34,10 @@ HIDDEN: Final = "\0"
 
 
 class Command(click.Command):
-    """A command that takes for a session's name what may be one."""
+    """A command whose arguments may be names of sessions that begin with a dash."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Hide such names from click, which would take them for short options."""
+        """Parse *args*, with such names hidden from click as it looks for options."""
         hidden = [HIDDEN + word if NAME.fullmatch(word) else word for word in args]
         try:
             rest = super().parse_args(ctx, hidden)
@@ -51,7 +51,7 @@ class Command(click.Command):
 
 
 def command(name: str) -> click.Command:
-    """Make the command that asks a master for *name*."""
+    """Return the command that asks a master for *name*."""
     entry = COMMANDS[name]
     return Command(
         name,
@@ -75,7 +75,7 @@ def _parameter(argument: Argument) -> click.Argument:
 
 
 def _told(arguments: tuple[Argument, ...]) -> str:
-    """Say what each of *arguments* is."""
+    """Return a sentence about each of *arguments*."""
     lines = []
     for argument in arguments:
         choices = f": {', '.join(argument.choices)}" if argument.choices else ""

@@ -16,7 +16,7 @@ TEN: Final = 9.95
 
 
 def short(number: float) -> str:
-    """Write *number* with at most four characters: ``9999``, ``12k``, ``3.4M``."""
+    """Return *number* in at most four characters: ``9999``, ``12k``, ``3.4M``."""
     if number < EXACT:
         return f"{number:.0f}"
     factor, unit = next(each for each in FACTORS if number >= each[0])
@@ -24,14 +24,14 @@ def short(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """Write a short time: ``0.4ms``, ``12ms``, ``3.1s``."""
+    """Return a short time: ``0.4ms``, ``12ms``, ``3.1s``."""
     if number < 1:
         return f"{_two_digits(number * 1000)}ms"
     return f"{_two_digits(number)}s"
 
 
 def age(number: float) -> str:
-    """Write a long time in its two greatest units: ``2d 3h``, ``4m 5s``."""
+    """Return a long time in its two greatest units: ``2d 3h``, ``4m 5s``."""
     rest, parts = int(number), list[str]()
     for size, unit in UNITS:
         if rest >= size or parts or size == 1:

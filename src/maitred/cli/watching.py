@@ -27,7 +27,7 @@ def watched(directories: Sequence[str]) -> Iterator[None]:
     temporary files.
 
     Raises:
-        UsageError: One of them is no directory.
+        UsageError: One of *directories* is none.
     """
     for directory in directories:
         if not Path(directory).is_dir():

@@ -18,15 +18,15 @@ from maitred.errors import SystemRefused, UsageError
 
 def try_access(settings: Settings, read: Callable[[], object]) -> None:
     """
-    See that we, who are no longer root, may do what is to come.
+    Check that this process, no longer root, may do what is to come.
 
     Args:
-        settings: What holds.
+        settings: The settings that hold.
         read: Reads the settings as a reload does.
 
     Raises:
-        SystemRefused: We may not.
-        UsageError: We cannot read the settings again.
+        SystemRefused: It may not.
+        UsageError: The settings cannot be read again.
     """
     who = f"user {settings.user}" if settings.user else f"group {settings.group}"
     for what, path, mode, why in _needed(settings):
@@ -40,7 +40,7 @@ def try_access(settings: Settings, read: Callable[[], object]) -> None:
 
 
 def _needed(settings: Settings) -> Iterator[tuple[str, str, int, str]]:
-    """Give option, path and mode of access of each file, and why, and what to do."""
+    """Yield option, path, mode of access, the reason, and advice, for each file."""
     for path in (sys.executable, errors.__file__):
         mode = os.X_OK if path == sys.executable else os.R_OK
         why = "workers need it: install Python and maitred where everybody may"
