@@ -68,7 +68,7 @@ async def run(paper: dict[str, Any], token: bytes) -> None:
 
 
 async def inherit(history: History, past: int | None) -> None:
-    """Take over what a predecessor remembers, who says it at the end of *past*."""
+    """Take over the history that a predecessor sends through descriptor *past*."""
     if past is None:
         return
     # It may be dead, or of a version that leaves nothing.
@@ -80,7 +80,7 @@ async def inherit(history: History, past: int | None) -> None:
 
 
 async def sample(asker: Asker, history: History, exposition: Exposition) -> None:
-    """Look at the master again and again."""
+    """Ask the master again and again, and record its answers."""
     while True:
         exposition.bury()
         with contextlib.suppress(NoMaster):  # it starts, or becomes another program

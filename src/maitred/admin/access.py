@@ -34,13 +34,13 @@ def refusal(
     names: frozenset[str] = frozenset(),
 ) -> tuple[int, str] | None:
     """
-    Say why a request is not answered, as status and sentence; None: it is.
+    Return why a request is refused, as status and sentence; None: it is not.
 
     Args:
         client: The peer's address; None: it came through a Unix socket.
-        headers: Of the request, names in lower case.
-        token: What proves that somebody may ask; empty: nothing does.
-        names: Our own, besides those of loopback and all addresses.
+        headers: The headers of the request, names in lower case.
+        token: The token that proves the right to ask; empty: there is none.
+        names: Our own names, besides those of loopback and all addresses.
     """
     if client is None or _has_token(headers.get("authorization", ""), token):
         return None
@@ -53,7 +53,7 @@ def refusal(
 
 
 def is_loopback(address: str) -> bool:
-    """Say whether *address*, a number, is this machine's own."""
+    """Return whether *address*, a number, is this machine's own."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

@@ -36,7 +36,7 @@ LONGEST_KEY: Final = 4096
 
 
 class Answer(NamedTuple):
-    """What is answered: a status, a content type, and bytes."""
+    """The answer to a request: a status, a content type, and bytes."""
 
     status: int
     kind: str
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is asked: of the query the first value of each name, and the headers."""
+    """A request: the first value of each name in its query, and its headers."""
 
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -55,7 +55,7 @@ Message = dict[str, Any]
 
 
 class App:
-    """Answers what is asked of the admin process."""
+    """Answers the requests to the admin process."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class App:
         names: frozenset[str],
     ) -> None:
         """
-        Begin with what is there.
+        Start with the routes, and files read into memory.
 
         Args:
             asker: Asks the master.
-            history: What was sampled.
+            history: The samples.
             exposition: Writes the metrics.
-            token: What proves that somebody may ask; empty: nothing does.
+            token: The token that proves the right to ask; empty: there is none.
             names: Our own names, besides those of loopback.
         """
         self._asker = asker
@@ -82,7 +82,7 @@ class App:
         self._token = token
         self._names = names
         self.leaving = False
-        "Whether others answer from now on: each connection is closed by its answer."
+        "Whether a successor answers from now on: each answer closes its connection."
         self._files = {path: Answer(200, *file) for path, file in files().items()}
         self.routes: dict[str, Handler] = {
             "/metrics": self._metrics,
@@ -182,7 +182,7 @@ class App:
 
 
 def unready(snapshot: Mapping[str, Any]) -> str:
-    """Say in a line why *snapshot*'s service takes no connections; empty: it does."""
+    """Return why *snapshot*'s service takes no connections; empty: it does."""
     if snapshot["state"] in {"starting", "stopping"}:
         return f"the service is {snapshot['state']}"
     if not any(slot["state"] == "ready" for slot in snapshot["slots"]):
@@ -191,10 +191,10 @@ def unready(snapshot: Mapping[str, Any]) -> str:
 
 
 def say(status: int, sentence: str) -> Answer:
-    """Answer with one line for people."""
+    """Return an answer with one line for people."""
     return Answer(status, TEXT, sentence.encode(errors="replace") + b"\n")
 
 
 def tell(value: Any) -> Answer:
-    """Answer with *value* for programs."""
+    """Return an answer with *value* as JSON."""
     return Answer(200, JSON, json.dumps(value, separators=(",", ":")).encode())

@@ -18,7 +18,7 @@ from maitred.errors import CommandFailed, MaitredError, NoMaster, UsageError
 FRESH: Final = 0.25
 "Seconds for which an answer serves everybody."
 PATIENCE: Final = 5.0
-"Seconds that whoever asks us waits for the master."
+"Seconds that a request waits for the master."
 PACE: Final = 0.05
 "Seconds between two questions where a key lives."
 MOST_WAITING: Final = 32
@@ -28,7 +28,7 @@ Snapshot = dict[str, Any]
 
 
 class Busy(Exception):
-    """Too many have asked; nobody was asked for this one."""
+    """Too many questions wait; this one was not asked."""
 
 
 class Asker:
@@ -42,12 +42,12 @@ class Asker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Ask nothing yet.
+        Start without an answer.
 
         Args:
             control: The path of the master's control socket.
-            question: Asks; it may block.
-            clock: Gives seconds.
+            question: Asks the master; may block.
+            clock: Returns seconds.
         """
         self._control = control
         self._question = question
@@ -59,7 +59,7 @@ class Asker:
 
     async def snapshot(self) -> Snapshot:
         """
-        Give how it stands: the answer to ``status``, and ``time``, when that was.
+        Return the answer to ``status``, and with it ``time``, when that was.
 
         Raises:
             NoMaster: The master does not answer, or not in time.
@@ -69,7 +69,8 @@ class Asker:
         ):
             self._asked = self._clock()
             self._answer = asyncio.ensure_future(asyncio.to_thread(self._status))
-            # An error may be nobody's by then; asyncio would complain.
+            # Its error is read here, because nobody may wait for it by then, of which
+            # asyncio would complain.
             self._answer.add_done_callback(lambda f: f.cancelled() or f.exception())
         try:
             async with asyncio.timeout(PATIENCE):
@@ -82,11 +83,11 @@ class Asker:
 
     async def whereis(self, key: str) -> dict[str, Any]:
         """
-        Give where *key* lives.
+        Return where *key* lives.
 
         Raises:
-            Busy: Too many ask.
-            MaitredError: Nowhere, or the master does not answer.
+            Busy: Too many questions wait.
+            MaitredError: No worker has it, or the master does not answer.
         """
         if self._waiting >= MOST_WAITING:
             raise Busy

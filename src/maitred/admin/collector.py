@@ -33,21 +33,21 @@ OF_THE_LIVING: Final = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
 
 
 class Exposition:
-    """Writes what is in a snapshot, and what the workers say of themselves."""
+    """Writes a snapshot, and what the workers have written, as metrics."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Look in *environment* for where workers write their metrics."""
+        """Read in *environment* where workers write their metrics."""
         self._directory = environment.get(VARIABLE, "")
-        # What was written last, of which snapshot and for whom.
+        # The last snapshot, and its text by value of Accept.
         self._snapshot: Mapping[str, Any] | None = None
         self._written: dict[str, tuple[bytes, str]] = {}
 
     def write(self, snapshot: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
         """
-        Give everything as text, and its content type; one snapshot is written once.
+        Return all metrics as text, and its content type; kept for one snapshot.
 
         Args:
-            snapshot: Of the master.
+            snapshot: The master's answer.
             accept: The header of the request, by which the format is chosen.
         """
         if snapshot is not self._snapshot:
@@ -68,7 +68,7 @@ class Exposition:
         return encoder(registry), content_type
 
     def bury(self) -> None:
-        """Say of those who wrote a gauge of the living and are gone that they are."""
+        """Remove the gauges of living workers whose process is gone."""
         if not os.path.isdir(self._directory):
             return
         for name in os.listdir(self._directory):
@@ -78,18 +78,18 @@ class Exposition:
 
 
 class FromSnapshot(Collector):
-    """Gives the metrics of the table."""
+    """Collects the metrics of the table from a snapshot."""
 
     def __init__(self, snapshot: Mapping[str, Any]) -> None:
-        """Read *snapshot* when asked."""
+        """Start with *snapshot*, which ``collect`` reads."""
         self._snapshot = snapshot
 
     def collect(self) -> Iterable[Metric]:
-        """Give one family for each metric."""
+        """Return one family for each metric."""
         return [_family(metric, self._snapshot) for metric in metrics.METRICS]
 
     def describe(self) -> Iterable[Metric]:
-        """Give the names, which the registry checks."""
+        """Return no names: the registry has none to check."""
         return []
 
 

@@ -31,16 +31,16 @@ DIGITS: Final = 4
 
 
 class History:
-    """Remembers samples."""
+    """The last samples."""
 
     def __init__(self, length: int = LENGTH) -> None:
-        """Remember nothing yet, and never more than *length* samples."""
+        """Start without samples; at most *length* are kept."""
         self._samples: deque[tuple[float, array[float]]] = deque(maxlen=length)
 
     def add(self, snapshot: Mapping[str, Any]) -> None:
-        """Remember what is of interest in *snapshot*."""
+        """Record the numbers of *snapshot*."""
         counts, slots = snapshot["connections"], snapshot["slots"]
-        # An old master knows no refusals by workers.
+        # It may be missing, because an old master does not count it.
         refused = (counts["refused"], counts.get("refused_by_workers", {}))
         rows = [_worker(slot) for slot in slots]
         totals = {
@@ -52,16 +52,17 @@ class History:
         numbers = array("d", [totals[name] for name in TOTALS])
         for row in rows:
             numbers.extend(row)
-        # Rounded once, so that who asks for what is younger gets nothing twice.
+        # Rounded here, because a client that asks for what is younger than the last
+        # sample would get that one twice otherwise.
         self._samples.append((round(snapshot["time"], 3), numbers))
 
     def leave(self) -> dict[str, Any]:
-        """Give all, for a successor."""
+        """Return all samples, for a successor."""
         samples = [[time, list(numbers)] for time, numbers in self._samples]
         return {"columns": [*TOTALS, *WORKER], "samples": samples}
 
     def inherit(self, left: Mapping[str, Any]) -> None:
-        """Remember what a predecessor has left, unless it knew other numbers."""
+        """Add the samples of a predecessor, unless it had other columns."""
         if left["columns"] != [*TOTALS, *WORKER]:
             return
         ours = list(self._samples)
@@ -71,7 +72,11 @@ class History:
         self._samples.extend([*theirs, *ours])
 
     def since(self, when: float = 0.0) -> dict[str, Any]:
-        """Give what is younger than *when*, seconds since 1970; null: not known."""
+        """
+        Return the samples younger than *when*, in seconds since 1970.
+
+        A number that is not known is null.
+        """
         return {
             "every": EVERY,
             "totals": list(TOTALS),
@@ -92,7 +97,7 @@ class History:
 
 
 def _worker(slot: Mapping[str, Any]) -> list[float]:
-    """Give the numbers of one slot, in the order of WORKER."""
+    """Return the numbers of one slot, in the order of WORKER."""
     totals = slot["totals"]
     values = (
         totals["requests"],
@@ -105,7 +110,7 @@ def _worker(slot: Mapping[str, Any]) -> list[float]:
 
 
 def _plain(numbers: array[float]) -> list[float | None]:
-    """Give *numbers* as JSON knows them."""
+    """Return *numbers* as JSON has them; NaN is null."""
     return [
         None
         if math.isnan(number)

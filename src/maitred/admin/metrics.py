@@ -23,7 +23,7 @@ Read = Callable[[Snapshot], Samples]
 
 
 class Kind(StrEnum):
-    """What may be done with a metric; the names are those of Prometheus."""
+    """How a metric may be used; the names are those of Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -56,7 +56,7 @@ def _field(name: str) -> Read:
 
 
 def _count(name: str) -> Read:
-    """Read a count of connections, with what acceptors counted that are dead."""
+    """Return a reader of a count of connections, dead acceptors' included."""
     return lambda snapshot: [
         ((), snapshot["connections"][name] + snapshot["departed"][name])
     ]
@@ -68,7 +68,7 @@ def _refused(snapshot: Snapshot) -> Samples:
         for of in ("connections", "departed")
         for by in ("refused", "refused_by_workers")
     ]
-    # All that there can be from the start: what rises from nothing is not seen.
+    # All causes from the start, because a rise from nothing is not seen.
     for cause in sorted(CAUSES.keys() | set().union(*counts)):
         number = sum(count.get(cause, 0) for count in counts)
         status = CAUSES[cause].status if cause in CAUSES else 0

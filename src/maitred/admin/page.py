@@ -33,7 +33,7 @@ POLICY: Final = (
 
 
 def files() -> dict[str, tuple[str, bytes]]:
-    """Give what is at each path, the content type and the bytes; ``/`` is INDEX."""
+    """Return content type and bytes for each path; ``/`` is INDEX."""
     return {
         "/" if path.name == INDEX else f"/{path.name}": (
             KINDS[path.suffix],

@@ -42,17 +42,17 @@ class Visit(H11Protocol):
     _is_answered = False
 
     def connection_made(self, transport: Any) -> None:
-        """Take a place."""
+        """Register with the visitors, as one that waits for a request."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Note whether there is something to be answered."""
+        """Check whether a request has come."""
         super().data_received(data)
         self._look()
 
     def on_response_complete(self) -> None:
-        """Note that it waits again, or that there is more to be answered."""
+        """Record that it waits again; check whether another request has come."""
         super().on_response_complete()
         self._is_answered = False
         if not self.transport.is_closing():
@@ -60,14 +60,14 @@ class Visit(H11Protocol):
             self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave, so that another may come."""
+        """Remove it from the visitors."""
         super().connection_lost(exc)
         self.visitors.forget(self)
         if self._until is not None:
             self._until.cancel()
 
     def leave(self) -> None:
-        """End the connection, whoever has still something to say."""
+        """Close the connection, even if not all was sent or received."""
         self.transport.abort()
 
     def _look(self) -> None:
@@ -96,10 +96,10 @@ def protocol(visitors: Visitors) -> type[Visit]:
 
 
 class Server(uvicorn.Server):
-    """A server that leaves signals alone, and the field to a successor."""
+    """A server that leaves signals alone, and its listeners to a successor."""
 
     def __init__(self, config: uvicorn.Config) -> None:
-        """Not listen yet."""
+        """Start without listening."""
         super().__init__(config)
         self.listens = asyncio.Event()
         # Requests that are being answered.
@@ -111,20 +111,21 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
+        """Start to listen, and set the event that says so."""
         await super().startup(sockets=sockets)
         self.listens.set()
 
     async def say_goodbye(self) -> None:
         """
-        Accept nobody any more; leave when nobody is connected, or asks any more.
+        Stop accepting; the server leaves when nobody is connected, or asks.
 
-        Whoever was accepted in the last turn of the loop gets a transport in this one:
-        asyncio drops them if the server is closed by then (Server._attach).
+        The listeners are closed one turn of the loop later, because a connection that
+        was accepted in the last turn gets its transport in this one: asyncio drops it
+        if the server is closed by then (Server._attach).
         """
         loop = asyncio.get_running_loop()
         for each in self.servers:
@@ -137,10 +138,10 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """
-        Say, ten times a second, whether it is time to leave.
+        Return, ten times a second, whether it is time to leave.
 
-        One tick that sees nobody is not enough: whoever was accepted just before we
-        stopped counts only when the loop has gone round twice.
+        One tick without connections is not enough, because one that was accepted just
+        before the end counts only when the loop has gone round twice.
         """
         if self._left is None:
             return await super().on_tick(counter)
@@ -162,11 +163,11 @@ async def serve(
         app: The ASGI application; told of a successor by its ``leaving``.
         listeners: Owned from now on.
         lifeline: Its other end is the master's; owned from now on.
-        legacy: Gives what is left to a successor.
+        legacy: Returns what is left to a successor.
     """
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request, and be busy with it."""
+        """Answer a request, which counts as busy meanwhile."""
         server.busy += 1
         try:
             await app(scope, receive, send)
@@ -190,7 +191,7 @@ async def serve(
     )
 
     async def heed() -> None:
-        """Wait for the end, and stop serving."""
+        """Wait for the end of *lifeline*, and stop serving."""
         loop = asyncio.get_running_loop()
         with lifeline:
             has_successor = b""

@@ -21,14 +21,14 @@ LONGEST_HEAD: Final = 16 * 1024
 
 
 class Visitor(Protocol):
-    """One connection."""
+    """One connection to the admin process."""
 
     def leave(self) -> None:
-        """End, whoever has still something to say."""
+        """Close the connection at once."""
 
 
 class Visitors:
-    """All that are connected, those that have waited longest first."""
+    """All connections, those that have waited longest first."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Visitors:
         head_timeout: float = HEAD_TIMEOUT,
         answer_timeout: float = ANSWER_TIMEOUT,
     ) -> None:
-        """Begin with nobody; *most* may come, and stay for so many seconds."""
+        """Start without connections; *most* may come, for so many seconds."""
         self._most = most
         self.head_timeout = head_timeout
         self.answer_timeout = answer_timeout
@@ -47,7 +47,7 @@ class Visitors:
         return len(self._waiting) + len(self._answered)
 
     def wait(self, visitor: Visitor) -> None:
-        """Note that *visitor* has asked nothing yet, or nothing since its answer."""
+        """Record that *visitor* waits for a request; at the limit the oldest leaves."""
         self.forget(visitor)
         if len(self) >= self._most:
             oldest = next(iter(self._waiting or self._answered))
@@ -56,11 +56,11 @@ class Visitors:
         self._waiting[visitor] = None
 
     def answer(self, visitor: Visitor) -> None:
-        """Note that *visitor* has asked something."""
+        """Record that a request of *visitor* is being answered."""
         self.forget(visitor)
         self._answered[visitor] = None
 
     def forget(self, visitor: Visitor) -> None:
-        """Note that *visitor* has left."""
+        """Remove *visitor*, which has left."""
         self._waiting.pop(visitor, None)
         self._answered.pop(visitor, None)
