@@ -61,7 +61,7 @@ def test_late_worker_gets_no_new_connection_until_it_is_heard_of(serve, gate):
         gate.touch()
         assert client.answer().json["pid"] == late
         assert owned.answer().json["pid"] == late
-    server.wait_for_log(r"worker 1 of slot 0 is heard of again after \d+\.\d s")
+    server.wait_for_log(r"heartbeat of worker 1 of slot 0 resumed after \d+\.\d s")
     assert server.status()["slots"][0]["late"] is False
     wait_until(
         "it gets some again",

@@ -171,7 +171,7 @@ class Attendant:
         if token == self._token:
             return
         self._token = token
-        logs.master.info("the admin token is another")
+        logs.master.info("admin token changed")
         if self._process is not None:
             self._is_outdated = True
             self.start()

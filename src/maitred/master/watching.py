@@ -88,7 +88,7 @@ class Watch:
             )
         elif was_late and not pulse.late:
             self._tell(
-                "worker %d of slot %d is heard of again after %.1f s",
+                "heartbeat of worker %d of slot %d resumed after %.1f s",
                 worker.id,
                 worker.slot,
                 silent,

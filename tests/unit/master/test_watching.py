@@ -86,7 +86,7 @@ def test_late_worker_loses_its_room_and_gets_it_back(in_world):
 
     late, again = in_world(story)
     assert late.startswith("worker 1 of slot 0 is late: its event loop has been silent")
-    assert again == "worker 1 of slot 0 is heard of again after 2.0 s"
+    assert again == "heartbeat of worker 1 of slot 0 resumed after 2.0 s"
 
 
 def test_silent_worker_hangs_after_its_time(in_world):
