@@ -342,6 +342,8 @@ class Mesh:
         self._settle()
 
     def _on_channel(self, peer: Peer) -> None:
+        # A bounded number, because others have to have their turn; what is left is
+        # reported again, as the reader is level-triggered.
         for _ in range(PACKETS_AT_ONCE):
             if not self._hear(peer):
                 break

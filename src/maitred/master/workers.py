@@ -254,6 +254,8 @@ class Worker:
         worker.granted.update(
             (id_, copy and restored(copy, past)) for id_, copy in state["granted"]
         )
+        # By the methods that add them, because these count the bytes that wait
+        # (unsaid).
         for key in state["revoked"]:
             worker.revoke(key)
         for fields in state["answers"]:
@@ -365,6 +367,8 @@ class Worker:
     @property
     def has_to_hear(self) -> bool:
         """Whether anything waits to be sent."""
+        # None is asked for, and not falsehood, because relief is False where RELIEVE is
+        # to say that a slot is undrained.
         said = self.outbox or self.answers or self.revoked or self.farewell
         return bool(said) or self.relief is not None
 
@@ -591,6 +595,8 @@ class Worker:
         connections = [*copies, *self.in_flight.values(), *self.outbox]
         for each in (self.granted, self.in_flight, self.outbox):
             each.clear()
+        # Without those that were spared, because their copies are closed: they die with
+        # the worker.
         return [c for c in connections if c.sock.fileno() >= 0]
 
     def close(self) -> None:
