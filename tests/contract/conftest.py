@@ -1,11 +1,13 @@
 """Every contract test ends with as many open descriptors as it began with."""
 
 import asyncio
+import contextlib
 import gc
 
 import pytest
 import uvloop
 
+from acceptor_kit import InProcessAcceptor
 from channel_kit import KINDS, TABLE, USES, Files, open_descriptors, run
 from maitred import Channel
 
@@ -26,6 +28,19 @@ def _no_descriptor_is_left(_earlier_garbage_is_gone):
     if open_descriptors() != before:
         gc.collect()
     assert open_descriptors() == before
+
+
+@pytest.fixture
+def start():
+    """Make acceptors in this process, which are closed at the end."""
+    with contextlib.ExitStack() as made:
+
+        def start(**settings):
+            acceptor = InProcessAcceptor(**settings)
+            made.callback(acceptor.close)
+            return acceptor
+
+        yield start
 
 
 @pytest.fixture(params=KINDS)

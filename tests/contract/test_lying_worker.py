@@ -1,12 +1,10 @@
 """
-A worker that lies on its channel and its scoreboard, before a real dispatcher.
+A worker that lies on its channel and its scoreboard, before a real acceptor.
 
-Channel, scoreboard and connections are real; the worker is this test, and its process
-a stand-in that notes when it was killed. Whatever the worker says, no exception leaves
-the dispatcher, no other worker is touched, and what the master keeps stays small.
+Whatever the worker says, no exception leaves the acceptor, no other worker is touched,
+and what the acceptor keeps stays small.
 """
 
-import asyncio
 import contextlib
 import os
 import random
@@ -14,228 +12,86 @@ import socket
 
 import pytest
 
-from channel_kit import open_descriptors
-from maitred import Channel, ChannelFull
-from maitred.master import dispatcher as dispatching
-from maitred.master.account import PER_SECOND, Account
-from maitred.master.connection import Connection
-from maitred.master.counters import Counters
-from maitred.master.dispatcher import Dispatcher
-from maitred.master.rescue import Left, rescue
-from maitred.master.workers import MOST_UNSAID, Worker
-from maitred.placement import KeyTable, Placement, Slot
-from maitred.wire.cookie import cookie
+from acceptor_kit import MOST_HOPS, request
+from channel_kit import packet
+from maitred import ChannelFull, Descriptor
 from maitred.wire.messages import (
-    FROM_MASTER,
-    FROM_WORKER,
     Ask,
+    Attach,
     Claim,
     Closed,
     Drained,
     Failed,
-    Handoff,
     Have,
-    Phase,
     Ready,
     Refused,
     Release,
-    Return,
     Revoke,
     Taken,
 )
-from maitred.wire.scoreboard import (
-    FIRST_REFUSAL,
-    JOURNAL,
-    REFUSALS,
-    REGION,
-    REGIONS,
-    SIZE,
-    Scoreboard,
-    Stage,
-)
 
-LIES = int(os.environ.get("MAITRED_TESTS_LIES", "10000")) // 10
+LIES = int(os.environ.get("MAITRED_TESTS_LIES", "400")) // 4
+"Messages that are told in each of four tests."
 HUGE = (1 << 64) - 1
-
-
-class Pretended:
-    """Stands where a worker's process stands."""
-
-    def __init__(self):
-        self.killed = False
-
-    def kill(self):
-        """Note it."""
-        self.killed = True
-
-
-class Liar:
-    """One worker of the dispatcher, and the other end of its channel."""
-
-    def __init__(self, number):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.channel = Channel(theirs, sends=FROM_WORKER, receives=FROM_MASTER)
-        self.worker = Worker(
-            number,
-            number - 1,
-            1,
-            Channel(ours, sends=FROM_MASTER, receives=FROM_WORKER),
-            Scoreboard.create(),
-            Pretended(),
-        )
-
-    def say(self, *messages):
-        """Send one packet."""
-        self.channel.send_nowait(*messages)
-
-    def heard(self):
-        """Return all messages of the master, and own their descriptors."""
-        found = []
-        while packet := self.channel.receive_nowait():
-            found += packet
-        return found
-
-    def close(self):
-        """Close both ends."""
-        self.channel.close()
+KEY = b"header:x-session="
+THEIRS = KEY + b"theirs"
 
 
 class Scene:
-    """A dispatcher with two workers and one connection for each handoff."""
+    """An acceptor with a liar and an honest worker."""
 
-    def __init__(self):
-        loop = asyncio.get_running_loop()
-        self.escaped = []
-        loop.set_exception_handler(lambda _, context: self.escaped.append(context))
-        self.keys = KeyTable(2, limit=1000, ttl=60.0)
-        slots = [Slot(0, 64), Slot(1, 64)]
-        self.refused = []
-        self.dispatcher = Dispatcher(
-            Placement(
-                slots,
-                lambda s, _: next((e for e in s if e.has_room), None),
-                self.keys,
-                remembers=True,
-            ),
-            wait_timeout=30.0,
-            most=100,
-            refuse=self._refuse,
-            look_again=lambda connection: self._refuse(connection, 400, "bad_request"),
-            most_copies=50,
-            on_ready=self.dispatch_to,
-            counters=Counters(),
-        )
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.clients = []
-        self.liar, self.other = Liar(1), Liar(2)
-        for each in (self.liar, self.other):
-            self.dispatcher.attach(each.worker)
+    def __init__(self, acceptor):
+        self.acceptor = acceptor
+        self.liar, self.other = acceptor.workers
+        self.liar.say(Claim(3600, 0, KEY + b"mine"))
+        self.other.say(Claim(3600, 0, THEIRS))
+        self.turn()
 
-    def _refuse(self, connection, status, cause):
-        self.refused.append(cause)
-        connection.close()
+    def turn(self):
+        """Let the acceptor do all that there is to do."""
+        self.acceptor.turn()
 
-    def dispatch_to(self, worker):
-        """Have *worker* fill its slot."""
-        if not worker.silent:
-            self.dispatcher.promote(worker)
+    def succeed(self):
+        """Have the honest worker get what is its own, and another liar begin."""
+        self.other.say(Claim(3600, 1, THEIRS))
+        self.check()
+        self.acceptor.bury(self.liar)
+        self.liar = self.acceptor.start(0)
+        self.liar.say(Claim(3600, 1, KEY + b"mine"))
+        self.turn()
 
-    async def ready(self):
-        """Have both workers serve."""
-        for each in (self.liar, self.other):
-            each.say(Ready(1, 1, 1))
-        await self.turn()
+    def take(self, session="mine"):
+        """Have the liar take a connection; return that."""
+        self.client = self.acceptor.connect(session)
+        (one,) = self.liar.take_all()
+        self.turn()
+        return one
 
-    async def turn(self):
-        """Let the loop do all that there is to do."""
-        for _ in range(6):
-            await asyncio.sleep(0)
+    @property
+    def is_over(self):
+        """Whether the liar was ended."""
+        self.turn()
+        return self.liar.process.killed
 
-    def connect(self, key):
-        """Give the dispatcher a new connection that is placed by *key*."""
-        self.clients.append(socket.create_connection(self.listener.getsockname()))
-        sock, (host, port) = self.listener.accept()
-        sock.setblocking(False)
-        local = sock.getsockname()
-        connection = Connection(
-            sock, cookie(sock), (host.encode(), port), (local[0].encode(), local[1])
-        )
-        connection.key = key
-        self.dispatcher.dispatch(connection)
-        self.dispatcher.settle()
-        return connection.id
-
-    def serves_others(self):
-        """Tell whether the other worker still gets what is its own."""
-        self.keys.own(b"theirs", 1, asyncio.get_running_loop().time())
-        id_ = self.connect(b"theirs")
-        handed = [m for m in self.other.heard() if isinstance(m, Handoff)]
-        for each in handed:
-            each.connection.close()
-        return id_ in [each.id for each in handed]
-
-    def close(self):
-        """Close everything."""
-        for each in (self.liar, self.other):
-            for message in each.heard():
-                if isinstance(message, Handoff):
-                    message.connection.close()
-            self.dispatcher.detach(each.worker)
+    def check(self):
+        """See that the honest worker is alive, and gets what is its own."""
+        self.acceptor.turn()
+        assert not self.other.process.killed
+        for each in self.other.take_all():
             each.close()
-        self.dispatcher.close()
-        for connection in self.dispatcher._resting:
-            connection.close()
-        asyncio.get_running_loop().remove_reader(self.dispatcher._channels.fileno())
-        self.dispatcher._channels.close()
-        self.listener.close()
-        for client in self.clients:
-            client.close()
+        self.acceptor.connect("theirs")
+        (theirs,) = self.other.take_all()
+        assert theirs.key == THEIRS
+        theirs.close()
 
 
-def play(act):
-    """Run *act* with a scene, in which nothing may escape and nothing may be left."""
-
-    async def main():
-        scene = Scene()
-        try:
-            await scene.ready()
-            await act(scene)
-            await scene.turn()
-            assert not scene.escaped
-            assert not scene.other.worker.process.killed
-            assert scene.serves_others()
-        finally:
-            scene.close()
-
-    before = open_descriptors()
-    asyncio.run(main())
-    assert open_descriptors() == before
-
-
-async def take(scene, key=b"mine"):
-    """Have the liar take a connection; return its handoff, which is the caller's."""
-    scene.keys.own(key, 0, asyncio.get_running_loop().time())
-    id_ = scene.connect(key)
-    (handoff,) = [m for m in scene.liar.heard() if isinstance(m, Handoff)]
-    scene.liar.say(Taken(id_))
-    await scene.turn()
-    return handoff
-
-
-def give_back(handoff, **changes):
-    """Make the RETURN of *handoff*, but for *changes*."""
-    said = Return(
-        handoff.connection,
-        handoff.id,
-        handoff.peer,
-        handoff.peer_port,
-        handoff.local,
-        handoff.local_port,
-        b"theirs",
-        0,
-        b"",
-    )
-    return said._replace(**changes)
+@pytest.fixture
+def scene(start, caplog):
+    """A scene, in which the honest worker is served to the end."""
+    scene = Scene(start(max_keys=1000, max_key_bytes=512_000))
+    yield scene
+    scene.check()
+    assert "cannot be heeded" not in caplog.text
 
 
 LIES_OF_A_RETURN = {
@@ -249,128 +105,256 @@ LIES_OF_A_RETURN = {
 
 
 @pytest.mark.parametrize("lie", LIES_OF_A_RETURN)
-def test_return_that_cannot_be_ends_its_worker_alone(lie):
-    """The dispatcher goes on, and the descriptor is closed."""
+def test_return_that_cannot_be_ends_its_worker_alone(scene, lie):
+    """The acceptor goes on, and the descriptor is closed."""
     changes, mark = LIES_OF_A_RETURN[lie]
-
-    async def act(scene):
-        handoff = await take(scene)
-        with handoff.connection:
-            at = handoff.mark * 8
-            words = scene.liar.worker.board.words
-            words[at + 1] = mark.get("position", 100)
-            words[at + 3] = mark.get("written", 0)
-            scene.liar.say(give_back(handoff, **changes))
-            await scene.turn()
-        assert scene.liar.worker.process.killed
-
-    play(act)
+    one = scene.take()
+    at = one.handoff.mark * 8
+    scene.liar.board.words[at + 1] = mark.get("position", 100)
+    scene.liar.board.words[at + 3] = mark.get("written", 0)
+    one.give_back(THEIRS, **changes)
+    assert scene.is_over
 
 
-def test_honest_return_goes_to_its_owner():
+def test_honest_return_goes_to_its_owner(scene):
     """The same scene without a lie: the connection is the other worker's."""
-
-    async def act(scene):
-        handoff = await take(scene)
-        scene.keys.own(b"theirs", 1, asyncio.get_running_loop().time())
-        with handoff.connection:
-            scene.liar.worker.board.words[handoff.mark * 8 + 1] = 10
-            scene.liar.say(give_back(handoff, unread=b"x" * 10, hops=0xFFFF))
-            await scene.turn()
-        (again,) = [m for m in scene.other.heard() if isinstance(m, Handoff)]
-        again.connection.close()
-        assert (again.id, again.consumed) == (handoff.id, b"x" * 10)
-        assert not scene.liar.worker.process.killed
-
-    play(act)
+    one = scene.take()
+    one.read()
+    one.give_back(THEIRS, hops=MOST_HOPS)
+    (again,) = scene.other.take_all()
+    assert (again.id, again.consumed) == (one.id, request("mine"))
+    assert again.handoff.hops == MOST_HOPS
+    assert not scene.is_over
 
 
-def test_keys_that_fit_no_packet_together_are_revoked_in_several():
+@pytest.mark.parametrize("answer", [Taken, Refused])
+@pytest.mark.parametrize("whose", ["nobody's", "taken before", "another worker's"])
+def test_answer_for_what_it_was_not_handed_ends_a_worker(scene, answer, whose):
+    """And whoever has that connection keeps it."""
+    ids = {"nobody's": 12345, "taken before": scene.take().id}
+    scene.acceptor.connect("mine")
+    assert len(scene.liar.handed()) == 1
+    scene.acceptor.connect("theirs")
+    (theirs,) = scene.other.handed()
+    ids["another worker's"] = theirs.id
+    scene.liar.say(answer(ids[whose], *[1] * (answer is Refused)))
+    assert scene.is_over
+    theirs.take().answer()
+    assert scene.acceptor.clients[-1].status() == 200
+
+
+def test_end_of_what_it_does_not_have_is_no_news(scene):
+    """A worker may say CLOSED of what was forgotten; nothing comes of it."""
+    scene.acceptor.connect("theirs")
+    (theirs,) = scene.other.take_all()
+    scene.liar.say(Closed(theirs.id), Closed(12345))
+    assert not scene.is_over
+    assert scene.acceptor.copies() == 1
+    theirs.answer()
+    assert scene.acceptor.clients[-1].status() == 200
+
+
+@pytest.mark.parametrize("packets", [1, 2])
+def test_connection_is_given_back_once(scene, packets):
+    """The second time it is not the worker's any more; its new owner has it."""
+    one = scene.take()
+    one.read()
+    often = [one.returning(key=THEIRS)] * 3
+    for said in (often,) if packets == 1 else (often[:1], often[1:]):
+        scene.liar.say(*said)
+        scene.turn()
+    one.drop()
+    assert scene.is_over
+    (again,) = scene.other.take_all()
+    again.answer_rest()
+    assert scene.client.status() == 200
+
+
+def test_connection_in_flight_is_given_back_by_nobody(scene):
+    """It was not taken, so it cannot be returned."""
+    scene.acceptor.connect("mine")
+    (one,) = scene.liar.handed()
+    one.give_back(THEIRS)
+    assert scene.is_over
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a file",
+        "an eventfd",
+        "another socket",
+        "a datagram socket",
+        "a Unix socket",
+        "a listener",
+    ],
+)
+def test_return_with_another_descriptor_ends_its_worker(scene, what):
+    """Nothing is done with it but to close it."""
+    makers = {
+        "a file": lambda: Descriptor(os.memfd_create("none")),
+        "an eventfd": lambda: Descriptor(os.eventfd(0)),
+        "another socket": socket.socket,
+        "a datagram socket": lambda: socket.socket(type=socket.SOCK_DGRAM),
+        "a Unix socket": lambda: socket.socket(socket.AF_UNIX),
+        "a listener": lambda: socket.create_server(("127.0.0.1", 0)),
+    }
+    one = scene.take()
+    foreign = makers[what]()
+    scene.liar.say(one.returning(connection=foreign, key=THEIRS))
+    foreign.close()
+    assert scene.is_over
+    one.drop()
+
+
+def test_return_with_another_workers_connection_ends_its_worker(scene):
+    """It may have a copy of that, from before; it is not its to give."""
+    scene.acceptor.connect("theirs")
+    (theirs,) = scene.other.take_all()
+    one = scene.take()
+    scene.liar.say(theirs.returning(key=KEY + b"mine"))
+    assert scene.is_over
+    one.drop()
+    theirs.answer()
+    assert scene.acceptor.clients[0].status() == 200
+
+
+GARBAGE = {
+    "no packet": b"\0",
+    "another version": packet(3, b"\0" * 8, version=99),
+    "a message of the master": packet(1),
+    "no message": packet(77),
+    "half a record": packet(3, b"\0" * 5),
+    "more records than bytes": packet(3, b"\0" * 8, records=60_000),
+    "a length that is none": packet(3, b"\0" * 8, length=1 << 30),
+    "a descriptor that is not there": packet(3, b"\0" * 8, descriptors=1),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_ends_its_worker_alone(scene, garbage):
+    """What it has by then it keeps, for as long as it lives."""
+    one = scene.take()
+    scene.liar.say_bytes(GARBAGE[garbage])
+    assert scene.is_over
+    one.drop()
+
+
+def test_descriptors_that_were_not_announced_are_closed(scene):
+    """As many as fit: none of them stays open."""
+    with socket.socket() as sock:
+        scene.liar.say_bytes(packet(3, b"\0" * 8), *[sock.fileno()] * 64)
+    assert scene.is_over
+
+
+@pytest.mark.parametrize(
+    "said",
+    [Ready(1), Failed(b"why", b""), Attach(b"n", b"n" * 8, 1), Have(12345)],
+    ids=lambda said: type(said).__name__,
+)
+def test_message_that_may_not_be_said_now_ends_its_worker(scene, said):
+    """It is READY already, nobody attached it, and there is one acceptor."""
+    scene.liar.say(said)
+    assert scene.is_over
+
+
+def test_worker_that_was_started_may_not_attach(scene):
+    """It has its slot."""
+    new = scene.acceptor.start(0, ready=False)
+    new.say(Attach(b"n", b"n" * 8, 1))
+    scene.turn()
+    assert new.process.killed
+
+
+def test_liar_is_believed_nothing(scene):
+    """What it had is not handed to another, whatever its marks say."""
+    one = scene.take()
+    one.answer()
+    scene.liar.say(Taken(12345))
+    assert scene.is_over
+    assert scene.acceptor.copies() == 0
+    scene.acceptor.connect("mine")
+    assert not scene.liar.handed()
+    assert scene.acceptor.report()["slots"][0]["queued"] == 1
+    scene.acceptor.bury(scene.liar)
+    assert scene.client.is_ended()
+    assert not scene.other.handed()
+
+
+def test_flood_of_messages_does_not_keep_others_from_their_turn(scene):
+    """All of it is heard in rounds; others are heard in between."""
+    sent = 0
+    with contextlib.suppress(ChannelFull):
+        while True:
+            scene.liar.say(*[Claim(60, 0, KEY + b"%d" % sent)] * 64)
+            sent += 1
+    scene.check()
+    assert scene.acceptor.report()["keys"] == sent + 2
+    assert not scene.is_over
+
+
+def test_keys_that_fit_no_packet_together_are_revoked_in_several(scene):
     """Large names that another worker claims are told, each, to whoever had them."""
     keys = [b"%d" % n + b"x" * 50_000 for n in range(3)]
-
-    async def act(scene):
-        for each in (scene.other, scene.liar):
-            for key in keys:
-                each.say(Claim(60, 1, key))
-            await scene.turn()
-        revoked = [m.key for m in scene.other.heard() if isinstance(m, Revoke)]
-        assert revoked == keys
-
-    play(act)
+    for each in (scene.other, scene.liar):
+        for key in keys:
+            each.say(Claim(60, 1, key))
+        scene.turn()
+    assert scene.other.told() == [Revoke(key) for key in keys]
 
 
-def test_long_names_fill_no_memory():
+def test_long_names_fill_no_memory(scene):
     """A worker that claims them pushes out names; their bytes stay within bounds."""
-
-    async def act(scene):
-        scene.keys.own(b"first", 1, asyncio.get_running_loop().time())
-        for number in range(400):
-            scene.liar.say(Claim(3600, 1, b"%d" % number + b"x" * 100_000))
-            await scene.turn()
-            scene.liar.heard()
-            assert scene.keys.size <= scene.keys.most_bytes
-        assert 0 < len(scene.keys) < 6
-        assert Revoke(b"first") in scene.other.heard()
-
-    play(act)
+    scene.other.say(Claim(3600, 1, b"first"))
+    for number in range(400):
+        scene.liar.say(Claim(3600, 1, b"%d" % number + b"x" * 100_000))
+        scene.liar.told()
+        report = scene.acceptor.report()
+        assert report["key_bytes"] <= report["max_key_bytes"]
+    assert 0 < scene.acceptor.report()["keys"] < 6
+    assert Revoke(b"first") in scene.other.told()
+    scene.other.say(Claim(3600, 1, THEIRS))
 
 
-def test_worker_that_never_reads_is_ended(monkeypatch):
+def test_worker_that_never_reads_is_ended(scene):
     """What is to be said to it is bounded in bytes."""
-    monkeypatch.setattr(dispatching, "MOST_UNSAID", 1 << 20)
-
-    async def act(scene):
-        assert scene.dispatcher._most_unsaid - scene.keys.most_bytes < MOST_UNSAID
-        scene.dispatcher._most_unsaid = 1 << 20
-        for _ in range(300):
-            with contextlib.suppress(ChannelFull):
-                scene.liar.say(*[Ask(0, b"k" * 6000)] * 20)
-            await scene.turn()
-            if scene.liar.worker.process.killed:
-                break
-        assert scene.liar.worker.process.killed
-        assert scene.liar.worker.unsaid < 2 << 20
-
-    play(act)
+    scene.acceptor.bound(unsaid=1 << 20)
+    for _ in range(300):
+        with contextlib.suppress(ChannelFull):
+            scene.liar.say(*[Ask(0, b"k" * 6000)] * 20)
+        if scene.is_over:
+            break
+    assert scene.is_over
+    assert scene.acceptor.unsaid(scene.liar) < 2 << 20
 
 
-def test_last_words_are_cut():
+def test_last_words_are_cut(scene):
     """Why a worker could not start is a sentence, and the end of a traceback."""
-
-    async def act(scene):
-        scene.liar.worker.phase = Phase.STARTING
-        new = scene.liar
-        new.say(Failed(b"w" * 60_000, b"t" * 66_000 + b"end"))
-        await scene.turn()
-        why, traceback = new.worker.failure
-        assert (len(why), len(traceback), traceback[-3:]) == (1000, 65_536, "end")
-
-    play(act)
+    new = scene.acceptor.start(0, ready=False)
+    new.say(Failed(b"w" * 60_000, b"t" * 66_000 + b"end"))
+    scene.turn()
+    why, traceback = scene.acceptor.failure(new)
+    assert (len(why), len(traceback), traceback[-3:]) == (1000, 65_536, "end")
 
 
-def test_taken_connections_that_are_never_closed_are_forgotten(monkeypatch):
+def test_taken_connections_that_are_never_closed_are_forgotten(scene):
     """A worker that says of none that it is closed fills no memory."""
-    monkeypatch.setattr(dispatching, "MOST_GRANTED", 5)
-
-    async def act(scene):
-        for _ in range(20):
-            (await take(scene)).connection.close()
-        assert len(scene.liar.worker.granted) == 5
-        assert scene.liar.worker.copies == 5
-        # The master still knows each one that is really open.
-        scene.liar.say(Closed(next(reversed(scene.liar.worker.granted))))
-        await scene.turn()
-        assert scene.liar.worker.copies == 4
-
-    play(act)
+    scene.acceptor.bound(granted=5)
+    for _ in range(20):
+        scene.take()
+    granted = scene.acceptor.has_granted(scene.liar)
+    assert len(granted) == scene.acceptor.copies() == 5
+    # The acceptor still knows each one that is really open.
+    scene.liar.say(Closed(granted[-1]))
+    scene.turn()
+    assert scene.acceptor.copies() == 4
 
 
 def lies(rng, ids):
     """Yield, for ever, a message that may be anything but is well-formed."""
     number = lambda: rng.choice((0, 1, 7, 0xFF, *ids))  # noqa: E731
     blob = lambda: rng.choice(  # noqa: E731
-        (b"", b"slot:1", b"slot:99999", b"\xff" * 300, b"k" * 20_000, b"theirs")
+        (b"", b"slot:1", b"slot:99999", b"\xff" * 300, b"k" * 20_000, THEIRS)
     )
     makers = (
         lambda: Taken(number()),
@@ -388,122 +372,39 @@ def lies(rng, ids):
         yield rng.choice(makers)()
 
 
+def tell_lies(scene, rng):
+    """Have the liar say ten things; return how many it has said until it was ended."""
+    liar = scene.liar
+    handed = [scene.take() for _ in range(3)]
+    for word in range(8 * 5):
+        liar.board.words[word] = rng.choice((0, 2, 513, HUGE))
+    some = lies(rng, [each.id for each in handed])
+    told = 0
+    while told < 10 and not scene.is_over:
+        told += 1
+        if handed and rng.randrange(4) == 0:
+            handed.pop().give_back(
+                key=rng.choice((b"", b"slot:7", THEIRS, b"\0" * 900)),
+                unread=rng.choice((b"", b"GET / HTTP/1.1\r\n\r\n")),
+                hops=rng.randrange(1 << 16),
+                learned=rng.randrange(256),
+                frozen=rng.choice((b"", b"ice")),
+            )
+        else:
+            with contextlib.suppress(ChannelFull):
+                liar.say(next(some))
+    return told
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_no_lie_leaves_the_dispatcher_by_an_exception(seed):
-    """Thousands of well-formed messages in any order, over any scoreboard."""
+def test_no_lie_leaves_the_acceptor_by_an_exception(scene, seed):
+    """Hundreds of well-formed messages in any order, over any scoreboard."""
     rng = random.Random(seed)
     told = killed = 0
-
-    async def act(scene):
-        nonlocal told, killed
-        liar = scene.liar
-        handed = [await take(scene, b"k%d" % n) for n in range(3)]
-        for word in range(8 * 5):
-            liar.worker.board.words[word] = rng.choice((0, 2, 513, HUGE))
-        some = lies(rng, [each.id for each in handed])
-        for _ in range(10):
-            told += 1
-            said = next(some)
-            if handed and rng.randrange(4) == 0:
-                said = give_back(
-                    handed.pop(),
-                    key=rng.choice((b"", b"slot:7", b"theirs", b"\0" * 900)),
-                    unread=rng.choice((b"", b"GET / HTTP/1.1\r\n\r\n")),
-                    hops=rng.randrange(1 << 16),
-                    learned=rng.randrange(256),
-                    frozen=rng.choice((b"", b"ice")),
-                )
-            with contextlib.suppress(ChannelFull):
-                liar.say(said)
-            if isinstance(said, Return):
-                said.connection.close()
-            await scene.turn()
-            if liar.worker.silent:
-                break
-        for each in handed:
-            each.connection.close()
-        killed += liar.worker.process.killed
-
     while told < LIES:
-        play(act)
+        told += tell_lies(scene, rng)
+        killed += scene.is_over
+        scene.succeed()
     # It was not all nonsense, nor all true.
     assert 0 < killed < told
-
-
-# The scoreboard.
-
-
-@pytest.fixture
-def board():
-    """A scoreboard."""
-    fd = Scoreboard.create()
-    found = Scoreboard(fd)
-    os.close(fd)
-    yield found
-    found.close()
-
-
-@pytest.mark.parametrize("region", [-1, 0, 1, REGIONS - 1, REGIONS, HUGE])
-@pytest.mark.parametrize("size", [-HUGE, -1, 0, 1, REGION, REGION + 1, HUGE])
-def test_journal_gives_what_a_region_holds_at_most(board, region, size):
-    """Whatever a mark says: a size that cannot be gives nothing, and copies nothing."""
-    possible = 0 <= region < REGIONS and 0 <= size <= REGION
-    assert len(board.read_journal(region, size)) == (size if possible else 0)
-    assert SIZE - JOURNAL == REGIONS * REGION
-
-
-@pytest.mark.parametrize("start", [1, 100, HUGE])
-def test_mark_whose_start_was_never_read_rescues_nothing(board, start):
-    """The connection counts as lost, and not a byte of the journal is taken."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        sock, _ = listener.accept()
-    with client, sock:
-        connection = Connection(sock, cookie(sock), (b"", 0), (b"127.0.0.1", 1))
-        connection.mark = 1
-        board.reset(1, 0, 0, 0)
-        board.words[8] = Stage.READING
-        board.words[10] = start
-        assert rescue(connection, board) is Left.LOST
-        assert connection.consumed == b""
-
-
-class Clock:
-    """A clock that is set."""
-
-    now = 0.0
-
-    def __call__(self):
-        """Give the time."""
-        return self.now
-
-
-def test_counts_are_believed_while_they_can_be_true(board, caplog):
-    """They neither fall nor leap, whatever a worker writes; one line says so."""
-    clock = Clock()
-    account = Account(board, "worker 7 of slot 3", clock)
-    board.requests = 900
-    assert account.requests == 900
-    board.requests = 899
-    assert account.requests == 900
-    board.requests = HUGE
-    assert account.requests == 900
-    assert "worker 7 of slot 3 counts 899 requests after 900" in caplog.text
-    assert len(caplog.records) == 1
-    board.requests = 20 * PER_SECOND
-    assert account.requests == 900
-    clock.now = 30.0
-    assert account.requests == 20 * PER_SECOND
-    board.connections = HUGE
-    assert account.connections == 1 << 20
-
-
-def test_refusals_are_believed_one_by_one(board):
-    """Junk in one counter hides no other, and what follows the counters is nothing."""
-    account = Account(board, "worker", Clock())
-    board.count_refusal("misdirected")
-    board._numbers[FIRST_REFUSAL] = HUGE
-    board._numbers[FIRST_REFUSAL + len(REFUSALS)] = 12
-    assert account.refused == {"misdirected": 1}
-    board._numbers[FIRST_REFUSAL + REFUSALS.index("misdirected")] = 0
-    assert account.refused == {"misdirected": 1}
