@@ -6,7 +6,7 @@ The acceptor is real and in this process (acceptor_kit.py); its time is set by h
 
 import pytest
 
-from acceptor_kit import request
+from acceptor_kit import MOST_ATTEMPTS, request
 from maitred.wire.messages import Release
 
 KEY = b"header:x-session="
@@ -123,6 +123,21 @@ def test_client_that_left_a_dead_worker_is_nobody_to_lose(start):
     assert client.is_ended()
     assert acceptor.counts["client_left"] == 1
     assert "lost" not in acceptor.counts
+
+
+@COPIES
+def test_connection_is_handed_over_so_often_and_no_more(start, copies):
+    """Whoever kills every worker that it comes to is answered in the end."""
+    acceptor = start(workers=1, keep_copies=copies)
+    client = acceptor.connect("s1")
+    worker = acceptor.workers[0]
+    for _ in range(MOST_ATTEMPTS):
+        assert client.status() == 0
+        assert len(worker.handed()) == 1
+        acceptor.bury(worker)
+        worker = acceptor.start(0)
+    assert not worker.handed()
+    assert client.status() == 503
 
 
 def test_connection_that_was_taken_dies_with_its_worker_without_copies(start):

@@ -641,6 +641,8 @@ class Dispatcher:
     def _rescue(self, connection: Connection, worker: Worker) -> None:
         """Rescue, answer or end *connection*, a kept copy whose *worker* is dead."""
         left = rescue(connection, worker.board)
+        # A client that waits for nothing has not been handed over in vain.
+        connection.attempts += not connection.idle
         if left is Left.STARTED:
             self._refuse(connection, 502, "worker_died")
         elif left is Left.LOST:
@@ -657,8 +659,6 @@ class Dispatcher:
             if connection.idle or connection.consumed:
                 # Whatever it was handed over for was served; what comes is not known.
                 connection.key, connection.learned = None, False
-            if not connection.idle:
-                connection.attempts += 1
             self._come_back(connection)
 
     def _turn_away(self, connection: Connection, status: int, cause: str) -> None:
