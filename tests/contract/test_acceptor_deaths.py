@@ -140,6 +140,20 @@ def test_connection_is_handed_over_so_often_and_no_more(start, copies):
     assert client.status() == 503
 
 
+@pytest.mark.parametrize("more", [b"", request("s1")], ids=["silent", "pipelining"])
+def test_what_was_read_before_it_was_taken_is_looked_for(start, more):
+    """Without copies: the rest of what was sent must not go to another worker."""
+    acceptor = start(keep_copies=False)
+    client = acceptor.connect("s1")
+    (one,) = acceptor.workers[0].handed()
+    one.read()
+    client.send(more)
+    acceptor.bury(acceptor.workers[0])
+    assert not acceptor.start(0).handed()
+    assert (client.is_ended(), client.received) == (True, b"")
+    assert acceptor.counts["lost"] == 1
+
+
 def test_connection_that_was_taken_dies_with_its_worker_without_copies(start):
     """The kernel ends it: nobody else has it."""
     acceptor = start(keep_copies=False)

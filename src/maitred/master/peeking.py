@@ -43,6 +43,7 @@ from . import buffers
 from .connection import Connection, restored
 from .counters import Counters
 from .past import Past, Table
+from .rescue import traffic
 from .sources import TOO_MANY
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -366,7 +367,18 @@ def peek(connection: Connection, most: int) -> bytes:
 
 
 def untouched(connection: Connection) -> bool:
-    """Return whether all bytes seen of *connection* are still there to be read."""
+    """
+    Return whether nobody has read from *connection* since it was last peeked at.
+
+    Of TCP the kernel counts what was read. Of a Unix socket it does not: there all
+    that was seen has to be there still, which is no proof where the client has sent as
+    much again.
+    """
+    if connection.is_tcp:
+        expected = connection.position + len(connection.consumed)
+        # A connection that has been ended is not counted any more.
+        with contextlib.suppress(OSError):
+            return traffic(connection.sock).read == expected
     try:
         return (
             len(connection.sock.recv(max(connection.seen, 1), PEEK)) >= connection.seen
