@@ -159,11 +159,12 @@ class Handoff:
 
     def explore(self) -> Result:
         """Look at every state."""
-        case = self.case
-        start = State(
-            (Worker(),) * 4, (0,) * len(case.owners), case.crashes, case.drains
-        )
-        return explore(start, self.steps, self.wrong, self.wrong_at_rest)
+        return explore(self.start(), self.steps, self.wrong, self.wrong_at_rest)
+
+    def start(self) -> State:
+        """Return the first state."""
+        case, idle = self.case, (Worker(),) * 4
+        return State(idle, (0,) * len(case.owners), case.crashes, case.drains)
 
     def keeps(self, rule: str) -> bool:
         """Say whether *rule* holds in this case."""
@@ -239,7 +240,8 @@ class Handoff:
         silent = s.low == s.sent
         if silent and not s.idle:
             return  # it peeks
-        key = -1 if silent else s.low // self.case.parts
+        # What has come on an idle one since is not looked at: its worker will see.
+        key = -1 if silent or s.idle else s.low // self.case.parts
         # A slot is filled by its second worker once the first is leaving or dead.
         able = [
             n
@@ -303,7 +305,7 @@ class Handoff:
             return gone(s)
         elif stage == "IDLE":
             low = high = start
-        idle = stage == "IDLE" or (stage == "FRESH" and s.idle)
+        idle = s.idle if stage == "FRESH" else low == high
         return self.again(own(s, low, high, idle=idle))
 
     # A worker
