@@ -63,26 +63,26 @@ keeper = logging.getLogger("maitred.keeper")
 
 
 class Wanted(Protocol):
-    """What an operator can want of a log; fields as in ``config.Settings``."""
+    """The settings of a log; fields as in ``config.Settings``."""
 
     @property
     def name(self) -> str:
-        """What the service is called, if anything."""
+        """The name of the service; empty: it has none."""
         ...
 
     @property
     def log_level(self) -> str:
-        """How much: one of LEVELS."""
+        """The lowest level that is logged, one of LEVELS."""
         ...
 
     @property
     def log_format(self) -> str:
-        """How lines are spelled."""
+        """The format of lines, one of FORMATS or AUTO."""
         ...
 
     @property
     def log_file(self) -> str:
-        """Where they go; empty: standard error."""
+        """The file that lines are appended to; empty: standard error."""
         ...
 
     @property
@@ -92,23 +92,29 @@ class Wanted(Protocol):
 
     @property
     def access_log_format(self) -> str:
-        """How those are spelled."""
+        """The format of requests' lines, one of ACCESS_FORMATS."""
         ...
 
 
 class Seldom:
-    """Says, at most every so often, that it is time to log something that goes on."""
+    """Limits how often something is logged that goes on."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, *, every: float = EVERY
     ) -> None:
-        """Begin with: it is time. *clock* gives seconds, *every* is as many."""
+        """
+        Start with a line that is due at once.
+
+        Args:
+            clock: Returns the time in seconds.
+            every: Seconds between two lines at least.
+        """
         self._clock = clock
         self._every = every
         self._next = -math.inf
 
     def is_due(self) -> bool:
-        """Return whether to log now; if so, the next time is EVERY seconds away."""
+        """Return whether to log now; if so, not again for *every* seconds."""
         now = self._clock()
         if now < self._next:
             return False
@@ -117,24 +123,28 @@ class Seldom:
 
 
 def about(**fields: str | int) -> dict[str, Any]:
-    """Give the ``extra`` of a record with *fields* beside its text: numbers, words."""
+    """Return the ``extra`` of a record that has *fields* beside its text."""
     return {"fields": fields}
 
 
 def traces(logger: logging.Logger) -> bool:
-    """Say whether the way of each connection is logged."""
+    """Return whether *logger* logs the way of each connection, at DEBUG."""
     return logger.isEnabledFor(logging.DEBUG)
 
 
 def say(text: str) -> None:
-    """Write *text* among the log, as it is where it can be; without waiting."""
+    """
+    Write *text*, which has its own lines, to the log, without waiting.
+
+    In a structured format it becomes one record. Before ``configure`` it is dropped.
+    """
     if _writer is not None:
         form = _writer.formatter
         _writer.put(form.raw(text) if isinstance(form, Format) else text)
 
 
 def flush() -> None:
-    """Wait a moment until all that was logged is written."""
+    """Wait until all that was logged is written, at most LAST_WORDS seconds."""
     if _writer is not None:
         _writer.flush()
 
@@ -144,19 +154,20 @@ atexit.register(flush)
 
 
 def reopen() -> None:
-    """Begin with a new log file, after the old one was renamed; without waiting."""
+    """Open the log file anew, after it was renamed, without waiting for that."""
     if _writer is not None:
         _writer.reopen()
 
 
 def heed_reopen() -> None:
-    """Begin with a new log file at USR1, which may have been blocked until now."""
+    """Open the log file anew at USR1 from now on."""
+    # Unblocked last, because it may have been blocked until there is a handler.
     signal.signal(signal.SIGUSR1, lambda _number, _frame: reopen())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
 
 def dropped() -> int:
-    """Say how many lines of this process's log were dropped."""
+    """Return the number of lines of this process's log that were dropped."""
     return 0 if _writer is None else _writer.dropped
 
 
@@ -166,18 +177,18 @@ _access: AccessLog | None = None
 
 
 def access() -> AccessLog | None:
-    """Give what requests are to be logged with, if they are."""
+    """Return the access log of this process; None: requests are not logged."""
     return _access
 
 
 def begin(wanted: Wanted, role: str, **whose: str | int) -> None:
     """
-    Log as an operator has *wanted* it.
+    Configure the log of this process by the operator's settings.
 
     Args:
-        wanted: What was said on the command line.
+        wanted: The settings.
         role: What this process is: master, acceptor, worker, keeper.
-        whose: What is known of it beside that.
+        whose: Further fields that each line names this process by.
 
     Raises:
         SystemRefused: The log file cannot be opened.
@@ -212,7 +223,7 @@ def configure(
         form: One of FORMATS, or AUTO.
         access_form: One of ACCESS_FORMATS.
         path: The file to append to; empty: standard error.
-        whose: What is known of this process; an empty text says nothing.
+        whose: Fields that each line names this process by; empty texts are left out.
 
     Raises:
         SystemRefused: The file cannot be opened.
@@ -254,7 +265,7 @@ def configure(
 
 def _occupy_standard_descriptors() -> None:
     """
-    Open what is closed of 0, 1 and 2.
+    Open /dev/null for those of descriptors 0, 1 and 2 that are closed.
 
     Otherwise a connection may get number 2, and be sent what anybody writes to standard
     error.
@@ -263,5 +274,5 @@ def _occupy_standard_descriptors() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            # The lowest number that is free: this one.
+            # It gets number *fd*, because open returns the lowest that is free.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

@@ -73,12 +73,12 @@ class Entry(NamedTuple):
 
 @lru_cache(4096)
 def hash_of(key: bytes) -> str:
-    """Give the hash of *key* that stands in the access log; empty if there is none."""
+    """Return the hash of *key* for the access log; empty without a key."""
     return hashlib.blake2b(key, digest_size=HASH).hexdigest() if key else ""
 
 
 def escaped(text: str) -> str:
-    """Escape what is not 0x20 to 0x7e, quotes and backslashes, as nginx does."""
+    """Return *text* with escapes for quotes, backslashes and all but 0x20 to 0x7e."""
     if UNSAFE.search(text) is None:
         return text
     return UNSAFE.sub(_escape, text)
@@ -95,7 +95,7 @@ def _request(entry: Entry) -> str:
 
 
 def _known(entry: Entry) -> str:
-    """Spell what a combined line does not have, as fields of logfmt."""
+    """Return what a combined line has no place for, as fields of logfmt."""
     slot = "-" if entry.slot is None else entry.slot
     return (
         f"conn={entry.conn} slot={slot} key={hash_of(entry.key) or '-'}"
@@ -104,12 +104,12 @@ def _known(entry: Entry) -> str:
 
 
 def _why(entry: Entry) -> str:
-    """Return the cause of a refusal as one more field of logfmt."""
+    """Return the cause of a refusal as one more field of logfmt, if there is one."""
     return f" cause={spelled(entry.cause)}" if entry.cause else ""
 
 
 def plain(entry: Entry) -> str:
-    """Spell *entry* for people."""
+    """Format *entry* as the text of a line of the log, for people."""
     client = f"{escaped(entry.client)}:{entry.port}" if entry.client else "-"
     return (
         f'{client} - "{_request(entry)}" {entry.status or "-"} {entry.size}B'
@@ -118,15 +118,15 @@ def plain(entry: Entry) -> str:
 
 
 class Combined:
-    """Spells entries for programs that know the format of Apache and nginx."""
+    """Formats entries as Apache and nginx do, for programs that know that."""
 
     def __init__(self) -> None:
-        """Spell moments in UTC."""
+        """Start with a clock in UTC."""
         self._clock = Clock("%d/{}/%Y:%H:%M:%S +0000", time.gmtime)
 
     def __call__(self, now: float, entry: Entry) -> str:
-        """Spell *entry*, which ended at *now*."""
-        # Whatever the language of the system is.
+        """Format *entry*, which ended at *now*, as a line without its end."""
+        # Not by strftime, because that uses the language of the system.
         month = MONTHS[time.gmtime(now).tm_mon - 1]
         when = self._clock.at(now).format(month)
         client = escaped(entry.client).replace(" ", "\\x20") or "-"
@@ -139,14 +139,14 @@ class Combined:
 
 
 def logfmt(entry: Entry) -> str:
-    """Spell *entry* as fields."""
+    """Format *entry* as fields of logfmt."""
     return " ".join(
         f"{name}={spelled(value)}" for name, value in _fields(entry).items()
     )
 
 
 def json(entry: Entry) -> str:
-    """Spell *entry* as the inside of an object."""
+    """Format *entry* as the inside of a JSON object, without braces."""
     return ", ".join(
         f'"{name}": {quoted(value) if isinstance(value, str) else value}'
         for name, value in _fields(entry).items()
@@ -154,7 +154,7 @@ def json(entry: Entry) -> str:
 
 
 def _fields(entry: Entry) -> Mapping[str, str | int | float]:
-    """Name what is known of *entry*."""
+    """Return what is known of *entry*, by the name of the field."""
     fields: dict[str, str | int | float] = {
         "client": entry.client,
         "port": entry.port or "",
@@ -194,11 +194,11 @@ ACCESS_FORMATS: Final = ("auto", "combined", *TEXTS)
 
 def spelling(name: str, form: Format) -> tuple[Spell, bool]:
     """
-    Give what spells entries, and whether referer and agent are a part of that.
+    Return the function that formats entries, and whether it uses referer and agent.
 
     Args:
         name: One of ACCESS_FORMATS.
-        form: How the log's own lines are spelled.
+        form: The format of the log's own lines.
     """
     if name == "combined":
         return Combined(), True
@@ -213,20 +213,22 @@ class AccessLog:
     """Writes entries."""
 
     def __init__(self, name: str, form: Format, writer: Writer) -> None:
-        """Write them with *writer*, as *name* and *form* say (``spelling``)."""
+        """Write entries to *writer*; *name* and *form* as for ``spelling``."""
         self._spell, self._reads = spelling(name, form)
         self._writer = writer
 
     def write(self, entry: Entry) -> None:
-        """Write *entry*, which has just ended."""
+        """Write *entry*, which has just ended, without waiting."""
         self._writer.put(self._spell(time.time(), entry) + "\n")
 
     def read(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
         """
-        Give the referer and the user agent that *headers* say, if they are written.
+        Return the referer and the user agent in *headers*.
+
+        Both are empty where the format does not write them.
 
         Args:
-            headers: Names in small letters, and values.
+            headers: Names in lower case, and values.
         """
         if not self._reads:
             return "", ""

@@ -40,7 +40,7 @@ def load(path: str) -> Parsed:
     Parse the file at *path*, and check all that can be checked without applying it.
 
     Raises:
-        UsageError: It cannot be read, or says what cannot be.
+        UsageError: The file cannot be read, or logging.config would refuse it.
     """
     parse, check = PARSERS.get(os.path.splitext(path)[1], (_ini, _faults_of_ini))
     try:
@@ -65,7 +65,7 @@ def apply(path: str) -> None:
     Configure this process's loggers as the file at *path* says.
 
     Raises:
-        UsageError: It cannot be read or applied; some of it may hold already.
+        UsageError: The file cannot be read or applied; a part of it may be in force.
     """
     parsed = load(path)
     try:
@@ -73,13 +73,14 @@ def apply(path: str) -> None:
             logging.config.dictConfig(parsed)
         else:  # as uvicorn and gunicorn do
             logging.config.fileConfig(parsed, disable_existing_loggers=False)
-    # The file names classes and functions, which may raise anything.
+    # Every exception, because the file names classes and functions, which may raise
+    # anything.
     except (Exception, SystemExit) as exc:
         raise UsageError(f"--log-config {path}: {_one_line(exc)}") from exc
 
 
 def _one_line(exc: BaseException) -> str:
-    """Return what *exc* and its cause say, without the ends of lines."""
+    """Return the texts of *exc* and its cause in one line."""
     text = " ".join(str(exc).split()) or type(exc).__name__
     # dictConfig says which entry it could not configure, and only its cause says why.
     why = _one_line(exc.__cause__) if exc.__cause__ else ""
@@ -118,7 +119,7 @@ def _ini(text: str, path: str) -> configparser.ConfigParser:
 
 
 def _faults_of_ini(parsed: configparser.ConfigParser) -> Iterator[str]:
-    """Return a sentence for each section that fileConfig would miss."""
+    """Yield a sentence for each section that fileConfig would miss."""
     for table, singular in INI_TABLES.items():
         if not parsed.has_option(table, "keys"):
             yield f"a section [{table}] with `keys` is needed"
@@ -132,7 +133,7 @@ def _faults_of_ini(parsed: configparser.ConfigParser) -> Iterator[str]:
 
 
 def _faults_of_dict(parsed: Any) -> Iterator[str]:
-    """Return a sentence for each thing that dictConfig would refuse."""
+    """Yield a sentence for each thing that dictConfig would refuse."""
     if not isinstance(parsed, dict):
         yield "an object is needed, as logging.config.dictConfig takes it"
         return
@@ -153,7 +154,7 @@ def _faults_of_dict(parsed: Any) -> Iterator[str]:
 def _faults_of_entry(
     kind: str, name: str, entry: Any, tables: Mapping[str, Any], parsed: dict[str, Any]
 ) -> Iterator[str]:
-    """Return a sentence for each thing that is wrong with one handler or logger."""
+    """Yield a sentence for each thing that is wrong with one handler or logger."""
     who = f"{kind.removesuffix('s')} {name!r}"
     if not isinstance(entry, dict):
         yield f"{who} has to be an object"

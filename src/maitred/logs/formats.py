@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 quoted: Final[Callable[[str], str]] = json.encoder.encode_basestring_ascii
-"Spell a text as JSON does, in 0x20 to 0x7e."
+"Quote a text as JSON does, in 0x20 to 0x7e."
 BARE: Final = re.compile(r"[!#-<>-\[\]-~]+")
 "What needs no quotes in logfmt: neither space, quote, = nor backslash."
 COLOURS: Final = {
@@ -35,21 +35,27 @@ Fields = Mapping[str, str | int | float]
 
 
 class Clock:
-    """Spells moments; the second of the last one is remembered."""
+    """Formats times by the second; the text of the last second is kept for the next."""
 
     __slots__ = ("_convert", "_pattern", "_second", "_text")
 
     def __init__(
         self, pattern: str, convert: Callable[[float], time.struct_time]
     ) -> None:
-        """Spell as strftime's *pattern* says, in the time that *convert* gives."""
+        """
+        Format by *pattern*, as strftime does.
+
+        Args:
+            pattern: Of strftime.
+            convert: ``time.localtime`` or ``time.gmtime``.
+        """
         self._pattern = pattern
         self._convert = convert
         self._second = -1
         self._text = ""
 
     def at(self, seconds: float) -> str:
-        """Spell the second of *seconds* since the epoch."""
+        """Return the text of *seconds* since the epoch, without fractions."""
         second = int(seconds)
         if second != self._second:
             self._text = time.strftime(self._pattern, self._convert(second))
@@ -58,7 +64,7 @@ class Clock:
 
 
 def cleaned(text: str) -> str:
-    """Spell *text* so that it can neither steer a terminal nor pass for a record."""
+    """Return *text* so that it can neither steer a terminal nor pass for a record."""
     if text.isprintable():
         return text
     lines = text.split("\n")
@@ -75,23 +81,23 @@ def _escaped(line: str) -> str:
 
 
 class Format(logging.Formatter):
-    """A formatter that knows whose lines it spells."""
+    """A formatter that knows which process it formats lines of."""
 
     def __init__(self, whose: Fields) -> None:
-        """Spell for the process that *whose* describes: its role, its slot."""
+        """Format lines of the process that *whose* describes: its role, its slot."""
         super().__init__()
         self.whose = whose
 
     def raw(self, text: str) -> str:
-        """Spell *text*, which somebody else has laid out in lines."""
+        """Format *text*, which has its own lines, with the end of its last line."""
         return text
 
     def access(self, now: float, text: str) -> str:
-        """Spell *text*, the line of a request answered at *now*, in 0x20 to 0x7e."""
+        """Format *text*, the line of a request answered at *now*, in 0x20 to 0x7e."""
         raise NotImplementedError
 
     def _text(self, record: logging.LogRecord) -> str:
-        """Give the message and, on lines of its own, the traceback."""
+        """Return the message and, on lines of its own, the traceback."""
         text = record.getMessage()
         if trace := self._trace(record):
             text = f"{text.rstrip()}\n{trace}"
@@ -108,19 +114,19 @@ class Plain(Format):
     """``2026-11-23 09:18:16,042 INFO    [4711] text``, in local time."""
 
     def __init__(self, whose: Fields) -> None:
-        """Spell for *whose*."""
+        """Format lines of the process that *whose* describes."""
         super().__init__(whose)
         self._clock = Clock("%Y-%m-%d %H:%M:%S", time.localtime)
         self._pid = os.getpid()
 
     def format(self, record: logging.LogRecord) -> str:
-        """Spell *record*."""
+        """Format *record*."""
         text = cleaned(self._text(record))
         pid = record.process or self._pid
         return f"{self._when(record.created)} {record.levelname:<7} [{pid}] {text}"
 
     def access(self, now: float, text: str) -> str:
-        """Spell a request as a line of INFO."""
+        """Format a request as a line of level INFO."""
         return f"{self._when(now)} INFO    [{self._pid}] {text}"
 
     def _when(self, seconds: float) -> str:
@@ -131,7 +137,7 @@ class Pretty(Format):
     """``09:18:16.042 INFO    worker 3  text``, with colours if they are welcome."""
 
     def __init__(self, whose: Fields) -> None:
-        """Spell for *whose*."""
+        """Format lines of the process that *whose* describes."""
         super().__init__(whose)
         self._clock = Clock("%H:%M:%S", time.localtime)
         self._has_colours = (
@@ -141,13 +147,13 @@ class Pretty(Format):
         self._who = f"{whose.get('role', '')} {slot}".strip()
 
     def format(self, record: logging.LogRecord) -> str:
-        """Spell *record*."""
+        """Format *record*."""
         level = self._paint(COLOURS.get(record.levelno, ""), f"{record.levelname:<7}")
         text = cleaned(self._text(record))
         return f"{self._begin(record.created)} {level} {self._name()} {text}"
 
     def access(self, now: float, text: str) -> str:
-        """Spell a request without a level."""
+        """Format a request, without a level."""
         return f"{self._begin(now)} {'':<7} {self._name()} {text}"
 
     def _begin(self, seconds: float) -> str:
@@ -165,16 +171,16 @@ class Structured(Format):
     """Fields, time first: who, what, and what is known beside the text."""
 
     def __init__(self, whose: Fields) -> None:
-        """Spell for *whose*, whose fields are spelled once."""
+        """Format lines of the process that *whose* describes, as fields of each."""
         super().__init__(whose)
         self._clock = Clock("%Y-%m-%dT%H:%M:%S", time.gmtime)
         self._pid = os.getpid()
-        # What a request's line says of whose it is, beside its own fields.
+        # Fewer than in other lines, because a request's line has the slot itself.
         service = {name: whose[name] for name in ("service",) if name in whose}
         self._who: Fields = {"level": "info", **service, "pid": self._pid}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Spell *record*."""
+        """Format *record*."""
         trace = self._trace(record)
         return self.line(
             self.when(record.created),
@@ -189,20 +195,20 @@ class Structured(Format):
         )
 
     def raw(self, text: str) -> str:
-        """Spell *text* as a record of its own: nothing else may stand in such a log."""
+        """Format *text* as a record, because such a log may have nothing else."""
         fields = {"level": "error", **self.whose, "pid": self._pid, "message": text}
         return self.line(self.when(time.time()), {**fields}) + "\n"
 
     def access(self, now: float, text: str) -> str:
-        """Spell *text*, fields already, as a record."""
+        """Format *text*, the fields of a request, as a record."""
         raise NotImplementedError
 
     def when(self, seconds: float) -> str:
-        """Spell a moment in UTC, to the millisecond (RFC 3339)."""
+        """Format *seconds* since the epoch in UTC, to the millisecond (RFC 3339)."""
         return f"{self._clock.at(seconds)}.{int(seconds * 1000) % 1000:03d}Z"
 
     def line(self, when: str, fields: Fields) -> str:
-        """Spell a record."""
+        """Format a record."""
         raise NotImplementedError
 
 
@@ -210,12 +216,12 @@ class Logfmt(Structured):
     """``time=... level=info role=master pid=4711 message="..."``."""
 
     def line(self, when: str, fields: Fields) -> str:
-        """Spell a record."""
+        """Format a record."""
         pairs = " ".join(f"{name}={spelled(value)}" for name, value in fields.items())
         return f"time={when} {pairs}"
 
     def access(self, now: float, text: str) -> str:
-        """Spell a request."""
+        """Format a request."""
         return f"{self.line(self.when(now), self._who)} {text}"
 
 
@@ -223,7 +229,7 @@ class Json(Structured):
     """One JSON object a line."""
 
     def line(self, when: str, fields: Fields) -> str:
-        """Spell a record."""
+        """Format a record."""
         pairs = ", ".join(
             f'"{name}": {quoted(value) if isinstance(value, str) else value}'
             for name, value in fields.items()
@@ -231,19 +237,19 @@ class Json(Structured):
         return f'{{"time": "{when}", {pairs}}}'
 
     def access(self, now: float, text: str) -> str:
-        """Spell a request."""
+        """Format a request."""
         return f"{self.line(self.when(now), self._who)[:-1]}, {text}}}"
 
 
 def spelled(value: str | float) -> str:
-    """Spell a value of logfmt, in quotes where it needs them."""
+    """Format a value of logfmt, in quotes where it needs them."""
     if isinstance(value, str):
         return value if BARE.fullmatch(value) else quoted(value)
     return str(value)
 
 
 def fields_of(record: logging.LogRecord) -> Fields:
-    """Give what was logged beside the text (``about``)."""
+    """Return the fields that were logged beside the text of *record* (``about``)."""
     fields: Fields = record.__dict__.get("fields", {})
     return fields
 

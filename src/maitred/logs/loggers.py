@@ -38,7 +38,11 @@ class Enduring(logging.Logger):
 
 
 def enduring(name: str) -> logging.Logger:
-    """Return the logger called *name*, which from now on endures."""
+    """
+    Return the logger called *name*, whose class is changed to an ``Enduring`` one.
+
+    From now on ``logging.config`` does not switch it off with others.
+    """
     logger = logging.getLogger(name)
     if not isinstance(logger, Enduring):
         kind: Any = type(logger)
@@ -61,7 +65,7 @@ class NotOfTheServer(logging.Filter):
 
 @cache
 def _is_of_server(path: str) -> bool:
-    """Return whether the code in *path* is the server's, or of what it is built on."""
+    """Return whether the file *path* belongs to one of SERVER_PACKAGES."""
     return path.startswith(_server_directories())
 
 

@@ -32,12 +32,12 @@ LAST_WORDS: Final = 1.0
 
 
 def write(text: str, fd: int = 2) -> bool:
-    """Write *text* to *fd*, waiting as long as it takes; say if it is out."""
+    """Write *text* to *fd*, waiting as long as it takes; return whether all is out."""
     data = memoryview(text.encode(errors="backslashreplace"))
     while data:
         try:
             data = data[os.write(fd, data) :]
-        except BlockingIOError:  # somebody else made it so
+        except BlockingIOError:  # because somebody else has set O_NONBLOCK on it
             select.select([], [fd], [])
         except OSError:
             return False
@@ -53,12 +53,12 @@ class File:
 
     def __init__(self, path: str) -> None:
         """
-        Open *path*, if need be make it, readable for its group.
+        Open *path*; a file that is not there is created, readable for its group.
 
         A FIFO that nobody reads is opened when somebody does.
 
         Raises:
-            SystemRefused: It cannot be opened.
+            SystemRefused: The file cannot be opened.
         """
         self._path = path
         self._fd = -1
@@ -67,9 +67,14 @@ class File:
             raise SystemRefused(f"cannot open the log file {path}: {why}")
 
     def reopen(self) -> str:
-        """Open the path anew; say why that is impossible: the old file goes on."""
+        """
+        Open the path anew; return why that is impossible, or an empty text.
+
+        Where it is impossible, the old file is used on.
+        """
         try:
-            # Not to wait for somebody who reads (fifo(7)); for a file it means nothing.
+            # O_NONBLOCK, because opening a FIFO would wait for somebody who reads it
+            # (fifo(7)); for a file it means nothing.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK
             fd = os.open(self._path, flags, 0o640)
         except OSError as exc:
@@ -81,7 +86,11 @@ class File:
         return ""
 
     def write(self, text: str) -> bool:
-        """Write *text* whole, or say no; then what follows begins on its own line."""
+        """
+        Write *text*; return whether all of it is out.
+
+        If it is not, the next text begins on a line of its own.
+        """
         if self._fd < 0:
             self.reopen()
         if self._fd < 0:
@@ -91,7 +100,7 @@ class File:
         return done
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the file, if it is open."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -106,11 +115,12 @@ class Writer(logging.Handler):
         reopen: Callable[[], str] | None = None,
     ) -> None:
         """
-        Begin with nothing to write.
+        Start with nothing to write; the thread starts with the first line.
 
         Args:
-            write: Writes a text, waiting as long as it takes; says whether it could.
-            reopen: Begins with another file of the same name; says why it cannot.
+            write: Writes a text, waiting as long as it takes; returns whether it could.
+            reopen: Opens another file of the same name; returns why it cannot, or an
+                empty text.
         """
         super().__init__()
         self._write = write
@@ -119,7 +129,11 @@ class Writer(logging.Handler):
         self._begin()
 
     def _begin(self) -> None:
-        """Start anew; in a forked child, whose writing thread stayed behind."""
+        """
+        Start with nothing to write and no thread.
+
+        Called again in a forked child, because the parent's thread is not there.
+        """
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._lines: deque[str] = deque()
@@ -131,11 +145,11 @@ class Writer(logging.Handler):
         self._thread: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write *record*, soon."""
+        """Queue *record* for writing."""
         self.put(self.format(record) + "\n")
 
     def put(self, text: str) -> None:
-        """Write *text*, soon, as it is."""
+        """Queue *text* for writing as it is; if too much waits, drop and count it."""
         if self._pid != os.getpid():
             self._begin()
         with self._changed:
@@ -149,9 +163,9 @@ class Writer(logging.Handler):
 
     def reopen(self) -> None:
         """
-        Begin with another file of the same name, soon; standard error has none.
+        Make the thread open the file anew; standard error has none.
 
-        May be called by a handler of signals, wherever that came between.
+        A signal handler may call this at any moment.
         """
         if self._reopen is None or self._pid != os.getpid():
             return
@@ -160,7 +174,7 @@ class Writer(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait a moment until all is written."""
+        """Wait until all is written, at most LAST_WORDS seconds."""
         if self._pid == os.getpid():
             with self._changed:
                 self._changed.wait_for(
@@ -169,14 +183,14 @@ class Writer(logging.Handler):
 
     def close(self) -> None:
         """
-        Write what waits, and go on: others may close us who do not mean us.
+        Flush, and stay open, because ``logging.config`` closes handlers of others.
 
-        ``logging.config`` closes every handler of the process before it begins.
+        It closes every handler of the process before it begins. ``end`` is the end.
         """
         self.flush()
 
     def end(self) -> None:
-        """Write no more than what waits now."""
+        """Flush, drop all that comes later, and end the thread."""
         self.flush()
         with self._changed:
             self._closed = True
@@ -184,7 +198,7 @@ class Writer(logging.Handler):
         super().close()
 
     def _can_write(self) -> bool:
-        """See to it that the thread runs, if that is still possible."""
+        """Start the thread if it does not run; return whether it runs."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="log", daemon=True)
             with contextlib.suppress(RuntimeError):  # no thread can be had
@@ -197,7 +211,8 @@ class Writer(logging.Handler):
         self._untold += count
 
     def _run(self) -> None:
-        # A signal is for the main thread, which may have blocked it for a moment.
+        # Blocked here, because a signal is for the main thread, even if that has
+        # blocked it for a moment.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             with self._changed:
@@ -221,7 +236,7 @@ class Writer(logging.Handler):
                 self._tell(untold)
 
     def _next_piece(self) -> list[str]:
-        """Take lines that fit one piece, or one line."""
+        """Remove and return the next lines that fit PIECE together, at least one."""
         piece = [self._lines.popleft()]
         size = len(piece[0])
         while self._lines and size + len(self._lines[0]) <= PIECE:
@@ -236,14 +251,14 @@ class Writer(logging.Handler):
             self._warn(text, why)
 
     def _tell(self, untold: int) -> None:
-        """Say that *untold* lines are missing."""
+        """Write a line that says how many lines, *untold*, are missing."""
         text = "%d lines of this log were dropped: it could not be written"
         if self._warn(text, untold):
             with self._changed:
                 self._untold -= untold
 
     def _warn(self, text: str, *args: object) -> bool:
-        """Write a line of our own, now; say if it is out."""
+        """Write a warning of our own, at once; return whether it is out."""
         details = {"levelno": logging.WARNING, "levelname": "WARNING"}
         record = logging.makeLogRecord({"msg": text, "args": args, **details})
         return self._write(self.format(record) + "\n")
