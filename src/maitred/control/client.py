@@ -23,19 +23,23 @@ def ask(
     **arguments: Any,
 ) -> dict[str, Any]:
     """
-    Ask the master on control socket *path* and return its answer.
+    Send *command* to the master on control socket *path* and return its answer.
 
     Args:
         path: The control socket.
         command: One of COMMANDS.
-        progress: Told how it goes, where that takes time: `progress`, a sentence, or
-            `worker`, how one of them is.
-        arguments: What the command is told; None: nothing.
+        progress: Called with each line before the answer of a command that takes its
+            time: it has `progress`, a sentence, or `worker`, the state of one.
+        arguments: The command's arguments; one that is None counts as left out.
+
+    Returns:
+        The fields of the answer, without `ok`.
 
     Raises:
-        NoMaster: Nobody answers there, or not to the end.
-        UsageError: The master refuses, and says why; or there is no such socket.
-        CommandFailed: It tried, and says why that went wrong.
+        NoMaster: Nobody answers there, or the answer is not complete.
+        UsageError: The master refuses the command, and the error says why; or *path*
+            is that of a service without control socket.
+        CommandFailed: The master has tried, and the error says why that failed.
     """
     if path == NOWHERE:
         raise UsageError(
@@ -49,7 +53,7 @@ def ask(
             sock.sendall(encode({"command": command, **arguments}))
             with sock.makefile("rb") as lines:
                 last: dict[str, Any] = {}
-                # To the end: then the master has closed its socket, too.
+                # To the end, because then the master has closed its socket, too.
                 for line in lines:
                     last = json.loads(line)
                     if last and "ok" not in last:

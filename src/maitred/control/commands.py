@@ -162,16 +162,16 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """Make one line of *value*."""
+    """Return *value* as one line of JSON, with its end."""
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
 def read_request(line: bytes) -> Request:
     """
-    Give what *line* asks for.
+    Parse *line*, a request.
 
     Raises:
-        UsageError: It asks for nothing we know.
+        UsageError: *line* is not JSON, or no command has that name and these arguments.
     """
     try:
         said = json.loads(line)

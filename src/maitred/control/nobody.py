@@ -18,34 +18,36 @@ class NoControl:
     """Stands where a ``ControlServer`` would: nobody can ask."""
 
     def serve(self) -> None:
-        """Do nothing."""
+        """Return at once: there is nothing to accept."""
 
     async def fall_silent(self) -> None:
-        """Do nothing: nobody is being answered."""
+        """Return at once: nobody is being answered."""
 
     def state(self, _own: Callable[[int], int]) -> dict[str, Any]:
-        """Return what a successor is told: that there is none."""
+        """Return the state for a successor, which says that there is no socket."""
         return {"path": NOWHERE, "sock": -1, "inode": 0, "patient": []}
 
     def resume(self, _fd: int, command: str, _told: Mapping[str, Any] | Lines) -> None:
-        """Refuse: nobody can have asked *command*."""
+        """Raise AssertionError, because nobody can have asked *command*."""
         raise AssertionError(f"{command} was asked of nobody")
 
     async def finish(self) -> None:
-        """Do nothing: nobody waits for an answer."""
+        """Return at once: nobody waits for an answer."""
 
     def close(self) -> None:
-        """Do nothing: there is no file."""
+        """Return at once: there is no file."""
 
 
 def open_control(
     path: str, answer: Answer, *, group: int | None = None, user: str = ""
 ) -> ControlServer | NoControl:
     """
-    Open the control socket on *path*, or none.
+    Open the control socket on *path*; arguments as for ``ControlServer``.
+
+    With ``none`` as *path*, return an object on which nobody can ask anything.
 
     Raises:
-        SystemRefused: Another master has it, or the system will not have it.
+        SystemRefused: Another master has the socket, or it cannot be made.
     """
     if path == NOWHERE:
         return NoControl()

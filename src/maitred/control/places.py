@@ -29,10 +29,10 @@ PATIENCE: Final = 1.0
 
 def path_of(name: str = "") -> str:
     """
-    Say where the control socket of a new service called *name* is made.
+    Return the path of the control socket that a new service called *name* makes.
 
     Raises:
-        UsageError: This is no name.
+        UsageError: No service can have this *name*.
     """
     check_name(name)
     file = f"control-{name}.sock" if name else "control.sock"
@@ -40,10 +40,10 @@ def path_of(name: str = "") -> str:
 
 
 def directories() -> tuple[str, ...]:
-    """List where services are that we may ask; ours are made in the first."""
+    """Return the directories with sockets of services; ours is made in the first."""
     if only := os.environ.get(ONLY):
         return (only,)
-    # Anybody may make that directory: whose it is is checked before it is used.
+    # Checked by ``is_safe`` before it is used, because anybody may make it in /tmp.
     own = f"/tmp/maitred-{os.geteuid()}"  # noqa: S108
     found = (SYSTEM,) if os.geteuid() == 0 else (own, SYSTEM)
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
@@ -53,18 +53,19 @@ def directories() -> tuple[str, ...]:
 
 def is_safe(directory: str) -> bool:
     """
-    Say whether nobody but root and we could have put into *directory* what is there.
+    Return whether only root and our own user can have put files into *directory*.
 
     Raises:
-        OSError: There is none, or it may not be looked at.
+        OSError: There is no such directory, or it may not be looked at.
     """
     status = os.stat(directory)
+    # With the sticky bit, others may add files but not replace ours.
     others = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
     return status.st_uid in {0, os.geteuid()} and not others
 
 
 def services() -> dict[str, str]:
-    """Give the control sockets on which somebody answers us, by the services' names."""
+    """Return the control sockets on which somebody answers us, by service name."""
     found: dict[str, str] = {}
     for name, path in _sockets():
         with contextlib.suppress(OSError):
@@ -75,12 +76,13 @@ def services() -> dict[str, str]:
 
 def find(name: str = "") -> str:
     """
-    Give the control socket of the service called *name*.
+    Return the control socket of the service called *name*.
 
-    Without a name: that of the service which has none, or else of the only one.
+    Without a name it is that of the service which has none, or else of the only one.
+    Where nobody answers, it is the path at which the service would be.
 
     Raises:
-        UsageError: There are several, or this is no name.
+        UsageError: Several services run and *name* is empty, or *name* is no name.
     """
     check_name(name)
     running = services()
@@ -93,16 +95,16 @@ def find(name: str = "") -> str:
             "several services are running, say which with --name:"
             f" {', '.join(sorted(running))}"
         )
-    # Nobody answers; whoever asks there is told why.
+    # A path all the same, because connecting to it says why nobody answers.
     return dict(_sockets()).get(name) or path_of(name)
 
 
 def answers(path: str) -> bool:
     """
-    Say whether somebody listens on *path*.
+    Return whether somebody listens on *path*; this connects to it.
 
     Raises:
-        OSError: That cannot be known: we may not ask, or it is busy.
+        OSError: That cannot be known: we may not connect, or its backlog is full.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PATIENCE)
@@ -114,7 +116,7 @@ def answers(path: str) -> bool:
 
 
 def _sockets() -> Iterator[tuple[str, str]]:
-    """Give name and path of each file that may be a control socket."""
+    """Yield service name and path of each file that may be a control socket."""
     for directory in directories():
         try:
             entries = sorted(os.listdir(directory)) if is_safe(directory) else []

@@ -68,15 +68,16 @@ class ControlServer:
         Listen on *path*; ``serve`` then answers.
 
         Args:
-            path: The socket's file, 0600; its directory is made, 0700, if it is
+            path: The socket's file, mode 0600; its directory is made, 0700, if it is
                 missing.
             answer: Answers one command; the values must be JSON.
-            ours: The listening descriptor and the file's inode, if we have them.
-            group: Whose members may connect, too, and ask what is read-only.
-            user: Who is to have the file, if it is not we.
+            ours: The listening descriptor, which this object then owns, and the file's
+                inode, if a predecessor has made them; nothing is made then.
+            group: The group whose members may connect, too, and ask what is read-only.
+            user: The user that the service will run as; empty: this process's.
 
         Raises:
-            SystemRefused: Another master has it, or the system will not have it.
+            SystemRefused: Another master has the socket, or it cannot be made.
         """
         self.path = path
         self._answer = answer
@@ -110,16 +111,17 @@ class ControlServer:
             ) from exc
 
     def serve(self) -> None:
-        """Answer from now on; needs a running loop."""
+        """Start to accept and answer; needs a running event loop."""
         self._loop = loop = asyncio.get_running_loop()
         loop.add_reader(self._sock.fileno(), self._accept, loop)
 
     def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
         """
-        Accept one asker.
+        Accept one connection and start its conversation.
 
-        Not asyncio's server: at the limit of descriptors that one asks the kernel for a
-        connection again and again, and logs a traceback each time (cpython#151615).
+        This is not left to asyncio's server, because at the limit of descriptors that
+        one asks the kernel for a connection again and again, and logs a traceback each
+        time (cpython#151615).
         """
         try:
             sock, _ = self._sock.accept()
@@ -142,8 +144,9 @@ class ControlServer:
                 sock.send(encode({"ok": False, "error": TOO_MANY}))
 
     def _may_begin(self, uid: int) -> bool:
-        """Return whether *uid*, who may only look, may have one conversation more."""
-        self._members += Counter()  # those that have none are left out
+        """Return whether *uid*, no operator, may have one conversation more."""
+        # Adding drops users with a count of 0, because they would stay for ever.
+        self._members += Counter()
         few = self._members.total() < MOST_OF_MEMBERS
         return few and self._members[uid] < MOST_OF_MEMBER
 
@@ -154,21 +157,25 @@ class ControlServer:
         return task
 
     async def fall_silent(self) -> None:
-        """Accept nobody until ``serve``; wait for what does not take long to end."""
+        """
+        Stop accepting until ``serve``, and wait until short conversations have ended.
+
+        Those of commands that take their time go on; ``state`` hands them over.
+        """
         assert self._loop is not None
         if self._resume is not None:
             self._resume.cancel()
         self._loop.remove_reader(self._sock.fileno())
         while short := self._conversations - self._patient.keys():
-            # For a moment: one of them may turn out to take its time.
+            # Only for a moment, because one of them may turn out to take its time.
             await asyncio.wait(short, timeout=PAUSE / 10)
 
     def state(self, own: Callable[[int], int]) -> dict[str, Any]:
         """
-        Write down all there is to know, for a successor; needs ``fall_silent``.
+        Return the state for a successor as JSON; call ``fall_silent`` before.
 
         Args:
-            own: Notes a descriptor, and gives its place in a table.
+            own: Adds a descriptor to a table and returns its index there.
         """
         return {
             "path": self.path,
@@ -178,16 +185,20 @@ class ControlServer:
         }
 
     def resume(self, fd: int, command: str, answer: Mapping[str, Any] | Lines) -> None:
-        """Own *fd*, where a predecessor was asked *command*, and give it *answer*."""
+        """
+        Send *answer* on *fd*, a connection on which a predecessor was asked *command*.
+
+        The descriptor is closed when the answer has been sent.
+        """
         self._begin(self._converse_on(socket.socket(fileno=fd), command, answer))
 
     async def finish(self) -> None:
-        """Wait until those whose answer takes its time have it."""
+        """Wait until commands that take their time are answered, at most DEADLINE."""
         if self._patient:
             await asyncio.wait(set(self._patient), timeout=DEADLINE)
 
     def close(self) -> None:
-        """Stop answering, and remove the file if it is still ours."""
+        """Close the socket, end all conversations, remove the file if it is ours."""
         if self._resume is not None:
             self._resume.cancel()
         if self._loop is not None:
@@ -272,19 +283,19 @@ def _sorry(exc: UsageError | CommandFailed) -> dict[str, Any]:
 
 
 async def _write(writer: asyncio.StreamWriter, line: Mapping[str, Any]) -> None:
-    """Write *line* to an asker, who has to take it in time."""
+    """Write *line*; raise TimeoutError if it is not taken within DEADLINE seconds."""
     writer.write(encode(line))
     async with asyncio.timeout(DEADLINE):
         await writer.drain()
 
 
 def operators() -> set[int]:
-    """Return the users that may do everything: root, and our own."""
+    """Return the user ids that may use every command: root, and our own."""
     return {0, os.geteuid()}
 
 
 def _uid_of(sock: socket.socket) -> int:
-    """Return the user that made this connection, by the kernel's word."""
+    """Return the user id that connected *sock*, as the kernel knows it."""
     credentials = sock.getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
     )
@@ -295,10 +306,10 @@ def _uid_of(sock: socket.socket) -> int:
 
 def _demand_operator(sock: socket.socket, command: str) -> None:
     """
-    Refuse *command* to whoever is no operator.
+    Check that *sock* was connected by an operator, who may use *command*.
 
     Raises:
-        UsageError: It is not root, nor our own user, who asks.
+        UsageError: It was neither root nor our own user.
     """
     if _uid_of(sock) not in operators():
         raise UsageError(
@@ -317,8 +328,8 @@ def _make_directory(directory: str, *, shared: bool) -> None:
         )
     ours = os.stat(directory).st_uid == os.geteuid() and directory in directories()
     if shared and (is_made or ours):
-        # Each file in it says whom it lets in. Of a directory that somebody chose,
-        # they decide.
+        # Open to all, because each file in it says whom it lets in. Not a directory
+        # that somebody has chosen, because its mode is their decision.
         os.chmod(directory, 0o755)  # noqa: S103
 
 
@@ -326,7 +337,11 @@ def _listen(path: str, group: int | None) -> socket.socket:
     """
     Listen on *path*, replacing a socket on which nobody answers.
 
-    Under another name first: whoever sees the file can connect.
+    The socket has another name until it listens, because whoever sees the file at
+    *path* is to be able to connect.
+
+    Raises:
+        OSError: EADDRINUSE: somebody answers on *path*. Others: it cannot be made.
     """
     other = os.path.join(os.path.dirname(path), f".{os.getpid()}")
     with contextlib.ExitStack() as undo:

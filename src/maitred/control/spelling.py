@@ -20,16 +20,16 @@ ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(\\))?")
 
 
 def spell(key: bytes) -> str:
-    """Spell *key* in printable ASCII."""
+    """Return *key* in printable ASCII; ``read_key`` reads it."""
     return SPECIAL.sub(_escaped, key).decode("ascii")
 
 
 def read_key(text: str) -> bytes:
     """
-    Give the key that is spelled *text*.
+    Return the key that is spelled *text*.
 
     Raises:
-        UsageError: It has a backslash that begins no escape, or is no Unicode.
+        UsageError: *text* has a backslash that begins no escape, or is no Unicode.
     """
 
     def meant(escape: re.Match[bytes]) -> bytes:
