@@ -71,6 +71,25 @@ def test_connection_that_waits_for_room_goes_on(start, session):
     assert statuses[2] == (503 if session else 0)
 
 
+def test_worker_that_is_to_end_when_it_has_answered_ends(start):
+    """The successor has nothing for it, and waits no longer than its predecessor."""
+    acceptor = start()
+    worker = acceptor.workers[0]
+    acceptor.connect("s1")
+    (one,) = worker.take_all()
+    one.read()
+    one.begin()
+    acceptor.turn()
+    with acceptor.passing_nothing(worker):
+        acceptor.connect("s1")
+        acceptor.turn()
+    acceptor.upgrade()
+    acceptor.clock.advance(1.0)
+    assert not worker.process.killed
+    acceptor.clock.advance(4.1)
+    assert worker.process.killed
+
+
 def test_connection_that_was_refused_a_moment_ago_goes_on(start):
     """Its pause begins anew, and how often it was refused does not."""
     acceptor = start(workers=1)

@@ -440,6 +440,8 @@ class Dispatcher:
             self._workers[worker.id] = worker
             if worker.silent:
                 self._loop.call_later(GRACE, self._end, worker)
+            elif worker.is_given_up:
+                self._end_soon(worker)
             else:
                 self.attach(worker)
         count = len(self._placement.slots)
@@ -858,6 +860,10 @@ class Dispatcher:
         self._report_end(worker, why)
         self._stop_listening(worker)
         self._vacate(worker)
+        self._end_soon(worker)
+
+    def _end_soon(self, worker: Worker) -> None:
+        """Schedule the end of *worker*: when it answers no request, or after GRACE."""
         until = self._loop.time() + GRACE
         self._loop.call_later(LOOK, self._end_when_answered, worker, until)
 

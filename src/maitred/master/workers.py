@@ -68,6 +68,7 @@ FEW: Final = 32
 
 PLAIN: Final = (
     *("id", "slot", "generation", "handed_over", "failure", "cut", "silent"),
+    "is_given_up",
     *("copies", "marks", "moves", "_free_marks", "_unused_mark", "returned", "hops_in"),
 )
 "Attributes that a snapshot has as they are; ``state`` writes the others."
