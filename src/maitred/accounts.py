@@ -15,10 +15,10 @@ from maitred.errors import UsageError
 
 def user_of(option: str, user: str) -> pwd.struct_passwd:
     """
-    Give what the system knows of *user*, a name or a number.
+    Return the password database's entry of *user*, a name or a number.
 
     Raises:
-        UsageError: There is none; the sentence names *option*.
+        UsageError: There is no such user; the sentence names *option*.
     """
     try:
         return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
@@ -28,10 +28,10 @@ def user_of(option: str, user: str) -> pwd.struct_passwd:
 
 def group_of(option: str, group: str) -> int:
     """
-    Give the number of *group*, a name or a number.
+    Return the number of *group*, a name or a number.
 
     Raises:
-        UsageError: There is none; the sentence names *option*.
+        UsageError: No group has that name; the sentence names *option*.
     """
     try:
         return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid

@@ -41,14 +41,16 @@ class NamedSSLObject(ssl.SSLObject):
 
 def server_context(certfiles: Sequence[str], keyfiles: Sequence[str]) -> ssl.SSLContext:
     """
-    Make the context that serves all certificates, each to those who ask for its names.
+    Return a context that serves all certificates, each to clients that ask for it.
+
+    A client that asks for no name, or for one that no certificate has, gets the first.
 
     Args:
         certfiles: PEM files, each a certificate and what else its chain needs.
-        keyfiles: PEM files with the key of each.
+        keyfiles: PEM files with the key of each, in the same order.
 
     Raises:
-        UsageError: A file cannot be used, or would never be.
+        UsageError: A file cannot be used, or no client would ever get its certificate.
     """
     contexts = [
         _context(certfile, keyfile)
@@ -67,7 +69,7 @@ def server_context(certfiles: Sequence[str], keyfiles: Sequence[str]) -> ssl.SSL
             by_name.setdefault(name, context)
 
     def choose(connection: Any, name: str | None, _context: ssl.SSLContext) -> None:
-        """Note the *name* that the client of *connection* asks for, and serve it."""
+        """Store the *name* that the client asks for, and choose its certificate."""
         sni = normal_name(name.encode()) if name else None
         if sni is not None:
             connection.sni = sni
@@ -78,17 +80,21 @@ def server_context(certfiles: Sequence[str], keyfiles: Sequence[str]) -> ssl.SSL
 
 
 def choice(by_name: dict[bytes, ssl.SSLContext], name: bytes) -> ssl.SSLContext | None:
-    """Give what has *name*, or a ``*`` in place of its first label (RFC 9525)."""
+    """
+    Return the context for *name*; None if no certificate has it.
+
+    A ``*`` in a certificate stands for the first label of a name (RFC 9525).
+    """
     _, dot, rest = name.partition(b".")
     return by_name.get(name) or (by_name.get(b"*." + rest) if dot else None)
 
 
 def names_of(certificate: bytes) -> list[bytes]:
     """
-    Give the DNS names of the *certificate*, in lower case.
+    Return the DNS names of *certificate*, in lower case.
 
     Args:
-        certificate: DER, known to be well-formed: OpenSSL has loaded it.
+        certificate: DER that OpenSSL has loaded, so that it is well-formed.
     """
     [(_, outer)] = _elements(certificate)
     _, to_be_signed = next(_elements(outer))
@@ -109,7 +115,7 @@ def names_of(certificate: bytes) -> list[bytes]:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give tag and content of each DER element in *data*, one after the other."""
+    """Yield tag and content of each DER element in *data*, one after the other."""
     at = 0
     while at < len(data):
         tag, length = data[at], data[at + 1]
@@ -123,15 +129,16 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _context(certfile: str, keyfile: str) -> ssl.SSLContext:
-    """Load one pair of files."""
+    """Return a context of one pair of files; raise UsageError if they are unusable."""
 
     def no_password() -> NoReturn:
-        """Refuse, where OpenSSL would ask at the terminal."""
+        """Raise UsageError, because OpenSSL would ask at the terminal otherwise."""
         raise UsageError(
             f"--keyfile {keyfile}: the key is encrypted, and nobody is there to type"
             " its password; decrypt it with `openssl pkey`"
         )
 
+    # Opened before OpenSSL does, because its error says neither which file nor why.
     for option, path in (("--certfile", certfile), ("--keyfile", keyfile)):
         try:
             with open(path, "rb"):
@@ -155,7 +162,7 @@ def _context(certfile: str, keyfile: str) -> ssl.SSLContext:
 
 
 def _names_in(certfile: str) -> list[bytes]:
-    """Give the DNS names of the first certificate in *certfile*, which was loaded."""
+    """Return the DNS names of the first certificate in *certfile*, which was loaded."""
     with open(certfile, encoding="latin1") as file:
         text = file.read()
     first = CERTIFICATE.search(text)

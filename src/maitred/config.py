@@ -129,7 +129,12 @@ class Settings(UvicornSettings):
     sandbox_write: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """
+        Check all settings.
+
+        Raises:
+            UsageError: One cannot work, or two do not go together; it names the option.
+        """
         self._check_target()
         if not 1 <= self.workers <= MOST_WORKERS:
             raise UsageError(
@@ -184,7 +189,7 @@ class Settings(UvicornSettings):
                 )
 
     def _check_target(self) -> None:
-        """Refuse what is no target, or a target where there is to be none."""
+        """Check that there is a target, in the right form, or none with --attach."""
         if self.attach:
             self._check_attach()
         elif not self.exec and not TARGET.fullmatch(self.target):
@@ -197,7 +202,7 @@ class Settings(UvicornSettings):
             raise UsageError(f"target {self.target!r} is not module:attribute, {hint}")
 
     def _check_attach(self) -> None:
-        """Refuse what cannot be said of workers that others start."""
+        """Check that no setting is given that needs workers started by the master."""
         if self.target:
             raise UsageError(
                 f"--attach with TARGET {self.target}: workers that attach bring what"
@@ -226,7 +231,7 @@ class Settings(UvicornSettings):
                 )
 
     def _check_kind(self) -> None:
-        """Refuse to hand an application what it cannot speak."""
+        """Check that the kind of application can speak the protocol, and TLS."""
         if not 1 <= self.threads <= MOST_THREADS:
             raise UsageError(
                 f"--threads {self.threads}: between 1 and {MOST_THREADS} are possible"
@@ -252,11 +257,11 @@ class Settings(UvicornSettings):
 
     @property
     def spoken(self) -> str:
-        """What --protocol means, where it leaves that to the kind of application."""
+        """The protocol that clients speak, by --protocol or else by --kind."""
         return spoken(self.protocol, self.kind, exec=self.exec)
 
     def _check_acceptors(self) -> None:
-        """Refuse more acceptors than make sense, and workers that know only one."""
+        """Check the number of acceptors, and that the workers can have several."""
         if not 1 <= self.acceptors <= MOST_ACCEPTORS:
             raise UsageError(
                 f"--acceptors {self.acceptors}: between 1 and {MOST_ACCEPTORS} are"
@@ -276,7 +281,7 @@ class Settings(UvicornSettings):
             )
 
     def _check_process(self) -> None:
-        """Refuse what no process and no application can be told."""
+        """Check the settings of processes: umask, limits, sandbox and the like."""
         if not re.fullmatch("[0-7]{0,4}", self.umask):
             raise UsageError(
                 f"--umask {self.umask}: octal digits are needed, as in 027"
@@ -312,7 +317,7 @@ class Settings(UvicornSettings):
             raise UsageError("--reload-dir needs --reload")
 
     def _check_admin(self) -> None:
-        """Refuse to show to others what only those may see who can prove it."""
+        """Check --admin, and that it has a token where other machines can reach it."""
         if self.control == NOWHERE and (self.admin or self.control_group):
             name = "admin" if self.admin else "control-group"
             raise UsageError(
@@ -352,7 +357,7 @@ class Settings(UvicornSettings):
             return False
 
     def _check_drain(self) -> None:
-        """Refuse to keep sessions that nobody knows."""
+        """Check that sessions are remembered where a drain is to keep them."""
         if self.drain == "sessions" and not self.remembers:
             raise UsageError(
                 "--drain sessions with --policy hash: a hash remembers no session;"
@@ -360,7 +365,7 @@ class Settings(UvicornSettings):
             )
 
     def _check_wear(self) -> None:
-        """Refuse a number of requests that nobody can count, or that ends sessions."""
+        """Check the number of requests after which a worker is replaced."""
         for name in ("max_requests", "max_requests_jitter"):
             if getattr(self, name) < 0:
                 raise UsageError(
@@ -376,7 +381,7 @@ class Settings(UvicornSettings):
             )
 
     def _check_proxy(self) -> None:
-        """Refuse to trust what is no network, or for nothing."""
+        """Check the networks of --proxy-trust, and that a PROXY header is expected."""
         if self.proxy_trust and not self.expects_proxy:
             raise UsageError(
                 "--proxy-trust needs --proxy-protocol required, or a --bind that ends"
@@ -393,7 +398,7 @@ class Settings(UvicornSettings):
 
     @property
     def code(self) -> str:
-        """Where the application's code is, as seen from the master's directory."""
+        """The directory of the application's code, seen from the master's directory."""
         return os.path.join(self.chdir, self.app_dir)
 
     @property
@@ -404,7 +409,7 @@ class Settings(UvicornSettings):
 
     @property
     def slots(self) -> int:
-        """How many slots there are: two sets, where two generations have sessions."""
+        """Number of slots: two sets, where two generations can have sessions."""
         return self.workers * (2 if self.drain == "sessions" else 1)
 
     @property
@@ -417,18 +422,18 @@ class Settings(UvicornSettings):
     @property
     def forwarded(self) -> str:
         """
-        From where X-Forwarded-For and -Proto count, as the worker is told it.
+        The addresses whose X-Forwarded-For and -Proto the worker believes.
 
-        There is one truth about who the client is. Where PROXY headers name the
-        client, whom uvicorn would compare with its list of proxies, the headers of a
-        request are not believed unless the operator says whose.
+        None by default where PROXY headers are expected, because uvicorn would compare
+        the client that such a header names with its list of proxies, and a client must
+        not name itself.
         """
         if self.expects_proxy and not self.forwarded_allow_ips:
             return NOWHERE
         return self.forwarded_allow_ips
 
     def _check_tls(self) -> None:
-        """Refuse TLS that would not be what was meant."""
+        """Check that each certificate has a key, and that workers can use TLS."""
         if len(self.certfile) != len(self.keyfile):
             raise UsageError(
                 f"{len(self.certfile)} times --certfile and {len(self.keyfile)} times"
@@ -508,7 +513,11 @@ class Reread(NamedTuple):
 
 
 def reread(before: Settings, now: Settings) -> Reread:
-    """Give what of the difference takes effect with a reload, and what does not."""
+    """
+    Return *before* with those changes of *now* that a reload can make.
+
+    The other changes are named; they need a restart.
+    """
     names = [f.name for f in fields(Settings)]
     changed = [n for n in names if getattr(before, n) != getattr(now, n)]
     settings = replace(
@@ -518,7 +527,7 @@ def reread(before: Settings, now: Settings) -> Reread:
 
 
 def spoken(protocol: str, kind: str, *, exec: bool) -> str:  # noqa: A002 - its name
-    """Return what connections speak, where --protocol leaves that to the *kind*."""
+    """Return *protocol*, or what connections speak to *kind* where that is empty."""
     if protocol:
         return protocol
     return RAW if kind in RAW_KINDS and not exec else HTTP
@@ -526,10 +535,10 @@ def spoken(protocol: str, kind: str, *, exec: bool) -> str:  # noqa: A002 - its 
 
 def check_name(name: str) -> None:
     """
-    Refuse what a service cannot be called; it may have no name.
+    Check *name*, which a service is called by; it may be empty.
 
     Raises:
-        UsageError: It is that.
+        UsageError: A service cannot have this name.
     """
     if name and not NAME.fullmatch(name):
         raise UsageError(
@@ -539,5 +548,5 @@ def check_name(name: str) -> None:
 
 
 def option(name: str) -> str:
-    """Give the command line's spelling of the setting *name*."""
+    """Return the option of the setting *name*, as ``--max-keys`` of ``max_keys``."""
     return "--" + name.replace("_", "-")

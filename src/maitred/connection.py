@@ -26,7 +26,7 @@ class Connection(Protocol):
 
     def claim(self, field: str, value: bytes) -> None:
         """
-        Have connections come to this worker in which *field* is *value*.
+        Claim connections in which *field* is *value*: they come to this worker.
 
         Args:
             field: One of those that the sniffer of --protocol lists in ``made``.
@@ -34,7 +34,7 @@ class Connection(Protocol):
         """
 
     def release(self, field: str, value: bytes) -> None:
-        """Take back what was claimed."""
+        """Release what was claimed; such connections are placed anew from then on."""
 
 
 CURRENT: ContextVar[Connection] = ContextVar("maitred.connection")
@@ -43,9 +43,9 @@ CURRENT: ContextVar[Connection] = ContextVar("maitred.connection")
 
 def current() -> Connection:
     """
-    Give the connection that the running code serves.
+    Return the connection that the running code serves.
 
     Raises:
-        LookupError: It serves none: no worker of maitred has called it.
+        LookupError: The code serves none: no worker of maitred has called it.
     """
     return CURRENT.get()

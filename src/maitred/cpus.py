@@ -34,7 +34,7 @@ class Cpus(NamedTuple):
 
 
 def usable(root: Path = ROOT) -> Cpus:
-    """Return what this process may use; its cgroups are looked for below *root*."""
+    """Return the CPUs this process may use, by its mask and cgroups below *root*."""
     mask = len(os.sched_getaffinity(0))
     quotas = list(_quotas(root))
     if quotas:
@@ -46,7 +46,7 @@ def usable(root: Path = ROOT) -> Cpus:
 
 
 def _quotas(root: Path) -> Iterator[tuple[float, str]]:
-    """Yield each quota that holds for this process, in CPUs, and its file."""
+    """Yield each quota that limits this process, in CPUs, and the file it is in."""
     for version, directory in _groups(root):
         try:
             if version == "cgroup2":

@@ -38,12 +38,13 @@ _memory: list[mmap.mmap] = []
 
 def lend() -> None:
     """
-    Write the stacks to the file that the master has lent, if it has, at a crash.
+    Enable faulthandler with the file that the master has lent, if it has lent one.
 
-    To be called in the main thread, once: an alternative stack is a thread's own.
+    It must be called once, in the main thread, because an alternative stack belongs to
+    one thread.
 
     Raises:
-        OSError: The kernel does not take the stack.
+        OSError: The kernel does not take the alternative stack.
     """
     lent = os.environ.pop(VARIABLE, "")
     if not lent:

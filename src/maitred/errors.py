@@ -76,7 +76,7 @@ class AppFailed(MaitredError):
     exit_code = ExitCode.APP
 
     def __init__(self, why: str, traceback: str) -> None:
-        """Remember *why* and the application's *traceback*."""
+        """Store *why* and the application's *traceback*."""
         super().__init__(why, traceback)
         self.why = why
         self.traceback = traceback
@@ -91,7 +91,7 @@ class NoMaster(MaitredError):
     exit_code = ExitCode.NO_MASTER
 
     def __init__(self, path: str, why: str) -> None:
-        """Remember *path* of the control socket and *why* nobody answered."""
+        """Store *path* of the control socket and *why* nobody answered."""
         super().__init__(path, why)
         self.path = path
         self.why = why
@@ -113,7 +113,7 @@ class CommandFailed(MaitredError):
     exit_code = ExitCode.FAILED
 
     def __init__(self, why: str, traceback: str = "") -> None:
-        """Remember *why* and what the application has to say, its *traceback*."""
+        """Store *why* and the application's *traceback*, if it has one."""
         super().__init__(why, traceback)
         self.why = why
         self.traceback = traceback
@@ -145,7 +145,7 @@ class MessageTooLarge(ChannelError):
     """
 
     def __init__(self, what: str, size: int, limit: int) -> None:
-        """Remember that *what* (bytes, records or descriptors) is *size* > *limit*."""
+        """Store that *what* (bytes, records or descriptors) is *size* > *limit*."""
         super().__init__(what, size, limit)
         self.what = what
         self.size = size
@@ -169,7 +169,7 @@ class ChannelFull(ChannelError):
     """
 
     def __init__(self, error: OSError | None = None) -> None:
-        """Remember the *error* with which the kernel refused, if it was asked."""
+        """Store the *error* with which the kernel refused; None: it was not asked."""
         super().__init__(error)
         self.error = error
         self.poll_helps = error is None or isinstance(error, BlockingIOError)
@@ -188,7 +188,7 @@ class ChannelClosed(ChannelError):
     """
 
     def __init__(self, *, undelivered: bool = False) -> None:
-        """Remember whether messages to the peer were *undelivered*."""
+        """Store whether messages to the peer were *undelivered*."""
         super().__init__(undelivered)
         self.undelivered = undelivered
 
@@ -206,7 +206,7 @@ class ChannelRefused(ChannelClosed):
     """
 
     def __init__(self, error: OSError) -> None:
-        """Remember the *error* with which the system refused."""
+        """Store the *error* with which the system refused."""
         super().__init__()
         self.args = (error,)
         self.error = error
@@ -228,7 +228,7 @@ class DescriptorsLost(ChannelError):
     """
 
     def __init__(self, messages: list[Any], expected: int, arrived: int) -> None:
-        """Remember the *messages* and how many descriptors *arrived* of *expected*."""
+        """Store the *messages*, and how many descriptors *arrived* of *expected*."""
         super().__init__(messages, expected, arrived)
         self.messages = messages
         self.expected = expected
@@ -249,7 +249,7 @@ class PeerMisbehaved(ChannelError):
     """
 
     def __init__(self, why: str) -> None:
-        """Remember *why*: a clause such as ``version 7, we speak 1``."""
+        """Store *why*, a clause such as ``version 7, we speak 1``."""
         super().__init__(why)
         self.why = why
 

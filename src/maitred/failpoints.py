@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
     @property
     def in_master(self) -> bool:
-        """Whether it is the master that comes by here."""
+        """Whether the function runs in the master."""
         return self.module.startswith("maitred.master.")
 
 
@@ -67,17 +67,17 @@ PLACES: Final = {
 
 
 def kill(_mark: Path) -> None:
-    """End this process, as ``kill -9`` does."""
+    """Send KILL to this process."""
     signal.raise_signal(signal.SIGKILL)
 
 
 def stop(_mark: Path) -> None:
-    """Stand still until somebody sends CONT."""
+    """Stop this process until somebody sends CONT."""
     signal.raise_signal(signal.SIGSTOP)
 
 
 def exhaust(_mark: Path) -> None:
-    """Have no descriptor from the next one on, until somebody raises the limit."""
+    """Lower the limit of descriptors so far that the next one cannot be opened."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     first_free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.close(first_free)
@@ -85,7 +85,7 @@ def exhaust(_mark: Path) -> None:
 
 
 def wait(mark: Path) -> None:
-    """Wait until somebody has removed *mark*."""
+    """Wait until somebody has removed *mark*, at most LONGEST_WAIT seconds."""
     deadline = time.monotonic() + LONGEST_WAIT
     while os.path.lexists(mark) and time.monotonic() < deadline:
         time.sleep(PAUSE)
@@ -101,12 +101,10 @@ ACTIONS: Final[Mapping[str, Callable[[Path], None]]] = {
 
 def arm(environment: Mapping[str, str]) -> bool:
     """
-    Wrap the places of this process, if *environment* asks for it.
-
-    Only modules that are loaded have any.
+    Wrap the places in modules that are loaded, if *environment* asks for it.
 
     Returns:
-        Whether it did.
+        Whether the environment does.
     """
     directory = environment.get(VARIABLE, "")
     if not directory:
@@ -120,14 +118,14 @@ def arm(environment: Mapping[str, str]) -> bool:
 
 
 def find(place: Place) -> tuple[Any, str, Callable[..., Any]]:
-    """Give whose attribute the function at *place* is, its name there, and itself."""
+    """Return the object whose attribute *place* is, the attribute's name and value."""
     *path, attribute = place.function.split(".")
     owner = functools.reduce(getattr, path, sys.modules[place.module])
     return owner, attribute, getattr(owner, attribute)
 
 
 def _watched(function: Callable[..., Any], link: Path) -> Callable[..., Any]:
-    """Give *function* with a look at *link* before it."""
+    """Return *function* with a call of ``reached`` for *link* before it."""
 
     @functools.wraps(function)
     def watched(*args: Any, **kwargs: Any) -> Any:
@@ -138,10 +136,11 @@ def _watched(function: Callable[..., Any], link: Path) -> Callable[..., Any]:
 
 
 def reached(link: Path) -> None:
-    """Do what *link* says, if it is there and nobody was faster."""
+    """Run the action that *link* names, if it is there and nobody was faster."""
     mark = link.with_name(f"{link.name}.{os.getpid()}")
     try:
         action = os.readlink(link)
+        # Renamed before the action, because only one process succeeds in that.
         link.rename(mark)
     except FileNotFoundError:
         return

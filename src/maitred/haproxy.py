@@ -127,10 +127,10 @@ class Place(NamedTuple):
 
 def place(option: str, text: str) -> Place:
     """
-    Read ``name=host:port``.
+    Parse *text*, ``name=host:port``.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: *text* is something else; the sentence names *option*.
     """
     match = PLACE.fullmatch(text)
     if match is None:
@@ -141,7 +141,7 @@ def place(option: str, text: str) -> Place:
 
 
 def rules(affinity: str) -> tuple[Rule, ...]:
-    """Give where HAProxy finds what *affinity* names; empty: it cannot."""
+    """Return the rules by which HAProxy finds the key of *affinity*; or none."""
     text, _, option = affinity.partition(",")
     form, _, name = text.partition(":")
     if text in PLAIN:
@@ -163,21 +163,23 @@ def configuration(
     wait: float = 10.0,
 ) -> str:
     """
-    Write the whole configuration.
+    Return the whole configuration.
 
     Args:
-        machines: Where a maitred listens on each, with ``--proxy-protocol required``.
-        peers: Where the HAProxies tell each other what they know; none: there is one.
-        affinities: As given to maitred.
-        bind: Where clients connect; empty: where the protocol's clients usually do.
+        machines: Name and address of the maitred on each machine, which has
+            ``--proxy-protocol required``.
+        peers: Name and address of each HAProxy, where they exchange what they know;
+            none: there is one HAProxy.
+        affinities: The affinities as given to maitred.
+        bind: The address where clients connect; empty: the protocol's usual port.
         ttl: Seconds a session is remembered.
-        agent_port: Where each machine answers the agent check; 0: nowhere.
-        protocol: What clients speak, as ``--protocol`` says it, or ``tls``.
-        wait: Seconds in which a client has to say its first bytes.
+        agent_port: The port on which each machine answers the agent check; 0: none.
+        protocol: The protocol that clients speak, as in ``--protocol``, or ``tls``.
+        wait: Seconds in which a client has to send its first bytes.
 
     Raises:
-        UsageError: There is no machine, a name is there twice, HAProxy can see none
-            of the affinities, or nobody says where clients connect.
+        UsageError: There is no machine, a name is given twice, HAProxy can see none
+            of the affinities, or the protocol has no usual port and *bind* is empty.
     """
     if not machines:
         raise UsageError(
@@ -223,7 +225,7 @@ def _indented(lines: Sequence[str]) -> str:
 
 
 def _usual(protocol: str) -> str:
-    """Return where clients of *protocol* usually connect."""
+    """Return the address with the usual port of *protocol*; UsageError: it has none."""
     port = 80 if protocol == HTTP else language(protocol).port
     if not port:
         raise UsageError(
@@ -253,11 +255,11 @@ def _http(machines: Sequence[Place], affinities: Sequence[str]) -> Sticking:
 
 
 def _balance(affinities: Sequence[str]) -> str:
-    """Say how a session that is not known gets a machine."""
+    """Return the ``balance`` that a session which is not known gets a machine by."""
     first = next(filter(None, map(rules, affinities)), ())
     if len(first) != 1 or first[0].response or first[0].condition:
         return "leastconn"
-    # Also while an HAProxy that has just been reloaded does not know what it knew.
+    # By the name itself, because an HAProxy that was just reloaded has an empty table.
     return f"hash {first[0].request}\n    hash-type consistent"
 
 
@@ -277,7 +279,7 @@ def _sticks(affinity: str) -> list[str]:
 
 
 def _marks(header: str, machines: Sequence[Place]) -> list[str]:
-    """Say how the machine's name stands before the session's, MACHINE~SESSION."""
+    """Return the lines that put the machine's name before the session's in *header*."""
     value, ours = f"req.hdr({header})", "{ var(txn.machine) -m found }"
     names = " ".join(each.name for each in machines)
     is_known = f"{{ {value},word(1,~) -m str {names} }}"

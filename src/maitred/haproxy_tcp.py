@@ -60,11 +60,11 @@ MQTT_FIELD: Final = "req.payload(0,0),mqtt_field_value(connect,{})"
 
 def _bridge(name: bytes, level: int) -> tuple[Sample, ...]:
     """
-    Return where the client identifier of a bridge stands, in a CONNECT of *name*.
+    Return samples of the client identifier of a bridge, in a CONNECT of *name*.
 
-    HAProxy's own reader takes no level with the top bit set. The flags and the keep
-    alive, three bytes, come between the level and the identifier; the length of the
-    packet, after its first byte, has one byte or two.
+    They are needed because HAProxy's own reader takes no level with the top bit set.
+    The flags and the keep alive, three bytes, come between the level and the
+    identifier; the length of the packet, after its first byte, has one byte or two.
     """
     words = name + bytes([level])
     found = []
@@ -144,8 +144,8 @@ def sticking(protocol: str, affinities: Sequence[str], wait: float) -> Sticking:
     Return the lines that send each connection of *protocol* to its machine.
 
     Args:
-        protocol: As ``--protocol``, or ``tls``.
-        affinities: As given to maitred; empty: the protocol's default.
+        protocol: The protocol, as in ``--protocol``, or ``tls``.
+        affinities: The affinities as given to maitred; empty: the protocol's default.
         wait: Seconds that HAProxy waits for the first bytes.
 
     Raises:
@@ -193,7 +193,7 @@ def _lines(
     ]
     return Sticking(
         frontend if is_waited_for else [],
-        # Also while an HAProxy that has just been reloaded does not know what it knew.
+        # By the name, because an HAProxy that was just reloaded has an empty table.
         f"hash {samples[0].words}\n    hash-type consistent",
         [*comments, *sticks],
     )

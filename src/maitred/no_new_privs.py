@@ -14,6 +14,6 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def gain_no_privileges() -> None:
-    """Let no program that is run from here on have more rights than we."""
+    """Set no_new_privs: what this process starts gains no rights from now on."""
     with contextlib.suppress(OSError, AttributeError):  # no such library, or not Linux
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

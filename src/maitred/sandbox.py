@@ -59,13 +59,13 @@ REFUSAL: Final = re.compile(r"not started, errno (\d{1,4}): (.{1,4096})", re.DOT
 
 
 def version() -> int:
-    """Ask the kernel which Landlock it has; 0: none, or it is switched off."""
+    """Return the kernel's version of Landlock; 0: it has none, or none switched on."""
     found = _libc().syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION)
     return max(int(found), 0)
 
 
 def lack() -> str:
-    """Say what the kernel lacks; empty: nothing."""
+    """Return a sentence about what the kernel lacks; empty: it lacks nothing."""
     found = version()
     if not found:
         return "this kernel has no Landlock, or it is switched off"
@@ -78,13 +78,14 @@ def confined(
     command: Sequence[str], *, write: Sequence[str], log_file: str
 ) -> list[str]:
     """
-    Give the command that becomes *command* in a sandbox.
+    Return the command that runs *command* in a sandbox.
 
     Args:
-        command: Program and arguments.
-        write: Directories below which it may write, besides those for temporary
-            files; none: where it runs.
-        log_file: To which it may append, and which it may make anew; empty: none.
+        command: The program and its arguments.
+        write: Directories below which the program may write, besides those for
+            temporary files; none: its working directory.
+        log_file: The file to which the program may append, and which it may create;
+            empty: none.
     """
     logs = os.path.dirname(log_file)
     paper = json.dumps({"write": list(write), "logs": [logs] if logs else []})
@@ -93,14 +94,14 @@ def confined(
 
 def confine(write: Iterable[str], logs: Iterable[str]) -> None:
     """
-    Keep this process from writing elsewhere, and from gaining rights, for ever.
+    Restrict this process, for ever, to writing in these places and to its rights.
 
     Args:
         write: Directories below which everything may be written.
-        logs: Directories in which files may be written and made, but not removed.
+        logs: Directories in which files may be written and created, but not removed.
 
     Raises:
-        OSError: It cannot be done, or there is no such directory.
+        OSError: The kernel refuses, or a directory is not there.
     """
     handled = ctypes.c_uint64(ALL)
     size = ctypes.c_size_t(ctypes.sizeof(handled))
@@ -115,7 +116,7 @@ def confine(write: Iterable[str], logs: Iterable[str]) -> None:
     ):
         for path in paths:
             _allow(rules, path, rights)
-    # Without this, Landlock is for root only.
+    # Before the last call, because without this Landlock is for root only.
     if _libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise _error("no_new_privs")
     _call(RESTRICT_SELF, rules, 0)
@@ -153,8 +154,8 @@ def refusal(code: int, told: str) -> tuple[OSError, str] | None:
     Return why no worker was started, as an error and a sentence; None: one was.
 
     Args:
-        code: How the process ended.
-        told: What it has left in the file called MAITRED_STACK.
+        code: The exit code of the process.
+        told: The contents of the master's file, to which the process may have written.
     """
     found = REFUSAL.fullmatch(told) if code == NOT_STARTED else None
     if found is None:
@@ -164,7 +165,7 @@ def refusal(code: int, told: str) -> tuple[OSError, str] | None:
 
 
 def _give_up(exc: OSError, why: str) -> NoReturn:
-    """Tell the master that the system refuses, and *why*; exit."""
+    """Write *why* the system refuses to the master's file, and exit."""
     if STACK not in os.environ:  # somebody tries this file by hand
         sys.exit(f"maitred: {why}")
     told = f"not started, errno {exc.errno or 0}: {why}"
@@ -173,7 +174,7 @@ def _give_up(exc: OSError, why: str) -> NoReturn:
 
 
 def main() -> None:
-    """Become the command, confined."""
+    """Confine this process and execute the command; never returns."""
     paper, *command = sys.argv[1:]
     said: dict[str, list[str]] = json.loads(paper)
     try:

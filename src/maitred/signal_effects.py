@@ -45,7 +45,7 @@ class Effects(NamedTuple):
 
 
 def _told(sender: str, master: str) -> Effects:
-    """Return the effects of what is for the master, whom the keeper tells."""
+    """Return the effects of a signal for the master, which the keeper passes on."""
     return Effects(sender, master, "tells the master", NOTHING, NOTHING)
 
 
@@ -144,7 +144,7 @@ BY_DEFAULT: Final = frozenset(
 
 
 def _left(effects: Mapping[signal.Signals, str]) -> frozenset[signal.Signals]:
-    """Return the signals that do nothing although the kernel would act."""
+    """Return the signals that do nothing only if the process ignores them."""
     return frozenset(
         number
         for number, effect in effects.items()
@@ -164,7 +164,7 @@ SAID: Final = (signal.SIGTSTP, signal.SIGALRM)
 
 
 def ignored(number: signal.Signals) -> str:
-    """Return the sentence that says that *number* does nothing."""
+    """Return the sentence for the log that signal *number* is ignored."""
     return (
         f"{number.name[3:]} is ignored, because clients would wait for a process that"
         " is stopped or ended; see docs/reference/signals.md"
@@ -175,7 +175,7 @@ def hear(
     loop: asyncio.AbstractEventLoop,
     acts: Mapping[signal.Signals, Callable[[], object]],
 ) -> None:
-    """Call what *acts* has for a signal; log that those in ``SAID`` do nothing."""
+    """Register *acts* as handlers; signals in ``SAID`` log that they do nothing."""
     for number, act in acts.items():
         loop.add_signal_handler(number, act)
     for number in SAID:
@@ -185,14 +185,18 @@ def hear(
 
 
 def be_helper() -> None:
-    """Ignore what is for the master, here and in what is started from here."""
+    """
+    Ignore the signals that are for the master, in this process and its children.
+
+    Children inherit that, because an ignored signal stays ignored after exec.
+    """
     for number in NOT_FOR_HELPERS:
         signal.signal(number, signal.SIG_IGN)
     begin()
 
 
 def begin() -> None:
-    """Hear the signals that were held; have a status of each child that ends."""
+    """Unblock the signals in ``HELD``; the process needs its handlers before."""
     # An "ignore" that was inherited would make the kernel reap our children for us.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)

@@ -17,7 +17,7 @@ class Timer(Protocol):
     """A timer of an event loop, as ``asyncio.TimerHandle``."""
 
     def when(self) -> float:
-        """Return when it is due, by the clock of the event loop."""
+        """Return the time at which the timer is due, by the clock of the event loop."""
 
 
 def stood_still(timer: Timer | None, now: float) -> float:

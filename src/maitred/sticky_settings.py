@@ -24,35 +24,35 @@ class StickySettings(Protocol):
 
     @property
     def affinity(self) -> tuple[str, ...]:
-        """Where names of sessions stand; ``sticky:NAME`` names the cookie."""
+        """The values of ``--affinity``; ``sticky:NAME`` names the cookie."""
 
     @property
     def sticky_same_site(self) -> str:
-        """With requests from which other sites it is sent."""
+        """With requests from which other sites the cookie is sent, one of SAME_SITE."""
 
     @property
     def sticky_secure(self) -> str:
-        """Whether it is sent over TLS only."""
+        """Whether the cookie is sent over TLS only, one of SECURE."""
 
     @property
     def sticky_domain(self) -> str:
-        """The domain whose hosts get it; empty: the host that set it."""
+        """The domain whose hosts get the cookie; empty: the host that set it."""
 
     @property
     def sticky_path(self) -> str:
-        """The path under which it is sent."""
+        """The path under which the cookie is sent."""
 
     @property
     def sticky_max_age(self) -> int:
-        """Seconds for which it is kept; 0: until the browser is closed."""
+        """Seconds for which the cookie is kept; 0: until the browser is closed."""
 
 
 def check(settings: StickySettings) -> None:
     """
-    Refuse *settings* that make a cookie which no browser keeps.
+    Check that browsers keep the cookie that *settings* make.
 
     Raises:
-        UsageError: One is malformed, or two do not go together.
+        UsageError: A setting is malformed, or two do not go together.
     """
     if not DOMAIN.fullmatch(settings.sticky_domain):
         raise UsageError(
@@ -80,7 +80,7 @@ def check(settings: StickySettings) -> None:
 
 
 def _check_prefix(name: str, settings: StickySettings) -> None:
-    """Refuse what the prefix of the cookie's *name* promises and it does not keep."""
+    """Check that the cookie is what a prefix of its *name*, as __Host-, promises."""
     host = name.lower().startswith("__host-")
     if not host and not name.lower().startswith("__secure-"):
         return

@@ -25,11 +25,11 @@ KEEP_ENVIRONMENT: Final = "SPT_NOENV"
 
 def show(title: str, name: str = "") -> None:
     """
-    Have our process shown as *title*, for as long as it lives or until exec.
+    Set the title that this process is shown with, until it ends or calls exec.
 
     Args:
-        title: What it is and does.
-        name: What the service is called, if anything.
+        title: What the process is and serves.
+        name: The name of the service; empty: it has none.
     """
     os.environ[KEEP_ENVIRONMENT] = "1"
     try:
@@ -42,5 +42,9 @@ def show(title: str, name: str = "") -> None:
 
 
 def served(target: str) -> str:
-    """Say what is served; of a command, whose arguments may be secret, the program."""
+    """
+    Return what is served, for a title: *target*, or the program of a command.
+
+    The arguments of a command are left out, because they may be secret.
+    """
     return next(iter(target.split(maxsplit=1)), "attached workers")

@@ -21,7 +21,7 @@ TO_READ: Final = 0.005
 
 
 def has_unread(sock: socket.socket) -> bool:
-    """Return whether the kernel holds bytes from the client; not so for its FIN."""
+    """Return whether the kernel holds unread bytes; a FIN alone does not count."""
     try:
         (count,) = COUNT.unpack(fcntl.ioctl(sock, termios.FIONREAD, bytes(COUNT.size)))
     except (OSError, ValueError):  # it is closed

@@ -48,10 +48,10 @@ PASSED_ON: Final = tuple(field.name for field in fields(UvicornSettings))
 
 def check(wanted: UvicornSettings) -> None:
     """
-    Refuse what cannot work.
+    Check the settings that are passed on to uvicorn.
 
     Raises:
-        UsageError: With a sentence that names the option.
+        UsageError: One of them cannot work; the sentence names the option.
     """
     for name in ("ws_max_size", "ws_max_queue"):
         if getattr(wanted, name) < 1:
@@ -71,7 +71,7 @@ def check(wanted: UvicornSettings) -> None:
 
 
 def arguments(wanted: UvicornSettings) -> dict[str, Any]:
-    """Return those settings as arguments of ``uvicorn.Config``."""
+    """Return the settings of *wanted* as keyword arguments of ``uvicorn.Config``."""
     found = {name: getattr(wanted, name) for name in PASSED_ON if name != "header"}
     for name in ("ws_ping_interval", "ws_ping_timeout"):
         found[name] = found[name] or None  # which is how uvicorn says never
