@@ -59,6 +59,7 @@ def server_context(certfiles: Sequence[str], keyfiles: Sequence[str]) -> ssl.SSL
     by_name: dict[bytes, ssl.SSLContext] = {}
     for certfile, context in zip(certfiles, contexts, strict=True):
         names = _names_in(certfile)
+        # The first needs no name, because whoever asks for no known one is shown it.
         if not names and context is not contexts[0]:
             raise UsageError(
                 f"--certfile {certfile}: the certificate has no DNS name"

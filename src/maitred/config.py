@@ -452,7 +452,7 @@ class Settings(UvicornSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings(UvicornSettings):
-    """What a worker has to know; travels to it as JSON. Fields as in ``Settings``."""
+    """The settings that travel to a worker, as JSON. Fields as in ``Settings``."""
 
     target: str
     kind: str

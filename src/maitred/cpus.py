@@ -22,7 +22,7 @@ AFFINITY: Final = "the CPUs that the process may run on"
 
 class Cpus(NamedTuple):
     """
-    What may be used.
+    The number of CPUs that may be used, and why.
 
     Args:
         number: Whole CPUs, a part of one counted as one.

@@ -28,7 +28,7 @@ from typing import Any
 
 
 class ExitCode(enum.IntEnum):
-    """What ``maitred`` exits with. The documentation's table is made from this."""
+    """The exit codes of ``maitred``. The documentation's table is made from this."""
 
     OK = 0
     "stopped in order, or the command did what was asked"

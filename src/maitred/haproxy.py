@@ -35,7 +35,7 @@ IN_PATH: Final = "{ path_reg /(rooms?|docs?|games?)/[^/]+ }"
 
 class Rule(NamedTuple):
     """
-    Where HAProxy finds a session's name.
+    The samples in which HAProxy finds a session's name.
 
     Args:
         request: The sample in the request.
@@ -257,6 +257,7 @@ def _http(machines: Sequence[Place], affinities: Sequence[str]) -> Sticking:
 def _balance(affinities: Sequence[str]) -> str:
     """Return the ``balance`` that a session which is not known gets a machine by."""
     first = next(filter(None, map(rules, affinities)), ())
+    # Not by a hash, because a request without a name yet would have none to hash.
     if len(first) != 1 or first[0].response or first[0].condition:
         return "leastconn"
     # By the name itself, because an HAProxy that was just reloaded has an empty table.

@@ -20,7 +20,7 @@ from maitred.errors import UsageError
 
 class Sample(NamedTuple):
     """
-    Where HAProxy finds a name.
+    A sample in which HAProxy finds a name.
 
     Args:
         words: The sample, in HAProxy's words.
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 
 class Language(NamedTuple):
     """
-    What HAProxy can do for connections of one protocol.
+    The abilities of HAProxy for connections of one protocol.
 
     Args:
         samples: Where it finds what an affinity looks at, the protocol's default
@@ -186,6 +186,7 @@ def _lines(
 ) -> Sticking:
     samples = [sample for found in seen.values() for sample in found]
     sticks = [f"stick on {sample.words}{sample.condition}" for sample in samples]
+    # Not for the address alone, because that is known before the first byte.
     is_waited_for = spoken.complete and seen != {"ip": IP}
     frontend = [
         f"tcp-request inspect-delay {round(wait)}s",

@@ -27,7 +27,7 @@ ENDED: Final = "the kernel ends it; its connections are closed"
 
 class Effects(NamedTuple):
     """
-    What one signal does.
+    The effects of one signal.
 
     Args:
         sender: Who sends it, or what it means elsewhere.

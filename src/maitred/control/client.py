@@ -56,6 +56,7 @@ def ask(
                 # To the end, because then the master has closed its socket, too.
                 for line in lines:
                     last = json.loads(line)
+                    # Not an empty line, because that only says that the master lives.
                     if last and "ok" not in last:
                         progress(last)
                 if "ok" in last:

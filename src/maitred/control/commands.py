@@ -24,7 +24,7 @@ from maitred.errors import UsageError
 
 
 class Level(enum.Enum):
-    """What somebody may ask."""
+    """The right that a command needs."""
 
     READ = "read-only"
     "what changes nothing and tells no secret"
@@ -33,7 +33,7 @@ class Level(enum.Enum):
 
 
 class Argument(NamedTuple):
-    """What a command is told: a text or a number, perhaps one of ``choices``."""
+    """An argument of a command: a text or a number, perhaps one of ``choices``."""
 
     name: str
     about: str
@@ -53,7 +53,7 @@ class Command(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A command and what it is told; what was left out is not there."""
+    """A command and its arguments, without those that were left out."""
 
     command: str
     arguments: Mapping[str, Any] = MappingProxyType({})

@@ -68,6 +68,7 @@ def services() -> dict[str, str]:
     """Return the control sockets on which somebody answers us, by service name."""
     found: dict[str, str] = {}
     for name, path in _sockets():
+        # Left out where we may not ask, because others may have services of their own.
         with contextlib.suppress(OSError):
             if name not in found and answers(path):
                 found[name] = path

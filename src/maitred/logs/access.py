@@ -45,13 +45,14 @@ HASH: Final = 6
 
 class Entry(NamedTuple):
     """
-    What there is to say of one request.
+    One request that was answered or cut short.
 
-    ``client`` is an address, as a proxy that is believed tells it; it and ``target``,
-    ``referer`` and ``agent`` may be the client's. An empty text, and a status of 0,
-    say that it is not known. ``size`` is the bytes written for the answer, its head
-    included; ``seconds`` from the request's head to the end of the answer. ``cause`` is
-    why it was refused, if maitred refused it.
+    ``client`` is an address, perhaps as a trusted proxy names it. The client chooses
+    ``target``, ``referer`` and ``agent``, and may have chosen ``client`` too. An empty
+    text, and a status of 0, mean that it is not known. ``size`` is the number of bytes
+    written for the answer, its head included; ``seconds`` the time from the request's
+    head to the end of the answer. ``cause`` is why maitred refused the request, if it
+    did.
     """
 
     client: str

@@ -232,6 +232,7 @@ class Writer(logging.Handler):
             elif not self._write("".join(piece)):
                 with self._changed:
                     self._drop(len(piece))
+            # After a write that succeeded, because this one would fail before that.
             elif untold := self._untold:
                 self._tell(untold)
 

@@ -36,7 +36,7 @@ OLDEST: Final = 1024
 
 
 class Owned(NamedTuple):
-    """Who owns a key, for how long after each use, until when, and who made it."""
+    """The owner of a key, how long it lives after each use, its end, and its maker."""
 
     slot: int
     ttl: float
@@ -280,6 +280,7 @@ class KeyTable:
             self.evicted += not is_over
             del self._owned[key]
             self._lose(key, entry)
+        # A few at a time, so that no end of a worker costs more than another.
         if self._debris:
             self.sweep(now, LOOKS)
 
@@ -293,6 +294,7 @@ class KeyTable:
         while self._owned:
             while self._oldest:
                 key, entry = self._oldest[0]
+                # The same object, because a key that was used has a new entry since.
                 if self._owned.get(key) is entry:
                     return key, entry
                 self._oldest.popleft()
@@ -350,6 +352,7 @@ class KeyTable:
 
     def take_all(self, slot: int) -> list[bytes]:
         """Remove every key of *slot* and return them; this walks the whole table."""
+        # All pages, because keys that are still in them are not in the table.
         while self.unpack():
             pass
         places = {home.place for home in self._places[slot] if home.count}
@@ -363,7 +366,7 @@ class KeyTable:
 
     def _give_up(self, home: Home) -> None:
         """
-        Give up place *home* with all its keys; its slot gets an empty one instead.
+        Remove place *home* with all its keys; its slot gets an empty one instead.
 
         The entries stay in the table, as debris, until ``sweep`` finds them.
         """

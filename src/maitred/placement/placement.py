@@ -24,7 +24,7 @@ def _no_slot(_key: bytes) -> int | None:
 
 
 class Placement:
-    """Decides by table first, by policy second."""
+    """The choice of a slot: by the table first, by the policy second."""
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ def least(rng: Random, _hash_key: bytes) -> Choose:
             return able[0] if able else None
         one = rng.randrange(len(able))
         two = rng.randrange(len(able) - 1)
+        # Shifted past the first, so that the two are never the same slot.
         first, second = able[one], able[two + (two >= one)]
         return first if first.load <= second.load else second
 
@@ -62,6 +63,7 @@ def rendezvous(rng: Random, hash_key: bytes) -> Choose:
     def choose(slots: Sequence[Slot], key: bytes | None) -> Slot | None:
         if key is None:
             return keyless(slots, None)
+        # With or without room, because the key alone decides.
         able = [slot for slot in slots if not slot.closed]
         return max(able, key=lambda slot: score(slot, key))
 

@@ -25,10 +25,10 @@ from .readings import header_readings, parameter, path_spellings, segment
 
 class Response(Protocol):
     """
-    What ``learn`` may look at, before any of it leaves the worker.
+    The start of a response, as ``learn`` sees it before any of it leaves the worker.
 
     ``body`` is what has been produced so far, up to a few KiB; where ``status`` is
-    101, what was said over the WebSocket.
+    101, it is what was sent over the WebSocket.
     """
 
     status: int
@@ -80,25 +80,27 @@ def clear(_head: Head) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affinity:
     """
-    What makes two requests want the same worker.
+    The place of a session's name: requests with the same name go to the same worker.
 
     Args:
-        name: Stands before the value in keys, status and logs.
-        find: Takes the session's name out of a request head, or None; where frameworks
+        name: The affinity's name, which stands before the value in keys, status and
+            logs.
+        find: Returns the session's name in a request head, or None; where frameworks
             could read several, all of them, the likeliest last.
-        learn: Takes a name the application made out of its response, or None, or
-            several; for affinities whose names the client makes, leave it out.
-        ends: Says whether this request, answered with this status, ended its session.
-        slot: Says which slot a name that was found or learned names by itself, if it
-            does; then nothing has to be remembered.
-        ambiguous: Says that a request names two sessions, and must not be guessed at.
+        learn: Returns a name that the application made, out of its response, or None,
+            or several; for affinities whose names the client makes, leave it out.
+        ends: Returns whether this request, answered with this status, ended its
+            session.
+        slot: Returns the slot that a name which was found or learned names by itself,
+            or None; such a name is not remembered.
+        ambiguous: Returns whether a request names two sessions, so that it is refused.
         sets: The cookie that the worker sets for a client that has no name yet.
         cookie: The cookie that ``find`` looks at, if it looks at one.
-        stampable: The names are made where a worker can put its slot in; ``slot`` is
-            then set by ``affinities``.
+        stampable: Whether the names are made where a worker can put its slot in;
+            ``slot`` is then set by ``affinities``.
         about: One line for the documentation.
-        of_connection: ``find`` looks at ``peer`` and ``sni`` only, which are known
-            before the first request can be read on a TLS connection.
+        of_connection: Whether ``find`` looks at ``peer`` and ``sni`` only, which are
+            known before the first request can be read on a TLS connection.
     """
 
     name: str

@@ -19,7 +19,7 @@ DIGEST: Final = 8
 
 
 class Homes:
-    """Says which acceptor is the home of a key."""
+    """The distribution of keys over the acceptors."""
 
     def __init__(self, count: int = 1, hash_key: bytes = b"") -> None:
         """

@@ -71,7 +71,7 @@ LENGTH: Final = re.compile(rb"[0-9]{1,19}")  # llhttp counts in 64 bits
 
 class Head(Protocol):
     """
-    What an affinity may look at: a request without its body.
+    A request without its body: all that an affinity may look at.
 
     The master builds it from peeked bytes, the worker from what its parser says.
     ``path`` is as the client sent it, ``query`` is what follows the "?", ``host`` is
@@ -210,6 +210,7 @@ def _why_not(data: bytes, *, is_full: bool) -> NeedMore | NoMatch:
         data: The bytes behind the empty line, if there is one.
         is_full: Whether the limit is reached, with that line.
     """
+    # Told apart, because the mistake is common and has an error of its own.
     if data[0] == TLS_HANDSHAKE:
         return TLS
     if not METHOD_SO_FAR.match(data):

@@ -71,6 +71,7 @@ def sniff(data: bytes) -> NeedMore | NoMatch | Fields:
     name = _name(body)
     if isinstance(name, NoMatch):
         return name
+    # After the name, so that a client of another protocol is not called too large.
     if start + size > LIMIT:
         return TOO_LARGE
     if len(body) < size:
@@ -103,7 +104,7 @@ def refuse(cause: str, heard: bytes) -> bytes:
 
 
 class Length(NamedTuple):
-    """Where what follows the length begins, and how much that is."""
+    """The remaining length: where the bytes that it counts begin, and their number."""
 
     start: int
     size: int

@@ -44,6 +44,7 @@ def parameter(name: str) -> Callable[[bytes], Found]:
         """Return every value that a framework could read in *query*."""
         pairs = [pair.partition(b"=") for pair in query.replace(b"+", b" ").split(b"&")]
         found = [value for key, _, value in pairs if value and decoded(key) == wanted]
+        # Returned at once, because nothing in it can be read in two ways.
         if len(found) == 1 and found[0].isalnum():
             return found[0]
         return distinct(text for value in found for text in _spelled(decoded(value)))

@@ -18,7 +18,7 @@ NO_APPLICATION_PROTOCOL: Final = 120
 
 
 class Cause(NamedTuple):
-    """What is answered: a status with a reason, or an alert before TLS is spoken."""
+    """The answer for a cause: a status with a reason, or an alert before TLS begins."""
 
     status: int
     why: str

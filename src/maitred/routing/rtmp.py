@@ -215,6 +215,7 @@ def _header(head: _Cut, streams: dict[int, _Stream]) -> tuple[_Stream, bool]:
                 raise Malformed
             stream.size, stream.kind = size, type_
         stream.extended = extended
+    # Also in a chunk without a time, because that repeats the extended one before.
     if stream.extended:
         head.number(4)
     streams[number] = stream

@@ -191,6 +191,8 @@ def _decoded(text: bytes) -> bytes:
         raw = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
     except binascii.Error:
         return b""
+    # Compared, because bits at the end of a text do not count in base64, and nobody is
+    # to have several spellings of one token.
     return raw if base64.urlsafe_b64encode(raw).rstrip(b"=") == text else b""
 
 

@@ -56,23 +56,23 @@ def refused(cause: str) -> NoMatch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sniffer:
     """
-    What recognises the beginning of one protocol.
+    A reader of the first bytes of one protocol.
 
     Args:
-        name: What it is called in messages.
-        sniff: Gives what the first bytes name, by field. ``NEED_MORE`` while they
+        name: The protocol's name in errors and logs.
+        sniff: Returns what the first bytes name, by field. ``NEED_MORE`` while they
             decide nothing; ``refused(cause)`` where they never will; a ``Reply`` if the
             server has to speak. A field that is not there is left out or empty.
-        fields: All it may name; ``--affinity`` takes these words, and without one the
-            first of them is what connections are placed by.
-        made: Those of further fields whose values the application makes, and claims
+        fields: The names of all fields; ``--affinity`` takes these words, and without
+            one, connections are placed by the first of them.
+        made: The names of further fields, whose values the application makes and claims
             (``maitred.connection.current().claim``); a connection that has one is
             placed by it.
-        then: After each reply, the function that looks at what comes next; the last
+        then: The functions that read what comes next, one after each reply; the last
             one, or ``sniff``, does so after all further ones.
-        limit: Bytes that may come before the decision; 0: none are waited for.
-        refuse: Gives what is said to a client, of the cause for which it is refused
-            and of the bytes that it sent; empty: nothing is.
+        limit: Number of bytes that may come before the decision; 0: none are awaited.
+        refuse: Returns the bytes to send to a client that is refused, for the cause and
+            the bytes that it sent; empty: nothing is sent.
         about: One line for the documentation.
     """
 
@@ -181,6 +181,7 @@ class FieldsRouter:
             if stage >= MOST_REPLIES or not 0 <= found.drop <= len(data):
                 raise ValueError(f"reply {stage + 1} drops {found.drop} bytes")
             return Reply(found.drop, bytes(found.say))
+        # Checked, because a key that is no bytes would fail on its way to a worker.
         for value in found.values():
             memoryview(value)  # raises where it is no bytes
         head = FieldsHead(peer, found)

@@ -134,6 +134,7 @@ def _read(spec: str, seal: Seal) -> Affinity:
         return _path(spec, rest)
     if place == "sticky":
         return _sticky(spec, text, rest, seal)
+    # Not `ip:x` or `mcp:x`, because those are mistakes and no modules.
     if place and rest and place not in PLAIN and place not in PRESETS:
         return _imported(spec, place, rest)
     near = get_close_matches(

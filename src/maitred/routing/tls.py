@@ -53,7 +53,7 @@ TOO_LARGE: Final = NoMatch(431, "hello_too_large")
 
 class ClientHello(NamedTuple):
     """
-    What a client says before anything is encrypted.
+    The parts of a ClientHello that say where its connection goes.
 
     ``sni`` is the host name in lower case without a trailing dot, empty if it gives
     none; ``alpn`` the protocols it offers, in order, none if it says nothing.
@@ -117,6 +117,7 @@ def _message(data: bytes) -> bytes | NoMatch | None:
     while at <= len(data):
         size = _record(data[at : at + RECORD_HEADER])
         if isinstance(size, NoMatch):
+            # Only at the first, because what follows a record of TLS is bad TLS.
             return size if at == 0 else BAD_HELLO
         if size is None:
             return None

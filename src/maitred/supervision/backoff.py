@@ -22,5 +22,6 @@ def delay(failures: int, rng: Random) -> float:
 
     They are between one half and the whole of 0.5, 1, 2, 4, ... 30.
     """
+    # The exponent is bounded, because a power of many failures has no float.
     whole = min(CEILING, FIRST * 2.0 ** min(failures - 1, 16))
     return whole * rng.uniform(0.5, 1.0)

@@ -16,7 +16,7 @@ from typing import Final
 
 
 class WorkerState(Enum):
-    """Where a worker stands."""
+    """The state of a worker."""
 
     STARTING = auto()  # spawned; has not said READY
     READY = auto()  # may be handed connections
@@ -26,7 +26,7 @@ class WorkerState(Enum):
 
 
 class WorkerEvent(Enum):
-    """What can happen to it."""
+    """An event in the life of a worker."""
 
     SAID_READY = auto()
     DRAIN_ASKED = auto()

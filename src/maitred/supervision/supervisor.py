@@ -67,7 +67,7 @@ class _Worker:
 
     @property
     def served(self) -> bool:
-        """Whether it was READY: connections may depend on it."""
+        """Whether the worker was READY, so that connections may depend on it."""
         return self.ready_at is not None
 
 
@@ -93,7 +93,7 @@ class Failures(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
     """
-    How long things may take, in seconds.
+    The time limits of a worker's life, in seconds.
 
     Args:
         ready: From spawn to READY.
@@ -200,7 +200,7 @@ class Supervisor:
 
     @property
     def next_reload(self) -> int:
-        """The generation that the last reload makes which was asked for."""
+        """The generation that the reload which was asked for last makes."""
         return self._newest + self._reload_again
 
     def stop(self, now: float) -> list[Action]:

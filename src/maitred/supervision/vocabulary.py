@@ -71,7 +71,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Let the worker fill its slot: it is the one that gets connections."""
+    """Promote the worker: it fills its slot, and gets connections from now on."""
 
     worker: int
     slot: int
@@ -110,7 +110,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the operator. ``problem`` says that somebody should look."""
+    """Log ``text`` for the operator; with ``problem`` as a warning."""
 
     text: str
     problem: bool = False

@@ -418,6 +418,7 @@ class Channel:
             raise PeerMisbehaved("descriptors in the middle of a packet")
         self._truncated = self._truncated or truncated
         self._arrived += count
+        # Of SEQPACKET all of the packet is here, of STREAM no more than the header.
         if self._header is None and (not self._stream or self._arrived == HEADER.size):
             self._header = self._codec.decode_header(self._buffer[: self._arrived])
             self._end = HEADER.size + self._header.length
@@ -442,7 +443,7 @@ class Channel:
         raise self._refusal(error) from error
 
     def _own(self, fds: array.array[int]) -> bool:
-        """Own *fds* until their packet is complete; return whether there was one."""
+        """Hold *fds* until their packet is complete; return whether there was one."""
         self._owners += map(Descriptor, fds)
         if not MSG_CMSG_CLOEXEC:
             for fd in fds:

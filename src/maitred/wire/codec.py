@@ -61,7 +61,7 @@ class Header(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How one message type stands on the wire; derived from its annotations."""
+    """The layout of one message type on the wire, derived from its annotations."""
 
     number: int
     message: type[Message]
@@ -189,6 +189,7 @@ class Codec:
         form = self._receives.get(number)
         if form is None:
             raise PeerMisbehaved(f"type {number} is not for it to send")
+        # One for each record, because a message has one descriptor or none.
         due = 0 if form.descriptor is None else records
         name = form.message.__name__
         if records < 1:

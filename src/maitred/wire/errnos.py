@@ -21,7 +21,7 @@ from typing import Final
 
 
 class Meaning(enum.Enum):
-    """What is to be done about an errno."""
+    """The meaning of an errno for a channel."""
 
     RETRY = "retry"
     GONE = "gone"

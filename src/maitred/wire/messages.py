@@ -19,7 +19,7 @@ VERSION = 4
 
 
 class Kind(NamedTuple):
-    """How one field of a message stands in its record: a name and a struct code."""
+    """The kind of a message's field: its name, and its struct code in the record."""
 
     name: str
     code: str
@@ -32,7 +32,7 @@ DESCRIPTOR = Kind("descriptor", "")
 
 
 class Owner(Protocol):
-    """What can ride in a message: an object that owns one descriptor."""
+    """An object that owns one descriptor, which a message can carry."""
 
     def fileno(self) -> int:
         """Return the descriptor's number."""
@@ -205,7 +205,7 @@ class Ask(NamedTuple):
 
 class Answer(NamedTuple):
     """
-    What you asked: ``yes`` is 1 if you may serve ``key``, 0 if it lives elsewhere.
+    The answer to ASK: ``yes`` is 1 if you may serve ``key``, 0 if it lives elsewhere.
 
     As with HANDOFF, a key that the client makes is yours from now on, and one that the
     server makes for one request.
@@ -313,14 +313,14 @@ class Failed(NamedTuple):
 
 
 class Side(enum.Enum):
-    """Who says a message."""
+    """The side that says a message."""
 
     MASTER = "master"
     WORKER = "worker"
 
 
 class Phase(enum.Enum):
-    """Where the conversation stands: READY ends the first, DRAIN the second."""
+    """The phase of the conversation: READY ends the first, DRAIN the second."""
 
     STARTING = "starting"
     SERVING = "serving"

@@ -89,7 +89,7 @@ SIZE: Final = JOURNAL + REGIONS * REGION
 
 
 class Stage(enum.IntEnum):
-    """Where a connection stands in the worker that has it."""
+    """The stage of a connection in the worker that has it."""
 
     FRESH = 0
     "handed over; the worker has not said anything of it"
