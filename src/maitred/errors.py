@@ -134,7 +134,7 @@ class UpgradeRefused(CommandFailed):
 
 
 class ChannelError(MaitredError):
-    """Something about a channel."""
+    """The root of all errors of channels."""
 
 
 class MessageTooLarge(ChannelError):

@@ -53,13 +53,13 @@ def directories() -> tuple[str, ...]:
 
 def is_safe(directory: str) -> bool:
     """
-    Return whether only root and our own user can have put files into *directory*.
+    Return whether *directory* is root's or ours, and others cannot replace its files.
 
     Raises:
         OSError: There is no such directory, or it may not be looked at.
     """
     status = os.stat(directory)
-    # With the sticky bit, others may add files but not replace ours.
+    # With the sticky bit, as in /tmp, others may add files but not replace ours.
     others = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
     return status.st_uid in {0, os.geteuid()} and not others
 
