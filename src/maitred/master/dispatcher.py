@@ -59,7 +59,7 @@ from maitred.wire.messages import (
     Taken,
 )
 
-from .connection import MOST_HOPS, Connection, restored, returned
+from .connection import MOST_HOPS, Connection, returned
 from .counters import Counters, Done
 from .deadlines import SWEEP, extend_deadlines
 from .evictions import Evictions
@@ -67,6 +67,7 @@ from .mesh import Mesh
 from .past import Past, Table
 from .peeking import Refuse, untouched
 from .rescue import Left, rescue, traffic
+from .waiting_room import WaitingRoom
 from .workers import MOST_UNSAID, Worker
 
 MOST_ATTEMPTS: Final = 4
@@ -144,7 +145,6 @@ class Dispatcher:
         self._window = placement.slots[0].window
         self._most_unsaid = MOST_UNSAID + placement.keys.most_bytes
         self._wait_timeout = wait_timeout
-        self._most = most
         self._refuse = refuse
         self._look_again = look_again
         self._most_copies = most_copies
@@ -156,10 +156,9 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._workers: dict[int, Worker] = {}
         self._filling: list[Worker | None] = [None] * len(placement.slots)
-        self._lobby: deque[Connection] = deque()
-        self._queues: list[deque[Connection]] = [deque() for _ in placement.slots]
-        self._resting: set[Connection] = set()  # refused ones whose pause is running
-        self._coming_back: deque[Connection] = deque()  # returned, not placed yet
+        self._room = WaitingRoom(
+            len(placement.slots), most=most, wait_timeout=wait_timeout
+        )
         self._asked: deque[tuple[Worker, Ask]] = deque()  # not answered yet
         self._addressees: set[Worker] = set()  # those that something is to be said to
         # Whether the slots know how many connections their workers have by now.
@@ -170,8 +169,6 @@ class Dispatcher:
         self._loop.add_reader(self._channels.fileno(), self._on_channels)
         self._closing = False
         self._at_limit = logs.Seldom()
-        self._is_full = logs.Seldom()
-        self._is_late = logs.Seldom()
         self._heed: dict[type, Callable[[Worker, list[Any]], None]] = {
             Ready: self._heed_ready,
             Failed: self._heed_failed,
@@ -208,9 +205,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Return how many decided connections wait for room."""
-        queued = sum(map(len, self._queues))
-        resting, coming = len(self._resting), len(self._coming_back)
-        return len(self._lobby) + queued + resting + coming
+        return len(self._room)
 
     @property
     def owned(self) -> int:
@@ -225,12 +220,12 @@ class Dispatcher:
 
         Connections that wait for one slot do not count, because others can be served.
         """
-        if self._lobby:
+        if self._room.lobby:
             return True
         # Workers without descriptors refuse whatever they are handed. Asked second,
         # because this is asked all the time and hardly ever anybody rests.
         slots = self._placement.slots
-        return len(self._resting) >= self._most and not any(s.takes_new for s in slots)
+        return self._room.is_rest_full and not any(s.takes_new for s in slots)
 
     @property
     def workers(self) -> Iterable[Worker]:
@@ -247,7 +242,7 @@ class Dispatcher:
 
     def queued(self, slot: int) -> int:
         """Return how many connections wait for *slot* alone."""
-        return len(self._queues[slot])
+        return len(self._room.queues[slot])
 
     def attach(self, worker: Worker) -> None:
         """Register the channel of *worker*, which is new and fills no slot yet."""
@@ -308,7 +303,7 @@ class Dispatcher:
             return False
         previous = self._fill(worker)
         if previous is not None:
-            self._coming_back.extend(previous.give_up_outbox())
+            self._room.coming_back.extend(previous.give_up_outbox())
         self._loop.call_soon(self.settle)
         return True
 
@@ -374,7 +369,7 @@ class Dispatcher:
         for index in range(len(slots), count):
             slots.append(Slot(index, self._window))
             self._filling.append(None)
-            self._queues.append(deque())
+        self._room.grow(len(slots))
         self._placement.keys.resize(len(slots))
 
     def detach(self, worker: Worker) -> None:
@@ -405,9 +400,8 @@ class Dispatcher:
     def close(self) -> None:
         """Answer with 503 what waits, and later what cannot be placed at once."""
         self._closing = True
-        for waiting in (self._lobby, *self._queues, self._coming_back):
-            while waiting:
-                self._turn_away(waiting.popleft(), 503, "stopping")
+        for connection in self._room.take_all():
+            self._turn_away(connection, 503, "stopping")
         for timer in (self._sweeping, self._retry):
             if timer is not None:
                 timer.cancel()
@@ -424,10 +418,7 @@ class Dispatcher:
                 [s.ready, s.in_flight, s.open, s.elder] for s in self._placement.slots
             ],
             "drained": [s.index for s in self._placement.slots if s.drained],
-            "lobby": [each.state(table) for each in self._lobby],
-            "queues": [[e.state(table) for e in queue] for queue in self._queues],
-            "resting": [each.state(table) for each in self._resting],
-            "coming_back": [each.state(table) for each in self._coming_back],
+            **self._room.state(table),
             "copies": self._copies,
             "asked": [[worker.id, *ask] for worker, ask in self._asked],
         }
@@ -456,14 +447,13 @@ class Dispatcher:
         for index in state.get("drained", ()):
             self._placement.slots[index].drained = True
         self._copies = state["copies"]
-        self._lobby.extend(restored(each, past) for each in state["lobby"])
-        for queue, waiting in zip(self._queues, state["queues"], strict=True):
-            queue.extend(restored(each, past) for each in waiting)
-        for each in state["resting"]:
-            connection = restored(each, past)
-            self._resting.add(connection)
-            self._loop.call_later(PAUSE_AFTER_REFUSAL, self._rested, connection)
-        self._coming_back.extend(restored(e, past) for e in state["coming_back"])
+        self._room.restore(
+            state,
+            past,
+            lambda connection: self._loop.call_later(
+                PAUSE_AFTER_REFUSAL, self._rested, connection
+            ),
+        )
         self._asked.extend((workers[n], Ask(*ask)) for n, *ask in state["asked"])
         self._retry = self._loop.call_soon(self._flush_all)
         self._sweeping = self._loop.call_later(SWEEP, self._sweep)
@@ -479,31 +469,12 @@ class Dispatcher:
         if slot is not None and slot.has_room:
             self._assign(connection, slot, now)
             return
-        waiting = self._lobby if slot is None else self._queues[slot.index]
-        # One slot's queue may not take the room of all others. An idle one has its
-        # descriptor already: those of a dead worker all find room. So has one that a
-        # worker refused or left behind: it has had its place, and keeps it.
-        most = self._most if slot is None else (self._most + 1) // 2
-        had_place = connection.idle or connection.starved or connection.attempts
-        full = len(waiting) >= most or self.waiting - len(self._resting) >= self._most
         if self._closing:
             self._turn_away(connection, 503, "stopping")
-            return
-        if full and not had_place:
-            self._say_full()
+        elif self._room.add(connection, None if slot is None else slot.index, now):
+            self._expect_sweep()
+        else:
             self._turn_away(connection, 503, "no_worker")
-            return
-        connection.deadline = connection.starved or now + self._wait_timeout
-        waiting.append(connection)
-        self._expect_sweep()
-
-    def _say_full(self) -> None:
-        if self._is_full.is_due():
-            text = (
-                "connections are answered 503 at once: %d wait for a worker already, of"
-                " %d that may by --max-waiting and the limit of open files"
-            )
-            logs.master.info(text, self.waiting, self._most)
 
     def _expect_sweep(self) -> None:
         if self._sweeping is None:
@@ -511,8 +482,8 @@ class Dispatcher:
 
     def settle(self) -> None:
         """Move what can move: from lobby and queues to outboxes, from there out."""
-        while self._coming_back:
-            self._come_back(self._coming_back.popleft())
+        while coming_back := self._room.coming_back:
+            self._come_back(coming_back.popleft())
         while self._asked:
             self._decide(*self._asked.popleft())
         if self._sweeping is not None:  # as long as somebody waits
@@ -537,7 +508,7 @@ class Dispatcher:
     def _let_in(self) -> None:
         """Place what waits in the queues and the lobby, as far as there is room."""
         slots, now = self._placement.slots, self._loop.time()
-        for slot, queue in zip(slots, self._queues, strict=True):
+        for slot, queue in zip(slots, self._room.queues, strict=True):
             while queue and slot.has_room:
                 connection = queue.popleft()
                 # Its session may have been given away, or evicted, since it waits.
@@ -545,23 +516,20 @@ class Dispatcher:
                     self._assign(connection, slot, now)
                 else:
                     self.dispatch(connection)
-        for _ in range(len(self._lobby)):
+        lobby = self._room.lobby
+        for _ in range(len(lobby)):
             if not any(slot.has_room for slot in slots):
                 break
-            self.dispatch(self._lobby.popleft())
+            self.dispatch(lobby.popleft())
 
     def _follow(self, key: bytes, index: int) -> None:
         """Place anew what waits for slot *index* because that slot owned *key*."""
-        queue = self._queues[index]
         # One that was evicted has no new owner to go to; it waits for its turn.
-        if not queue or self._placement.owner(key, self._loop.time()) is None:
-            return
-        following = [each for each in queue if each.key == key]
-        if following:
-            kept = [each for each in queue if each.key != key]
-            queue.clear()
-            queue.extend(kept)
-            for connection in following:
+        if (
+            self._room.queues[index]
+            and self._placement.owner(key, self._loop.time()) is not None
+        ):
+            for connection in self._room.take(index, key):
                 self.dispatch(connection)
 
     def _refresh(self) -> None:
@@ -713,8 +681,7 @@ class Dispatcher:
         What waits for that slot is placed anew.
         """
         self._placement.keys.release_all(slot.index)
-        self._coming_back.extend(self._queues[slot.index])
-        self._queues[slot.index].clear()
+        self._room.release(slot.index)
 
     def _flush(self, worker: Worker) -> None:
         before = worker.handed_over
@@ -762,10 +729,8 @@ class Dispatcher:
             self.settle()
             return
         self._sweeping = None
-        for waiting in (self._lobby, *self._queues):
-            while waiting and waiting[0].deadline <= now:
-                self._say_late()
-                self._turn_away(waiting.popleft(), 503, "no_worker")
+        for connection in self._room.take_late(now):
+            self._turn_away(connection, 503, "no_worker")
         # What is placed has a deadline too, because the kernel may refuse to pass it
         # for as long as it lacks memory, or too many descriptors are under way.
         for worker in filter(None, self._filling):
@@ -789,18 +754,12 @@ class Dispatcher:
             (worker.outbox, worker.in_flight.values())
             for worker in self._workers.values()
         )
-        waiting = (self._lobby, *self._queues, self._resting)
-        groups = itertools.chain(waiting, *handed_over)
+        groups = itertools.chain(self._room.with_deadlines(), *handed_over)
         if self._sweeping is None or not extend_deadlines(self._sweeping, now, groups):
             return False
         self._sweeping.cancel()
         self._sweeping = self._loop.call_later(SWEEP, self._sweep)
         return True
-
-    def _say_late(self) -> None:
-        if self._is_late.is_due():
-            text = "connections are answered 503: no worker took them within %g s"
-            logs.master.info(text, self._wait_timeout)
 
     # What workers say
 
@@ -1040,7 +999,7 @@ class Dispatcher:
                 worker.slot,
                 extra=logs.about(conn=connection.id, slot=worker.slot),
             )
-        self._coming_back.append(connection)
+        self._room.coming_back.append(connection)
 
     def _take_back_copy(self, worker: Worker, message: Return) -> None:
         """
@@ -1095,7 +1054,7 @@ class Dispatcher:
             reason,
             extra=logs.about(conn=connection.id),
         )
-        self._resting.add(connection)
+        self._room.resting.add(connection)
         # A worker that leaves does not recover, so waiting for that is of no use.
         pause = 0.0 if reason == Reason.DRAINING else PAUSE_AFTER_REFUSAL
         if reason != Reason.NO_DESCRIPTOR:
@@ -1130,6 +1089,6 @@ class Dispatcher:
     def _rested(self, connection: Connection) -> None:
         # Because this timer may be heard before that of the sweep.
         self._allow_for_standstill(self._loop.time())
-        self._resting.discard(connection)
+        self._room.resting.discard(connection)
         self._again(connection)
         self.settle()
