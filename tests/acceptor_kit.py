@@ -16,17 +16,18 @@ import socket
 from unittest import mock
 
 from maitred import Channel, ChannelRefused
+from maitred.acceptor.connection import FIELDS, MOST_HOPS
+from maitred.acceptor.listeners import Listener
+from maitred.acceptor.listeners import restored as restored_listener
 from maitred.config import Settings
 from maitred.master import dispatcher as dispatching
-from maitred.master import plain, workers
-from maitred.master.connection import FIELDS, MOST_HOPS
+from maitred.master import workers
 from maitred.master.desk import Desk, router_of
-from maitred.master.key_pages import KeyPages
-from maitred.master.listeners import Listener
-from maitred.master.listeners import restored as restored_listener
-from maitred.master.past import FORMAT, Past, Table
 from maitred.master.workers import Worker
 from maitred.routing.seal import NO_SEAL
+from maitred.upgrade import serialize as plain
+from maitred.upgrade.key_pages import KeyPages
+from maitred.upgrade.snapshot import FORMAT, Past, Table
 from maitred.wire.messages import FROM_MASTER, FROM_WORKER, VERSION, Drain, Quit
 from maitred.wire.scoreboard import Scoreboard
 from scripted_client import Client, Loopback, request

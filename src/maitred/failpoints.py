@@ -46,11 +46,11 @@ class Place(NamedTuple):
     @property
     def in_master(self) -> bool:
         """Whether the function runs in the master."""
-        return self.module.startswith("maitred.master.")
+        return not self.module.startswith("maitred.worker.")
 
 
 PLACES: Final = {
-    "accept-queue": Place("maitred.master.accepting", "accepted"),
+    "accept-queue": Place("maitred.acceptor.accept_loop", "accepted"),
     "queue-sendmsg": Place("maitred.master.workers", "handoff"),
     "sendmsg-recvmsg": Place("maitred.worker.links", "Links._on_readable"),
     "recvmsg-ack": Place("maitred.worker.runtime", "Worker._take_over"),

@@ -6,9 +6,9 @@ import socket
 import pytest
 
 from driver import wait_until
+from maitred.acceptor import buffers
+from maitred.acceptor.connection import Connection
 from maitred.errors import UsageError
-from maitred.master import buffers
-from maitred.master.connection import Connection
 
 
 @pytest.fixture

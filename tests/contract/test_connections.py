@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from maitred import Descriptor, PeerMisbehaved
-from maitred.master.connection import returned
+from maitred.acceptor.connection import returned
 from maitred.master.workers import handoff
 from maitred.wire.cookie import cookie
 from maitred.wire.messages import Return

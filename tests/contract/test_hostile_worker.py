@@ -15,7 +15,7 @@ import pytest
 
 from channel_kit import open_descriptors, raw_send
 from maitred import Channel, ChannelClosed, DescriptorsLost, PeerMisbehaved
-from maitred.master.connection import returned
+from maitred.acceptor.connection import returned
 from maitred.wire.codec import HEADER, Codec
 from maitred.wire.cookie import cookie
 from maitred.wire.messages import (

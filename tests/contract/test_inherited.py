@@ -8,9 +8,9 @@ import uuid
 
 import pytest
 
+from maitred.acceptor.listeners import open_listeners
+from maitred.acceptor.socket_activation import VARIABLES, Inherited, name_of, where
 from maitred.errors import SystemRefused, UsageError
-from maitred.master.inherited import VARIABLES, Inherited, name_of, where
-from maitred.master.listeners import open_listeners
 
 
 def server(host: str = "127.0.0.1", port: int = 0) -> socket.socket:

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
+from maitred.acceptor.connection import Connection
+from maitred.acceptor.rescue import Left, rescue
 from maitred.master.account import PER_SECOND, Account
-from maitred.master.connection import Connection
-from maitred.master.rescue import Left, rescue
 from maitred.wire.cookie import cookie
 from maitred.wire.scoreboard import (
     FIRST_REFUSAL,

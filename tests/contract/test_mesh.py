@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from maitred.master.connection import Connection
-from maitred.master.counters import Counters
+from maitred.acceptor.connection import Connection
+from maitred.acceptor.counters import Counters
 from maitred.master.mesh import WINDOW, WORDS, Mesh
 from maitred.routing import Homes
 from maitred.wire import Channel

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maitred.master.connection import Connection
-from maitred.master.rescue import Left, rescue, traffic
+from maitred.acceptor.connection import Connection
+from maitred.acceptor.rescue import Left, rescue, traffic
 from maitred.wire.cookie import cookie
 from maitred.wire.scoreboard import REGION, REGIONS, Scoreboard, Stage
 from maitred.worker.marks import READ_SIZE, Marks

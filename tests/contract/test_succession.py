@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
+from maitred.acceptor.connection import FIELDS, Connection
+from maitred.acceptor.connection import restored as restored_connection
 from maitred.errors import UsageError
-from maitred.master.connection import FIELDS, Connection
-from maitred.master.connection import restored as restored_connection
-from maitred.master.past import FORMAT, Past, Table, arrive
-from maitred.master.plain import read, write
 from maitred.master.processes import Process
 from maitred.master.succession import paper
+from maitred.upgrade.serialize import read, write
+from maitred.upgrade.snapshot import FORMAT, Past, Table, arrive
 from maitred.wire.messages import VERSION
 
 

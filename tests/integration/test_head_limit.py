@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from driver import APPS, COMMAND
-from maitred.master import buffers
+from maitred.acceptor import buffers
 from raw_http import Connection, connect
 
 LIMIT = 1024 * 1024

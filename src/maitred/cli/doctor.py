@@ -24,12 +24,12 @@ from typing import Any, Final, NamedTuple
 import click
 
 from maitred import sandbox
+from maitred.acceptor.rescue import traffic
 from maitred.config import Settings
 from maitred.control import path_of
 from maitred.cpus import usable
 from maitred.errors import ExitCode
 from maitred.master.processes import try_pidfd
-from maitred.master.rescue import traffic
 from maitred.wire import MAX_PACKET, Channel, Passed
 from maitred.wire.cookie import cookie
 from maitred.wire.scoreboard import Scoreboard

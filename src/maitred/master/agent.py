@@ -18,10 +18,14 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from maitred.acceptor.listeners import (
+    NEVER_MIND,
+    Listener,
+    accept_at_once,
+    open_listeners,
+)
+from maitred.acceptor.socket_activation import Inherited
 from maitred.placement import Slot
-
-from .inherited import Inherited
-from .listeners import NEVER_MIND, Listener, accept_at_once, open_listeners
 
 BACKLOG: Final = 64
 AT_ONCE: Final = 64

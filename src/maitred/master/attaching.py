@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from maitred import logs
+from maitred.acceptor.listeners import inode_of, remove_stale
 from maitred.config import NAME
 from maitred.errors import ChannelError, ChannelFull, SystemRefused
 from maitred.wire import Channel, Descriptor
@@ -39,7 +40,6 @@ from maitred.wire.messages import (
 )
 from maitred.wire.scoreboard import Scoreboard
 
-from .listeners import inode_of, remove_stale
 from .processes import AttachedProcess, foreign_pidfd
 from .starting import asking_for, open_scoreboard, refused_for_good
 from .workers import Worker

@@ -26,13 +26,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from maitred import logs, signal_effects
+from maitred.acceptor.listeners import Listener, open_listeners, restored
+from maitred.acceptor.socket_activation import Inherited
 from maitred.config import Settings
 from maitred.errors import SystemRefused, UsageError
 from maitred.supervision.backoff import delay
+from maitred.upgrade.snapshot import Past, Table
 
-from .inherited import Inherited
-from .listeners import Listener, open_listeners, restored
-from .past import Past, Table
 from .processes import Process, how_it_ended
 from .secret import demand_secrecy
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from maitred.acceptor.listeners import TCP
 from maitred.accounts import group_of
 from maitred.config import MOST_PORT, PROXY_MARK, Settings
 from maitred.errors import AppFailed, ChannelClosed, SystemRefused, UsageError
@@ -22,7 +23,6 @@ from maitred.routing import Seal
 from maitred.wire.messages import Failed
 
 from .attendant import load_token
-from .listeners import TCP
 from .processes import how_it_ended
 from .program import checked_router, command_of
 from .secret import load_keys

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from .counters import Counters, Done
+from maitred.acceptor.counters import Counters, Done
 
 
 class Departed:

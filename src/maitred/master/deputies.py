@@ -22,18 +22,19 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 from maitred import logs, signal_effects
+from maitred.acceptor.listeners import Listener
 from maitred.config import Settings
 from maitred.errors import ChannelClosed, ChannelFull, PeerMisbehaved, SystemRefused
 from maitred.supervision.backoff import delay
+from maitred.upgrade import serialize as plain
 from maitred.wire import Channel, Descriptor
 from maitred.wire.messages import Drain, Link, Phase, Quit
 
-from . import mesh, orders, plain
+from . import mesh, orders
 from .departed import Departed
 from .desk import Desk
 from .errands import Came, Errands
 from .line import RETRY, Line
-from .listeners import Listener
 from .processes import Process, how_it_ended
 from .workers import Worker
 

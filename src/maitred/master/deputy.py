@@ -18,18 +18,19 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from maitred import logs
+from maitred.acceptor.listeners import Listener
 from maitred.config import Settings
 from maitred.errors import ChannelClosed, DescriptorsLost
 from maitred.routing import Seal
+from maitred.upgrade import serialize as plain
 from maitred.wire import Channel
 from maitred.wire import messages as wire
 
-from . import mesh, orders, plain
+from . import mesh, orders
 from .desk import Desk, router_of
 from .dispatcher import GRACE
 from .errands import Errands
 from .line import Line
-from .listeners import Listener
 from .processes import Process
 from .watching import Watch
 from .workers import Worker

@@ -18,6 +18,14 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from typing import Any, Final
 
+from maitred.acceptor import buffers
+from maitred.acceptor.accept_loop import Acceptor
+from maitred.acceptor.connection import Connection
+from maitred.acceptor.counters import Counters
+from maitred.acceptor.listeners import Listener
+from maitred.acceptor.peek import Peeker
+from maitred.acceptor.per_source_limit import TOO_MANY, Sources
+from maitred.acceptor.refusals import Refusals
 from maitred.config import HTTP, LOOPBACK, Settings
 from maitred.placement import POLICIES, KeyTable, Placement, Slot
 from maitred.routing import (
@@ -32,16 +40,8 @@ from maitred.routing import (
 )
 from maitred.routing.affinity import named_slot
 
-from . import buffers
-from .accepting import Acceptor
-from .connection import Connection
-from .counters import Counters
 from .dispatcher import Dispatcher, Superior
-from .listeners import Listener
 from .mesh import Mesh
-from .peeking import Peeker
-from .refusals import Refusals
-from .sources import TOO_MANY, Sources
 from .workers import Worker
 
 AnyRouter = Router | TlsRouter | FieldsRouter

@@ -3,7 +3,7 @@ Dispatch: place a connection, hand it over, keep our copy until it is TAKEN.
 
 A connection that the master owns stands in exactly one place:
 
-    peeking    not decided yet                        (peeking.py)
+    peeking    not decided yet                        (acceptor/peek.py)
     lobby      decided, nobody has room
     a queue    decided, its slot has no room or no worker
     an outbox  placed with a worker, not sent
@@ -31,6 +31,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from maitred import logs
+from maitred.acceptor.connection import MOST_HOPS, Connection, returned
+from maitred.acceptor.counters import Counters, Done
+from maitred.acceptor.deadlines import SWEEP, extend_deadlines
+from maitred.acceptor.evictions import Evictions
+from maitred.acceptor.peek import Refuse, untouched
+from maitred.acceptor.rescue import Left, rescue, traffic
+from maitred.acceptor.waiting_room import WaitingRoom
 from maitred.errors import (
     ChannelClosed,
     ChannelRefused,
@@ -39,6 +46,7 @@ from maitred.errors import (
 )
 from maitred.placement import Placement, Slot
 from maitred.unread import has_unread
+from maitred.upgrade.snapshot import Past, Table
 from maitred.wire.messages import (
     Answer,
     Ask,
@@ -59,15 +67,7 @@ from maitred.wire.messages import (
     Taken,
 )
 
-from .connection import MOST_HOPS, Connection, returned
-from .counters import Counters, Done
-from .deadlines import SWEEP, extend_deadlines
-from .evictions import Evictions
 from .mesh import Mesh
-from .past import Past, Table
-from .peeking import Refuse, untouched
-from .rescue import Left, rescue, traffic
-from .waiting_room import WaitingRoom
 from .workers import MOST_UNSAID, Worker
 
 MOST_ATTEMPTS: Final = 4

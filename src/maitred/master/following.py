@@ -15,10 +15,10 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
+from maitred.acceptor.counters import Counters
 from maitred.placement import Slot
 from maitred.supervision import Supervisor
 
-from .counters import Counters
 from .workers import Worker
 
 LOOK: Final = 0.2

@@ -29,10 +29,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from maitred import logs, signal_effects
+from maitred.acceptor.listeners import Listener
 from maitred.errors import ExitCode, SystemRefused
 from maitred.supervision.keeping import Keeping, Leave
 
-from .listeners import Listener
 from .parent import was_ready
 from .processes import KeptMaster, how_it_ended
 

@@ -20,6 +20,15 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from maitred import logs, signal_effects
+from maitred.acceptor.connection import FIELDS
+from maitred.acceptor.counters import Counters
+from maitred.acceptor.listeners import (
+    Listener,
+    accept_at_once,
+    open_listeners,
+    restored,
+)
+from maitred.acceptor.socket_activation import Inherited
 from maitred.accounts import group_of
 from maitred.config import NOWHERE, RELOADED, Settings, reread
 from maitred.control import (
@@ -61,13 +70,14 @@ from maitred.supervision import (
     WorkerState,
     Worn,
 )
+from maitred.upgrade.key_pages import KeyPages
+from maitred.upgrade.serialize import flatten, refill
+from maitred.upgrade.snapshot import FORMAT, Past, Table
 from maitred.wire import messages
 
 from .agent import Agent, Capacity, open_agent
 from .attaching import Attaching
 from .attendant import Attendant, inherited_from, load_token, open_admin
-from .connection import FIELDS
-from .counters import Counters
 from .deputies import Deputies
 from .desk import Desk, router_of
 from .draining import Drains, interrupted
@@ -75,15 +85,10 @@ from .elders import Elders
 from .errands import Came
 from .events import Events, What
 from .following import PATIENCE, Roll, followed, watch_reload
-from .inherited import Inherited
-from .key_pages import KeyPages
-from .listeners import Listener, accept_at_once, open_listeners, restored
 from .notify import Notifier, Phase
 from .orphans import Orphans
 from .overview import Overview
 from .parent import Parent
-from .past import FORMAT, Past, Table
-from .plain import flatten, refill
 from .processes import how_it_ended
 from .program import checked_router, command_of
 from .reloading import Reloads

@@ -25,6 +25,9 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from maitred import logs
+from maitred.acceptor.connection import RECORD, Connection
+from maitred.acceptor.counters import Counters
+from maitred.acceptor.deadlines import SWEEP, extend_deadlines
 from maitred.errors import (
     ChannelClosed,
     ChannelFull,
@@ -36,10 +39,6 @@ from maitred.errors import (
 from maitred.routing import Homes
 from maitred.routing.affinity import named_slot
 from maitred.wire import MAX_PACKET, U8, U16, U32, U64, Blob, Channel, Passed
-
-from .connection import RECORD, Connection
-from .counters import Counters
-from .deadlines import SWEEP, extend_deadlines
 
 WINDOW: Final = 256
 "Connections on their way to another acceptor, at most."

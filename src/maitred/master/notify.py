@@ -29,9 +29,8 @@ from enum import Enum
 from typing import Final
 
 from maitred import logs
-
-from .inherited import NAME, name_of
-from .listeners import Listener
+from maitred.acceptor.listeners import Listener
+from maitred.acceptor.socket_activation import NAME, name_of
 
 AGAIN: Final = 0.1
 "Seconds until what the manager had no room for is said again."

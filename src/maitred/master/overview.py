@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from maitred import logs
+from maitred.acceptor.counters import Counters, Done
+from maitred.acceptor.times import BOUNDS
 from maitred.config import Settings
 from maitred.supervision import Supervisor
 from maitred.wire.scoreboard import BEAT, Scoreboard
 
-from .counters import Counters, Done
 from .departed import Departed
 from .desk import Desk
 from .elders import Elders
-from .times import BOUNDS
 from .usage import usage
 from .workers import Worker
 

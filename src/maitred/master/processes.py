@@ -21,12 +21,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from maitred.acceptor.socket_activation import FIRST
 from maitred.errors import SystemRefused
+from maitred.upgrade.snapshot import Past, Table
 
-from .inherited import FIRST
 from .notify import MANAGER
 from .parent import VARIABLE as KEEPER
-from .past import Past, Table
 from .starting import asking_for, refused_in_sandbox
 
 OURS: Final = frozenset({*MANAGER, KEEPER})

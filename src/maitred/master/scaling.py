@@ -16,11 +16,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from maitred.acceptor.counters import Counters
 from maitred.config import MOST_WORKERS, Settings
 from maitred.errors import CommandFailed, UsageError
 from maitred.supervision import Supervisor, WorkerState
 
-from .counters import Counters
 from .errands import Came
 from .workers import Worker
 

@@ -3,7 +3,7 @@ The keys with which slots are sealed: read or made here, and lent to workers.
 
 They are in this process, in the file that the operator keeps, and in an anonymous file
 that a worker inherits, reads and closes; at an upgrade, in one for the new program
-(past.py); in no argument, environment or log.
+(upgrade/snapshot.py); in no argument, environment or log.
 
 Invariant: a key file that others could have read or written is refused. Root's may be
 readable for its group, as PostgreSQL has it, where we are not root: that is how a file

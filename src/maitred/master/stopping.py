@@ -11,9 +11,9 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from maitred.acceptor.counters import Counters
 from maitred.supervision import Finish
 
-from .counters import Counters
 from .following import Roll
 from .workers import Worker
 

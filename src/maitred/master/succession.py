@@ -27,9 +27,9 @@ from typing import Any, Final, NoReturn
 
 from maitred import logs
 from maitred.errors import SystemRefused, UpgradeRefused
+from maitred.upgrade import serialize as plain
+from maitred.upgrade.snapshot import REHEARSAL, TAKEOVER, VARIABLE, Kind
 
-from . import plain
-from .past import REHEARSAL, TAKEOVER, VARIABLE, Kind
 from .processes import Process, how_it_ended
 
 TURNS: Final = 4

@@ -13,8 +13,8 @@ from typing import Any, Final, NoReturn
 
 from maitred import logs
 from maitred.errors import UpgradeRefused
+from maitred.upgrade.key_pages import KeyPages
 
-from .key_pages import KeyPages
 from .succession import rehearse, take_over
 
 PULSE: Final = 3.0

@@ -20,7 +20,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from maitred import logs
+from maitred.acceptor.connection import RECORD, Connection, restored
+from maitred.acceptor.rescue import Traffic, is_being_answered
+from maitred.acceptor.times import Times
 from maitred.errors import ChannelFull, DescriptorsLost, PeerMisbehaved
+from maitred.upgrade.snapshot import Past, Table
 from maitred.wire import MAX_PACKET, Channel, Descriptor
 from maitred.wire.messages import (
     FROM_MASTER,
@@ -39,13 +43,9 @@ from maitred.wire.messages import (
 from maitred.wire.scoreboard import ENTRIES, Scoreboard
 
 from .account import Account
-from .connection import RECORD, Connection, restored
-from .past import Past, Table
 from .processes import AttachedProcess, Process
-from .rescue import Traffic, is_being_answered
 from .secret import lend
 from .starting import asking_for, open_scoreboard
-from .times import Times
 
 BATCH: Final = 64
 "Connections in one packet."

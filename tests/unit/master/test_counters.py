@@ -2,7 +2,7 @@
 
 import json
 
-from maitred.master.counters import Counters
+from maitred.acceptor.counters import Counters
 
 
 def test_everything_begins_at_nothing():

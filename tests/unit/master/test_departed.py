@@ -1,6 +1,6 @@
 """What a dead acceptor had counted stays in the sums."""
 
-from maitred.master.counters import Counters
+from maitred.acceptor.counters import Counters
 from maitred.master.departed import Departed
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from maitred.acceptor.listeners import TCP, open_listeners
 from maitred.errors import UsageError
-from maitred.master.listeners import TCP, open_listeners
 
 
 @pytest.mark.parametrize(

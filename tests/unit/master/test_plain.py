@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maitred.master.counters import Counters
-from maitred.master.plain import flatten, read, refill, revive, write
+from maitred.acceptor.counters import Counters
 from maitred.supervision import Exited, SaidReady, Supervisor, Tick, Times
+from maitred.upgrade.serialize import flatten, read, refill, revive, write
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)

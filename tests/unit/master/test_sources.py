@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maitred.master.sources import Sources, source_of
+from maitred.acceptor.per_source_limit import Sources, source_of
 
 
 class Sock:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from maitred.master.counters import Counters, Done
-from maitred.master.plain import flatten, read, refill, write
-from maitred.master.times import BOUNDS, Times
+from maitred.acceptor.counters import Counters, Done
+from maitred.acceptor.times import BOUNDS, Times
+from maitred.upgrade.serialize import flatten, read, refill, write
 
 
 @pytest.mark.parametrize(

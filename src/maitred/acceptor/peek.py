@@ -38,13 +38,13 @@ from maitred.routing.proxy_protocol import (
     ProxyHeader,
     sniff_proxy,
 )
+from maitred.upgrade.snapshot import Past, Table
 
 from . import buffers
 from .connection import Connection, restored
 from .counters import Counters
-from .past import Past, Table
+from .per_source_limit import TOO_MANY
 from .rescue import traffic
-from .sources import TOO_MANY
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from maitred import logs
+from maitred.upgrade.snapshot import Past, Table
 
 from .connection import Connection, restored
-from .past import Past, Table
 
 
 class WaitingRoom:

@@ -26,10 +26,10 @@ from typing import Any, Final
 
 from maitred.config import MOST_PORT, PROXY_MARK
 from maitred.errors import SystemRefused, UsageError
+from maitred.upgrade.snapshot import Past, Table
 
 from .collision import hint_for
-from .inherited import Inherited
-from .past import Past, Table
+from .socket_activation import Inherited
 from .socket_options import keep_alive
 from .socket_places import MAPPED, unix_address
 

@@ -20,7 +20,7 @@ from maitred.config import Settings
 from maitred.errors import UsageError
 from maitred.wire.messages import VERSION
 
-from . import plain
+from . import serialize as plain
 
 FORMAT: Final = 2
 "The snapshot's. Raise it when a successor of the same number could not read it."

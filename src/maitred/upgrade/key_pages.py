@@ -23,7 +23,7 @@ from typing import Any, Final
 from maitred.errors import UpgradeRefused, UsageError
 from maitred.placement import Contents, KeyTable, Page
 
-from .past import Past, Table
+from .snapshot import Past, Table
 
 REST: Final = 1.0
 "Seconds left to clients for each second that is spent on pages."

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from maitred import logs
+from maitred.upgrade.snapshot import Past
 
 from .connection import Connection
-from .past import Past
 
 TOO_MANY: Final = 429, "too_many_from_source"
 "Status and cause of the refusal of a connection beyond the limit."

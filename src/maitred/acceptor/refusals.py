@@ -19,10 +19,10 @@ from typing import Any, Final
 from maitred import logs
 from maitred.routing import Sniffer
 from maitred.routing.refusal import alert, answer
+from maitred.upgrade.snapshot import Past, Table
 
 from .connection import Connection, restored
 from .counters import Counters
-from .past import Past, Table
 
 LINGER: Final = 2.0
 "Seconds a client has to read its answer while it still sends."

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from .inherited import where
+from .socket_activation import where
 from .socket_places import place_of, places_of, unix_address
 
 HINTS: Final = {

@@ -13,12 +13,12 @@ import socket
 from typing import Any, Final
 
 from maitred.errors import PeerMisbehaved
+from maitred.upgrade.snapshot import Past, Table
 from maitred.wire import MAX_PACKET
 from maitred.wire.cookie import connection_of, cookie
 from maitred.wire.messages import Return
 
 from .listeners import Listener
-from .past import Past, Table
 from .socket_places import MAPPED
 
 RECORD: Final = 256
