@@ -121,8 +121,21 @@ def _sockets() -> Iterator[tuple[str, str]]:
     for directory in directories():
         try:
             entries = sorted(os.listdir(directory)) if is_safe(directory) else []
+            is_shared = os.stat(directory).st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         except OSError:
             continue
         for entry in entries:
-            if match := FILE.fullmatch(entry):
-                yield match[1] or "", os.path.join(directory, entry)
+            path = os.path.join(directory, entry)
+            match = FILE.fullmatch(entry)
+            # Because others may add files to such a directory, as to /tmp. In one of
+            # root's, a service that gave up root may own its socket.
+            if match and (not is_shared or _is_trusted(path)):
+                yield match[1] or "", path
+
+
+def _is_trusted(path: str) -> bool:
+    """Return whether the file at *path* is root's or our own user's."""
+    try:
+        return os.lstat(path).st_uid in {0, os.geteuid()}
+    except OSError:
+        return False

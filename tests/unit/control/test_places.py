@@ -102,6 +102,18 @@ def test_directory_of_others_is_not_asked(running):
     assert services() == {}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a socket away")
+@pytest.mark.parametrize("mode", [0o1777, 0o770])
+def test_sockets_of_others_in_a_shared_directory_are_not_asked(running, mode):
+    """As in /tmp, where anybody may put one beside ours."""
+    directory = running("control.sock", "control-theirs.sock")
+    os.chmod(directory, mode)
+    os.chown(f"{directory}/control-theirs.sock", 65534, -1)
+    assert services() == {"": f"{directory}/control.sock"}
+    os.chmod(directory, 0o700)
+    assert set(services()) == {"", "theirs"}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a directory away")
 def test_directory_of_another_user_is_not_asked(running):
     """Not even by root."""
