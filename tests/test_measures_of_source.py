@@ -1,10 +1,10 @@
-"""The source grows no larger parts, and its measure is one: see ``shape.py``."""
+"""The source grows no larger parts, and what measures it is right."""
 
 import ast
 
 import pytest
 
-import shape
+import measures_of_source as shape
 
 # What was reached; whoever reaches more writes it here. Goals: 26,000 lines, files of
 # 400 at most, 25 methods and 15 attributes, 20 files, 4 names, no circle, 6 %.
@@ -12,12 +12,12 @@ MOST = {
     "lines": 36_000,
     "longest_file": 1_150,
     "long_files": 17,
-    "most_methods": 81,
+    "most_methods": 79,
     "most_attributes": 54,
-    "largest_folder": 58,
+    "largest_folder": 39,
     "circles": 2,
     "class_names_twice": 23,
-    "vague_docstrings": 119,
+    "vague_docstrings": 100,
 }
 LEAST = {"comment_percent": 2.0}
 

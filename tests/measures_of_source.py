@@ -1,8 +1,8 @@
 """
 Measure the shape of the source: how long, how large, how much is said why.
 
-``script/shape`` prints it; ``tests/test_shape.py`` holds what was reached. All is read
-from the files, with ``ast`` and ``tokenize``: nothing is imported.
+``script/shape`` prints it, and ``test_measures_of_source.py`` holds what was reached.
+All is read from the files, with ``ast`` and ``tokenize``: nothing is imported.
 """
 
 from __future__ import annotations
