@@ -63,6 +63,7 @@ def main() -> int:
     if lent := os.environ.pop("MAITRED_SECRET", ""):
         with open(int(lent), "rb") as file:
             secret = file.read()
+    # From here on, because loading the application may already be stuck.
     patience = settings.drain_timeout + LAST_MOMENT
     threading.Thread(
         target=leave_alone, args=(sock.fileno(), patience), daemon=True
@@ -74,6 +75,7 @@ def main() -> int:
             slot=int(os.environ["MAITRED_SLOT"]),
             generation=int(os.environ.get("MAITRED_GENERATION", "0")),
         )
+        # Before the application is loaded, because it may log while it is imported.
         if settings.log_config:
             from maitred.logs import config_file  # noqa: PLC0415 - few have one
 
@@ -103,7 +105,8 @@ def leave_alone(channel: int, patience: float) -> None:
     """
     End the process if its master is gone and it has not ended after *patience* seconds.
 
-    An event loop that is stuck does not notice, and nobody is left to end it.
+    An event loop that is stuck does not notice, and nobody is left to end it. Runs in a
+    thread of its own, and looks at the descriptor *channel* without reading from it.
     """
     end = select.poll()
     end.register(channel, 0)  # nothing but the hang-up, which is always told
@@ -114,7 +117,7 @@ def leave_alone(channel: int, patience: float) -> None:
 
 def leave_at_last(code: int) -> None:
     """
-    End the process in a while, whatever still runs in it.
+    End the process after LAST_MOMENT seconds with exit *code*, whatever runs in it.
 
     Python waits at its end for every thread that the application began, for ever if one
     does not end. Nobody would be left to kill such a worker once its master is dead.

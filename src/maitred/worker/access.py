@@ -34,7 +34,7 @@ class Access:
     visit: Visit
 
     def __init__(self, log: AccessLog) -> None:
-        """Write to *log*; ``visit`` is set by who serves."""
+        """Write to *log*; ``visit`` is set before the first request."""
         self._log = log
         # When the request came that is under way; 0: there is none.
         self._began = 0.0
@@ -45,19 +45,20 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether a request is under way."""
+        """Return whether a request is under way."""
         return self._began > 0
 
     def arrived(self, written: int) -> None:
-        """Note that a request has come, when *written* bytes had been."""
+        """Record when a request came; *written* bytes had been written by then."""
         self._began = perf_counter()
         self._before = written
         self._status = 0
         self._is_unwanted = False
 
     def info(self, text: str, *known: Any) -> None:
-        """Note the status, as uvicorn tells it to what it takes for a logger."""
+        """Record the status of an answer; uvicorn calls this as it would a logger."""
         self._status = known[-1]
+        # The application may have silenced it, taken it over, or put a filter on it.
         if not theirs.isEnabledFor(logging.INFO):
             self._is_unwanted = True
         elif theirs.handlers:  # the application's own
@@ -70,19 +71,20 @@ class Access:
             self._is_unwanted = not theirs.filter(record)
 
     def interrupted(self, scope: Any, status: int, cause: str) -> None:
-        """Note why we end the request of *scope*, with *status* if it has none yet."""
+        """Record *cause*, and *status* if the request of *scope* has no answer yet."""
         scope[CAUSE] = cause
         self._status = self._status or status
 
     def ended(self, scope: Any, written: int) -> None:
         """
-        Write what there is to say of the request of *scope*, which is over.
+        Write the line of the request of *scope*, which is over.
 
         Args:
             scope: As the application was given it.
             written: Bytes that were written by now; less than before: not known.
         """
         began, self._began = self._began, 0.0
+        # Not begun here: ``refused`` has written the line of this request.
         if not began or self._is_unwanted:
             return
         visit = self.visit
@@ -111,7 +113,7 @@ class Access:
         )
 
     def refused(self, status: int, size: int, cause: str) -> None:
-        """Write that we answered, *size* bytes, in the application's place."""
+        """Write the line of an answer that was ours, of *size* bytes."""
         began, self._began = self._began, 0.0
         visit = self.visit
         client = visit.client or ("", 0)
@@ -130,7 +132,7 @@ class Access:
         )
 
     def watching(self, app: Any) -> Any:
-        """Make *app*, for one WebSocket, one whose first word is noted."""
+        """Return *app*, for one WebSocket, so that its first message is recorded."""
 
         def watched(scope: Any, receive: Any, send: Any) -> Any:
             def noting(message: Any) -> Any:

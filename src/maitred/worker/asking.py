@@ -17,18 +17,18 @@ class Questions:
 
     def __init__(self, ask: Callable[[bytes, bool], bool]) -> None:
         """
-        Begin with none.
+        Start with no open question.
 
         Args:
-            ask: Asks the master about a key, and tells it whether the server makes
-                such; says whether somebody is there to answer.
+            ask: Asks the master about a key, and tells it whether the server makes such
+                keys; returns whether the master, or the key's home, is there to answer.
         """
         self._ask = ask
         self._open: dict[bytes, list[Answered]] = {}
 
     def put(self, key: bytes, answered: Answered, *, learned: bool) -> bool:
         """
-        Ask for *key*; say whether somebody is there to answer.
+        Ask for *key*; return whether anybody is there to answer.
 
         Args:
             key: The key.
@@ -37,17 +37,18 @@ class Questions:
         """
         waiting = self._open.setdefault(key, [])
         waiting.append(answered)
+        # One question is enough, because its answer goes to all who wait for it.
         if len(waiting) == 1 and not self._ask(key, learned):
             self._open.pop(key, None)
             return False
         return True
 
     def answer(self, key: bytes, *, yes: bool) -> None:
-        """Pass on what the master says of *key*."""
+        """Pass the master's answer about *key* on to all who wait for it."""
         for answered in self._open.pop(key, ()):
             answered(yes)
 
     def give_up(self, which: Callable[[bytes], bool] = lambda _: True) -> None:
-        """Answer no to all that is open, of the keys that *which* says."""
+        """Answer no to the open questions about the keys that *which* selects."""
         for key in list(filter(which, self._open)):
             self.answer(key, yes=False)

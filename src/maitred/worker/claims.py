@@ -36,7 +36,7 @@ class ScopeHead:
     """A request head (``maitred.routing.Head``) as an ASGI scope gives it."""
 
     def __init__(self, scope: Scope) -> None:
-        """Look at *scope* of type http or websocket."""
+        """Read *scope*, which is of type http or websocket."""
         self.method: bytes = scope.get("method", "GET").encode()
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         # uvicorn puts --root-path before what the client sent.
@@ -55,12 +55,12 @@ class ScopeHead:
         self.host = self.host.removesuffix(b".")
 
     def values(self, name: bytes) -> list[bytes]:
-        """Give the value of every header line called *name* (lower case), in order."""
+        """Return the values of all lines called *name* (lower case), in order."""
         # httptools leaves the white space at the end of a value.
         return [value.strip(b" \t") for key, value in self._headers if key == name]
 
     def alike(self, name: bytes) -> list[bytes]:
-        """Return the same where ``_`` is ``-`` (``maitred.routing.http1.Head``)."""
+        """Return the values of all lines whose name is *name* once ``_`` is ``-``."""
         return [
             value.strip(b" \t")
             for key, value in self._headers
@@ -72,13 +72,13 @@ class Reply:
     """The response so far (``maitred.routing.Response``), fed message by message."""
 
     def __init__(self) -> None:
-        """Begin before the response does."""
+        """Start with nothing: no message of the response has been seen."""
         self.status = 0
         self.body = b""
         self._headers: Sequence[tuple[bytes, bytes]] = ()
 
     def add(self, message: Message) -> bool:
-        """Take in one ASGI *message*; say whether it is worth another look."""
+        """Add one ASGI *message*; return whether the response is worth another look."""
         if message["type"] in STARTS:
             self.status = message.get("status", 101)
             self._headers = list(message.get("headers") or ())
@@ -95,7 +95,7 @@ class Reply:
         return True
 
     def values(self, name: bytes) -> list[bytes]:
-        """Give the value of every header line called *name* (lower case), in order."""
+        """Return the values of all lines called *name* (lower case), in order."""
         return [bytes(value) for key, value in self._headers if key.lower() == name]
 
 
@@ -117,13 +117,14 @@ class Claims:
         self._successions = Successions(keys.over)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope, watching what leaves."""
+        """Serve *scope*; claim and release keys before each message of the response."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         head = ScopeHead(scope)
         named = [(a, key) for a in self._affinities if (key := a.key(head))]
         for affinity, key in named:
+            # Only cookies, because other names do not change with each answer.
             if affinity.cookie:
                 self._successions.used(key)
         reply = Reply()
@@ -133,6 +134,7 @@ class Claims:
             """Claim what *message* makes known, release what it ends; then send it."""
             if to_learn and reply.add(message):
                 self._learn(to_learn, reply, named)
+            # A WebSocket has no status that says that its session is over.
             if message["type"] == "http.response.start":
                 self._end(named, head, reply.status)
             await send(message)
@@ -145,7 +147,7 @@ class Claims:
         reply: Reply,
         named: Sequence[tuple[Affinity, bytes]],
     ) -> None:
-        """Claim what *reply* names; an affinity that has learned is done with."""
+        """Claim the keys that *reply* names; what has learned leaves *to_learn*."""
         for affinity in list(to_learn):
             if affinity.learn and (found := affinity.learn(reply)):
                 to_learn.remove(affinity)
@@ -166,7 +168,7 @@ class Claims:
     def _end(
         self, named: Sequence[tuple[Affinity, bytes]], head: ScopeHead, status: int
     ) -> None:
-        """Release the keys of the request that are over with this *status*."""
+        """Release those keys of the request whose sessions end with *status*."""
         for affinity, key in named:
             if affinity.ends(head, status):
                 self._keys.over(key)

@@ -31,7 +31,7 @@ class OneLine:
         self._app = app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Serve one scope."""
+        """Serve *scope*, with its Cookie lines joined if there are several."""
         # Not async: one coroutine less for every request.
         headers = scope.get("headers", ())
         if [name for name, _ in headers].count(COOKIE) > 1:
@@ -62,13 +62,13 @@ class SetsItself:
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope."""
+        """Serve *scope*; check what its response sets, until the warning is logged."""
         if self._warned or scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
 
         async def watched(message: Message) -> None:
-            """Look at what *message* sets, then send it."""
+            """Check what *message* sets, then send it."""
             if message["type"] in STARTS and not self._warned:
                 self._look(scope, message)
             await send(message)

@@ -93,22 +93,22 @@ class Server(Protocol):
 
     def belongs(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
         """
-        Say where a request belongs, or why nowhere; None: here.
+        Return where a request belongs, or why it is refused; None: here.
 
-        Asked again for the same request after a yes.
+        Called again for the same request after a yes.
         """
 
     def pass_on(self, data: bytes) -> None:
-        """Take in bytes of a request that belongs here."""
+        """Parse *data*, bytes of a request that belongs here."""
 
     def give_back(self, to: Elsewhere, unread: bytes) -> None:
-        """Give back the connection, with the bytes not passed on."""
+        """Return the connection to the master, with the bytes not passed on."""
 
     def refuse(self, status: int, cause: str) -> None:
-        """Answer with a status and a cause, and close."""
+        """Answer with *status*, count *cause*, and close."""
 
     def drop(self) -> None:
-        """Close; the request that turned out bad was answered before."""
+        """Close without an answer: the request that turned out bad has one."""
 
     def out_of_step(self) -> None:
         """Close: the parser takes for a request what is none, or has not passed."""
@@ -137,11 +137,11 @@ class Gate:
         self, server: Server, *, peer: bytes, limit: int, websockets: bool = True
     ) -> None:
         """
-        Begin between two requests.
+        Start between two requests.
 
         Args:
-            server: Stands behind the gate; who wants to part with the two deletes it
-                here, for it knows the gate too.
+            server: Stands behind the gate. It refers to the gate too, so that whoever
+                frees the two has to delete this attribute.
             peer: The client's address as text.
             limit: Bytes a head may have.
             websockets: Whether the server can speak them.
@@ -165,11 +165,11 @@ class Gate:
 
     @property
     def idle(self) -> bool:
-        """Whether the client is between two requests and has not begun the next."""
+        """Return whether no request is under way and no byte of the next is here."""
         return self.stage is BETWEEN and not self.pending
 
     def receive(self, data: bytes) -> None:
-        """Take in what the client sent."""
+        """Check *data* from the client; pass on what may reach the server now."""
         if self.stage is CLOSED:
             return
         if not self.pending:
@@ -183,12 +183,12 @@ class Gate:
             self._advance()
 
     def look(self) -> None:
-        """Look at what is ``pending``, which was not received here."""
+        """Check what is in ``pending`` without having come by ``receive``."""
         if self.stage is BETWEEN:
             self._advance()
 
     def answered(self) -> None:
-        """Learn that the server has written the whole answer to the current request."""
+        """Record that the server has written the whole answer; check what follows."""
         if self.stage is INSIDE:
             self._answered = True  # early: the rest of its body is still to pass
         elif self.stage is ANSWERING:
@@ -197,21 +197,22 @@ class Gate:
                 self._advance()
 
     def begun(self) -> bool:
-        """Learn that the parser begins a request; return whether one has passed."""
+        """Record that the parser begins a request; return whether one has passed."""
         if self.reading is not DUE:
             return False
         self.reading = OPEN
         return True
 
     def ended(self) -> bool:
-        """Learn that the parser is at a request's end; return whether the gate is."""
+        """Record that the parser ends a request; return whether the gate does, too."""
         if self.reading is not OPEN or self.stage is INSIDE:
             return False
         self.reading = NOTHING
         return True
 
     def told(self, mine: bool) -> None:
-        """Learn whether the request that waits belongs here."""
+        """Check again the request that waits if it is *mine*; refuse it otherwise."""
+        # The connection may have ended while the master was asked.
         if self.stage is not ASKING:
             return
         self.stage = BETWEEN
@@ -222,12 +223,13 @@ class Gate:
             self.server.refuse(MISDIRECTED.status, MISDIRECTED.cause)
 
     def take_all(self) -> bytes:
-        """Close the gate and give what was not passed on."""
+        """Close the gate and return the bytes that were not passed on."""
         self.stage = CLOSED
         pending, self.pending = self.pending, b""
         return pending
 
     def _advance(self) -> None:
+        """Pass on what is pending, until something has to be waited for."""
         while self.pending:
             stage = self.stage
             if stage is INSIDE:
@@ -236,7 +238,8 @@ class Gate:
                 return
 
     def _begin(self) -> bool:
-        """Look at the next head; say whether a request has begun."""
+        """Check the next head; return whether its request has passed."""
+        # The same bytes have the same reading.
         if self._head is not None and self.pending.startswith(self._head_bytes):
             head = self._head
         else:
@@ -252,6 +255,7 @@ class Gate:
             self.upgrades, self._instead = False, None
             if head.has(b"\nupgrade:") or self._head_bytes.startswith(b"\r\n"):
                 self._settle_bytes(head)
+        # Its body would be read as frames, which nobody has checked.
         if self.upgrades and head.length != 0:
             self._turn_away(HANDSHAKE_BODY)
             return False
@@ -259,6 +263,8 @@ class Gate:
         if elsewhere is not None:
             self._turn_away(elsewhere)
             return False
+        # The parser is still in the request before this one, whose end the gate has
+        # seen: it would read this head as a part of that.
         if self.reading is not NOTHING:
             self.take_all()
             self.server.out_of_step()
@@ -291,7 +297,7 @@ class Gate:
                 self._instead = without_upgrade(data)
 
     def _turn_away(self, elsewhere: Elsewhere | Asked | NoMatch) -> None:
-        """Do with a request what must be done when it is not known to belong here."""
+        """Return, hold or refuse a request that is not known to belong here."""
         if isinstance(elsewhere, Elsewhere):
             self.server.give_back(elsewhere, self.take_all())
         elif isinstance(elsewhere, Asked):
@@ -309,6 +315,7 @@ class Gate:
         self.pending = pending[end:]
         if body.bad:
             self.take_all()
+            # A second answer would be taken for that to the next request.
             if self._answered:
                 self.server.drop()
             else:

@@ -22,7 +22,7 @@ def beat(
     board: Scoreboard, loop: asyncio.AbstractEventLoop, due: int | None = None
 ) -> None:
     """
-    Beat now, and every BEAT seconds for as long as *loop* turns.
+    Write the time on *board* now, and every BEAT seconds for as long as *loop* turns.
 
     Args:
         board: Where it is written, with how late it was.

@@ -52,7 +52,7 @@ def follow(sessions: Any, heard: Callable[[str], None]) -> None:
 
     @functools.wraps(make)
     def made(self: Any, *args: Any, **details: Any) -> None:
-        """Make a session, and say so."""
+        """Make a session, and pass its id on."""
         make(self, *args, **details)
         heard(self.id)
 

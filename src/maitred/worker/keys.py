@@ -24,7 +24,7 @@ TOO_LATE: Final = 0.5
 
 
 class OwnKeys:
-    """Knows which keys are ours, and keeps the master knowing."""
+    """The keys that live here; those in use are claimed again and again."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class OwnKeys:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Begin with none.
+        Start with no key.
 
         Args:
             ttl: Seconds after which the master forgets a key that is not used.
             claim: Tells the master that a key lives here, and whether the application
                 made it; the message is on its way when this returns.
-            release: Tells the master that a key is over.
+            release: Tells the master that the session of a key is over.
             clock: Seconds, monotonic.
         """
         self._tell_again = ttl * TELL_AGAIN
@@ -53,23 +53,29 @@ class OwnKeys:
         self._told: OrderedDict[bytes, tuple[float, bool]] = OrderedDict()
 
     def grant(self, key: bytes) -> None:
-        """Note that the master placed *key* here."""
+        """Record that the master placed *key* here."""
+        # What is known already may be the application's own: that is not overwritten.
         if key not in self._told:
             self._note(key, made=False)
 
     def made(self, key: bytes) -> None:
-        """Claim *key*, which the application made, unless that was told of late."""
+        """Claim *key*, which the application made, unless that was told lately."""
         told = self._told.get(key)
         if told is None or not told[1] or self._clock() - told[0] > self._tell_again:
             self._claim(key, True)
             self._note(key, made=True)
 
     def has(self, key: bytes) -> bool:
-        """Say whether *key* is ours, and count this as a use."""
+        """
+        Return whether *key* is ours, and count this as a use.
+
+        A use claims the key again once TELL_AGAIN of its time to live is over.
+        """
         told = self._told.get(key)
         if told is None:
             return False
         age = self._clock() - told[0]
+        # Because the master may have forgotten it, and placed it elsewhere by now.
         if age > self._too_late:
             del self._told[key]
             return False
@@ -80,9 +86,9 @@ class OwnKeys:
 
     def tell(self, which: Callable[[bytes], bool]) -> list[tuple[bytes, bool]]:
         """
-        Give the keys that are ours, of those that *which* says, to be told again.
+        Return our keys that *which* selects, each with whether it was made here.
 
-        With each, whether the application made it.
+        The caller tells them to the master, who is taken to know them from now on.
         """
         now = self._clock()
         ours = [
@@ -100,7 +106,7 @@ class OwnKeys:
         self._release(key)
 
     def revoke(self, key: bytes) -> None:
-        """Forget *key*: it is not ours any more."""
+        """Remove *key*: it is not ours any more."""
         self._told.pop(key, None)
 
     def _note(self, key: bytes, *, made: bool) -> None:

@@ -56,11 +56,12 @@ class Limit:
 
 
 def refuse(scope: Scope, status: int, cause: str) -> list[Message]:
-    """Give the messages that answer *scope* with *status* and *cause*."""
+    """Return the messages that answer *scope* with *status* and *cause*."""
     scope[CAUSE] = cause  # for the access log
     kind = "http.response"
     if scope["type"] == "websocket":
         kind = REFUSABLE
+        # To close before accepting is all that is left: clients see 403.
         if kind not in scope.get("extensions", {}):
             return [{"type": "websocket.close"}]
     text = f"{CAUSES[cause].why}\n".encode()

@@ -58,7 +58,7 @@ Sent = Callable[[], None]
 
 
 class Link:
-    """The way to one acceptor, and what it has yet to be told."""
+    """The channel to one acceptor, and what was not sent on it yet."""
 
     __slots__ = (
         "_closed",
@@ -79,12 +79,12 @@ class Link:
         self, channel: Channel, index: int, on_failure: Callable[[Link], None]
     ) -> None:
         """
-        Own *channel*.
+        Start with nothing to send; ``Links`` closes *channel*.
 
         Args:
             channel: Our end.
             index: The acceptor's number; 0 is the master.
-            on_failure: Called once, when it does not hear us.
+            on_failure: Called once, when a message cannot be sent.
         """
         self.channel = channel
         self.index = index
@@ -101,13 +101,20 @@ class Link:
         self.returned: list[tuple[Visit, Return, Sent]] = []
 
     def say(self, *messages: Any) -> None:
-        """Send *messages*, in order with everything else said here; wait if we must."""
+        """
+        Send *messages*, in order with all else; block while the channel has no room.
+
+        If they cannot be sent, the acceptor counts as gone: *on_failure* is called, and
+        nothing more is sent.
+        """
         if self.is_gone:
             return
         try:
             timeout = SHORT_TIMEOUT if self.index else SAY_TIMEOUT
             self.channel.send(*messages, timeout=timeout)
         except (ChannelError, TimeoutError) as exc:
+            # These two are faults of the system or of ours; otherwise the acceptor has
+            # gone, as each does some time.
             refused = isinstance(exc, (ChannelRefused, MessageTooLarge))
             (logs.worker.error if refused else logs.worker.debug)(
                 "acceptor %d does not hear us: %s", self.index, exc
@@ -116,22 +123,30 @@ class Link:
             self._on_failure(self)
 
     def say_taken(self, id_: int) -> None:
-        """Tell, soon, that connection *id_* was read from."""
+        """Schedule TAKEN for connection *id_*, which was read from."""
         self._answer_soon()
         self._taken.append(id_)
 
     def say_closed(self, id_: int) -> None:
-        """Tell, soon, that connection *id_* is over."""
+        """Schedule CLOSED for connection *id_*, which is over."""
         self._answer_soon()
         self._closed.append(id_)
 
     def give_back(self, visit: Visit, said: Return, sent: Sent) -> None:
-        """Give a connection back, soon; until *sent* is called we may look at it."""
+        """
+        Schedule the RETURN *said* of *visit*; *sent* is called when it is sent.
+
+        Until then the descriptor is open here, and the connection may be looked at.
+        """
         self._answer_soon()
         self.returned.append((visit, said, sent))
 
     def take_over(self, other: Link) -> None:
-        """Own the connections of *other*, who is gone and has not been given them."""
+        """
+        Move the connections of *other*, which is gone, here, and its unsent RETURNs.
+
+        The acceptor at this link learns by HAVE which connections those are.
+        """
         ids = []
         for visit in other.visits:
             visit.move(self)
@@ -144,7 +159,7 @@ class Link:
         other.returned.clear()
 
     def answer(self) -> None:
-        """Tell of the connections what is to be told, now."""
+        """Send TAKEN, CLOSED and RETURN for all that is scheduled, in this order."""
         taken, self._taken = self._taken, []
         closed, self._closed = self._closed, []
         if taken:
@@ -168,7 +183,7 @@ class Link:
 
 
 class Links:
-    """The ways to all acceptors."""
+    """The channels to all acceptors, by their numbers."""
 
     def __init__(
         self,
@@ -180,11 +195,11 @@ class Links:
         make_room: Callable[[], None],
     ) -> None:
         """
-        Own *channel*, our end of the one to the master.
+        Start with the master alone; *channel* is our end of the one to it.
 
         Args:
             channel: Our end.
-            heed: Told what an acceptor says.
+            heed: Called with the link and the messages that came on it together.
             on_master_gone: Called once, when the master is gone.
             on_lost: Called with the number of another acceptor that is gone.
             make_room: Called when there was no descriptor for what came.
@@ -203,13 +218,14 @@ class Links:
         return iter(list(self._links.values()))
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hear the master from now on; all it has said until now is heard at once."""
+        """Read from the master from now on; handle what it has sent already."""
         self._loop = self.master.loop = loop
         loop.add_reader(self.master.channel.fileno(), self._on_readable, self.master)
         self._hear(self.master)
 
     def add(self, said: LinkSaid) -> Link:
-        """Own the way to one more acceptor, in the place of the one before it."""
+        """Add the channel to one more acceptor; close the one it takes the place of."""
+        # An acceptor that was started again has the number of the one that died.
         if (before := self._links.get(said.number)) is not None:
             self.lose(before)
         self.homes = Homes(said.of, said.hash_key)
@@ -221,12 +237,12 @@ class Links:
         return link
 
     def drop(self) -> None:
-        """Close our copies of all ends, in a child that was forked."""
+        """Close our copies of all ends; called in a child that was forked."""
         for link in self:
             link.channel.close()
 
     def say_of(self, key: bytes, message: Any) -> bool:
-        """Say *message* to the home of *key*; say if that one is there."""
+        """Send *message* to the home of *key*; return whether that one is there."""
         link = self._links.get(self.homes.of(key))
         if link is None:  # it hears of all our keys when it is there again
             return False
@@ -234,7 +250,12 @@ class Links:
         return not link.is_gone
 
     def lose(self, link: Link) -> None:
-        """Part with another acceptor, after all that it has said."""
+        """
+        Close the channel to another acceptor, after handling all that it has sent.
+
+        Its connections are the master's from then on. Nothing is done for the master's
+        own link, nor for one that was closed before.
+        """
         if self._links.get(link.index) is not link or not link.index:
             return
         link.is_gone = True
@@ -247,6 +268,7 @@ class Links:
 
     def _on_readable(self, link: Link) -> None:
         if link.index:
+            # See the invariants: the other may act on what the master has said.
             self._hear(self.master)
             if self._links.get(link.index) is not link:
                 return  # the master has put another in its place, just now
@@ -254,7 +276,7 @@ class Links:
             self.lose(link)
 
     def _hear(self, link: Link) -> bool:
-        """Heed what *link* has said; say whether there may be more some time."""
+        """Handle what *link* has sent; return whether its channel is still open."""
         try:
             while messages := link.channel.receive_nowait():
                 self._heed(link, messages)
@@ -262,9 +284,11 @@ class Links:
             self._make_room()
             if self._at_limit.is_due():
                 logs.worker.warning("connections were refused: %s", exc)
+            # Each is answered, because the acceptor has kept its copy for that case.
             if isinstance(exc.messages[0], Handoff):
                 link.say(*(Refused(m.id, Reason.NO_DESCRIPTOR) for m in exc.messages))
         except (ChannelClosed, PeerMisbehaved) as exc:
+            # A channel that has merely ended is how acceptors leave.
             is_news = isinstance(exc, (PeerMisbehaved, ChannelRefused))
             if is_news and not link.is_gone:
                 logs.worker.error("leaving acceptor %d: %s", link.index, exc)
@@ -276,6 +300,7 @@ class Links:
 
     def _on_failure(self, link: Link) -> None:
         if link.index:
+            # Soon, because ``answer`` may be sending what ``lose`` takes away.
             self._loop.call_soon(self.lose, link)
         else:
             self._master_gone()
@@ -286,7 +311,7 @@ class Links:
 
 
 def packets(messages: Sequence[Return]) -> Iterator[Sequence[Return]]:
-    """Give *messages* in as few pieces as there must be for each to fit a packet."""
+    """Yield *messages* in as few pieces as there must be for each to fit a packet."""
     start = size = 0
     for end, message in enumerate(messages):
         more = RECORD + len(message.key) + len(message.unread) + len(message.frozen)

@@ -32,7 +32,7 @@ _nowhere = memoryview(bytearray(WORDS * 8)).cast("Q")
 
 
 class Unmarked:
-    """The mark of a connection that is not kept: none."""
+    """The mark of a connection that is not kept: it records nothing."""
 
     __slots__ = ()
 
@@ -40,33 +40,33 @@ class Unmarked:
     stage = FRESH
 
     def room(self) -> memoryview:
-        """Say where to read to."""
+        """Return the memory that is to be read into."""
         return _buffer
 
     def read(self, count: int) -> bytes:
-        """Give the *count* bytes that were read to where ``room`` said."""
+        """Return the *count* bytes that were read into what ``room`` returned."""
         return bytes(_buffer[:count])
 
     def put(self, data: bytes) -> None:
-        """Note that *data*, which was read before, has not been begun."""
+        """Record that *data*, which was read before, has not been begun."""
 
     def started(self) -> None:
-        """Note that the application begins."""
+        """Record that the application begins."""
 
     def settled(self, pending: bytes, written: int) -> None:
-        """Note that all is answered but *pending*, with *written* bytes."""
+        """Record that all is answered but *pending*, with *written* bytes."""
 
     def ended(self, written: int) -> None:
-        """Note that all is answered, with *written* bytes, and nothing follows."""
+        """Record that all is answered, with *written* bytes, and nothing follows."""
 
     def leave(self) -> None:
-        """Note that the connection is over, here."""
+        """Record that the connection is over, here."""
 
     def given_back(self) -> None:
-        """Learn that the master has the connection again, and its mark."""
+        """Stop recording: the master has the connection again, and its mark."""
 
     def abandon(self) -> None:
-        """Learn that whoever kept the connection is gone."""
+        """Stop recording: whoever kept the connection is gone."""
 
 
 UNMARKED: Final = Unmarked()
@@ -76,7 +76,7 @@ class Marks:
     """All marks of this worker."""
 
     def __init__(self, board: Scoreboard) -> None:
-        """Write on *board*."""
+        """Write on *board*, where every region of the journal is free."""
         self.words = board.words
         self.journal = board.journal
         # Where is read to in a region that is empty.
@@ -88,7 +88,7 @@ class Marks:
         self.free = list(range(REGIONS))
 
     def of(self, number: int) -> Mark | Unmarked:
-        """Give the mark with *number*; 0: none."""
+        """Return the mark with *number*; 0: none."""
         return Mark(self, number) if number else UNMARKED
 
 
@@ -110,7 +110,7 @@ class Mark:
     kept = True
 
     def __init__(self, marks: Marks, number: int) -> None:
-        """Go on where the master began mark *number*."""
+        """Continue mark *number*, which the master has begun."""
         self._marks = marks
         self._words = words = marks.words
         self._at = at = number * WORDS
@@ -124,7 +124,8 @@ class Mark:
         self._view = _buffer
 
     def room(self) -> memoryview:
-        """Say where to read to."""
+        """Return the memory to read into: the journal's, until a request begins."""
+        # Because what is read before the application begins has to outlive us.
         if self._region is None and self.stage < STARTED:
             self._open(self._position, b"")
         region = self._region
@@ -136,12 +137,13 @@ class Mark:
             start, end = region * REGION + self._fill, (region + 1) * REGION
             self._view = self._marks.journal[start : min(start + READ_SIZE, end)]
         else:
+            # The region is full: what follows would be lost with us.
             self.started()
             self._view = _buffer
         return self._view
 
     def read(self, count: int) -> bytes:
-        """Give the *count* bytes that were read to where ``room`` said."""
+        """Return the *count* bytes that were read into what ``room`` returned."""
         self._position = position = self._position + count
         self._words[self._at + 1] = position
         if self._region is not None:
@@ -149,14 +151,14 @@ class Mark:
         return bytes(self._view[:count])
 
     def put(self, data: bytes) -> None:
-        """Note that *data*, read by somebody else, comes first and is not begun."""
+        """Record that *data*, read by somebody else, comes first and is not begun."""
         if data:
             self._open(self._position, data)
             self._position += len(data)
             self._words[self._at + 1] = self._position
 
     def started(self) -> None:
-        """Note that the application begins, or may have."""
+        """Record that the application begins, or may have."""
         # As _enter does; written out because each request passes here.
         self.stage = self._words[self._at] = STARTED
         if self._region is not None:
@@ -165,7 +167,7 @@ class Mark:
 
     def settled(self, pending: bytes, written: int) -> None:
         """
-        Note that all is answered but *pending*.
+        Record that all is answered but *pending*.
 
         Args:
             pending: What was read and not begun.
@@ -183,24 +185,24 @@ class Mark:
             self._region = None
 
     def ended(self, written: int) -> None:
-        """Note that all is answered, with *written* bytes, and nothing follows."""
+        """Record that all is answered, with *written* bytes, and nothing follows."""
         self._words[self._at + 3] = self._before + written
         self._enter(ENDED)
 
     def leave(self) -> None:
-        """Note that the connection is over, here, and write nothing more."""
+        """Record that the connection is over, here, and write nothing more."""
         self._enter(STARTED)
         self._words, self._at = _nowhere, 0
 
     def given_back(self) -> None:
-        """Learn that the master has the connection again, and its mark."""
+        """Stop writing: the master has the connection again, and its mark."""
         # The mark may be another connection's by now. What the region has went with
         # the RETURN, which is heard before marks are looked at.
         self._words, self._at = _nowhere, 0
         self._enter(STARTED)
 
     def abandon(self) -> None:
-        """Learn that whoever kept the connection is gone; the mark may be another's."""
+        """Stop writing: who kept the connection is gone; the mark may be another's."""
         self._words, self._at = _nowhere, 0
 
     def _enter(self, stage: int) -> None:
@@ -212,6 +214,7 @@ class Mark:
 
     def _open(self, start: int, data: bytes) -> None:
         """Write READING with *data*, read from position *start* on, in the journal."""
+        # What the journal cannot keep must not be taken for untouched.
         if not self._marks.free or len(data) > REGION:
             self.started()
             return

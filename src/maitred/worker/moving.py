@@ -37,13 +37,13 @@ class Envelope(NamedTuple):
     state: bytes
 
     def packed(self) -> bytes:
-        """Give it as bytes, which are never empty."""
+        """Return the envelope as bytes, which are never empty."""
         return HEADER.pack(self.move, self.of) + self.state
 
     @classmethod
     def unpacked(cls, data: bytes) -> Envelope:
         """
-        Read what ``packed`` gave.
+        Parse what ``packed`` returned.
 
         Raises:
             ValueError: It is something else.
@@ -55,39 +55,39 @@ class Envelope(NamedTuple):
 
 
 class Movable(Protocol):
-    """One that can stand still and be frozen."""
+    """A connection that can stand still and be frozen."""
 
     def pause(self) -> None:
-        """Take nothing more in."""
+        """Stop reading from the client."""
 
     def resume(self) -> None:
-        """Take in again."""
+        """Read from the client again, after what came meanwhile."""
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended meanwhile."""
+        """Return whether the connection has ended meanwhile."""
 
     @property
     def is_still(self) -> bool:
-        """Whether it waits for its client, and all it said has left."""
+        """Return whether the application waits, and all it wrote has left."""
 
     def freeze(self) -> bytes:
-        """Give its state; it may go on as if it had not been asked."""
+        """Return the application's state; the connection may still stay here."""
 
     @property
     def unread(self) -> bytes:
-        """What came from the client and is not in that state."""
+        """Return the bytes that came from the client and are not in that state."""
 
     def leave(self, frozen: bytes) -> None:
-        """Go, with what is in *frozen*."""
+        """Return the connection to the master, with *frozen*."""
 
     def detach(self) -> None:
-        """Say nothing to the client any more."""
+        """Stop writing to the client."""
 
 
 async def move(group: Sequence[Movable]) -> str:
     """
-    Have all of *group* stand still, then go.
+    Wait until all of *group* stand still, then freeze them and send them off.
 
     Returns:
         Why nobody went; empty: all that were still there did.
@@ -105,7 +105,7 @@ async def move(group: Sequence[Movable]) -> str:
 
 
 async def _stand_still(group: Sequence[Movable]) -> str:
-    """Wait until all of *group* stand still; say why they do not."""
+    """Wait until all of *group* stand still; return why they do not, empty: they do."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE
     while moving := sum(not (each.is_over or each.is_still) for each in group):
@@ -116,7 +116,7 @@ async def _stand_still(group: Sequence[Movable]) -> str:
 
 
 def _go(group: Sequence[Movable]) -> str:
-    """Freeze all of *group*, and have them leave; say why not."""
+    """Freeze all of *group* and send them off; return why not, empty: they are gone."""
     try:
         states = [bytes(each.freeze()) for each in group]
     except Exception as exc:  # noqa: BLE001 - it is the application's
@@ -133,10 +133,10 @@ def _go(group: Sequence[Movable]) -> str:
 
 
 class Arrivals:
-    """Those that have come, until all that move with them have."""
+    """Connections that have arrived, until all that move with them have."""
 
     def __init__(self, begin: Callable[[Sequence[Arrival]], None]) -> None:
-        """Call *begin* with those that may go on, all of a key at once."""
+        """Start with none; call *begin* with those that may go on, a key's at once."""
         self._begin = begin
         self._groups: dict[bytes, list[Arrival]] = {}
         self._timers: dict[bytes, asyncio.TimerHandle] = {}
@@ -146,7 +146,7 @@ class Arrivals:
 
     def add(self, arrival: Arrival, key: bytes, frozen: bytes) -> None:
         """
-        Note one that has come.
+        Add a connection that has arrived; begin with it unless it waits for others.
 
         Args:
             arrival: Goes on later, or now.
@@ -157,6 +157,8 @@ class Arrivals:
             ValueError: What it brings is nothing that was frozen.
         """
         envelope = Envelope.unpacked(frozen) if frozen else None
+        # A new connection waits only for those of its key that are on their way:
+        # otherwise it would speak in a room that is half there.
         if envelope is None and (not key or key not in self._groups):
             self._begin([arrival])
             return
@@ -166,6 +168,7 @@ class Arrivals:
             arrival.state = envelope.state
             arrival.move = envelope.move
             come = sum(each.move == envelope.move for each in group)
+            # What has no key has moved alone.
             if come >= envelope.of or not key:
                 self._let_go(key, group)
                 return
@@ -174,6 +177,7 @@ class Arrivals:
             self._timers[key] = loop.call_later(PATIENCE, self._let_go, key, group)
 
     def _let_go(self, key: bytes, group: list[Arrival]) -> None:
+        """Start all of *group*, whether it is complete or its time is over."""
         self._groups.pop(key, None)
         if timer := self._timers.pop(key, None):
             timer.cancel()
@@ -181,7 +185,7 @@ class Arrivals:
 
 
 class Arrival:
-    """One that has come: what it brings."""
+    """A connection that has arrived, and the state that it brings."""
 
     state: bytes | None = None
     move: bytes = b""

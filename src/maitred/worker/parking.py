@@ -23,10 +23,10 @@ MOST: Final = 512
 
 
 class Parked(Protocol):
-    """What served a connection."""
+    """What served a connection, and may serve it again."""
 
     def resume(self, visit: Any) -> None:
-        """Serve it again, for *visit*."""
+        """Serve the connection again, for *visit*."""
 
     def abandon(self) -> None:
         """Close our copy, which says nothing to the client."""
@@ -36,7 +36,7 @@ class Parking:
     """Holds what is parked, by the connection's id, longest parked first."""
 
     def __init__(self, *, most: int = MOST) -> None:
-        """Begin empty; nobody is parked beside *most* others."""
+        """Start empty; no more than *most* are parked at once."""
         self._most = most
         self._parked: dict[int, tuple[float, Parked]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -45,21 +45,22 @@ class Parking:
         return len(self._parked)
 
     def put(self, id_: int, parked: Parked) -> None:
-        """Own *parked*, which served connection *id_*, until it is taken or too old."""
+        """Store *parked*, which served connection *id_*, until taken or too old."""
         loop = asyncio.get_running_loop()
         self._parked[id_] = loop.time() + TIME, parked
+        # Because each has a descriptor, of which there are few.
         if len(self._parked) > self._most:
             self._abandon_first()
         if self._timer is None:
             self._timer = loop.call_later(TIME, self._sweep)
 
     def take(self, id_: int) -> Parked | None:
-        """Give what served connection *id_* to the caller; None: nothing is left."""
+        """Remove and return what served connection *id_*; None: nothing is left."""
         found = self._parked.pop(id_, None)
         return found and found[1]
 
     def clear(self) -> None:
-        """Abandon all."""
+        """Abandon all that is parked, which closes as many descriptors."""
         while self._parked:
             self._abandon_first()
 
@@ -68,11 +69,12 @@ class Parking:
         parked.abandon()
 
     def _sweep(self) -> None:
-        """Abandon those whose time is over."""
+        """Abandon those whose time is over, and schedule this for the next one."""
         self._timer = None
         loop = asyncio.get_running_loop()
         while self._parked:
             until, _ = next(iter(self._parked.values()))
+            # The others were parked later.
             if until > loop.time():
                 self._timer = loop.call_at(until, self._sweep)
                 return

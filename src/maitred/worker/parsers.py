@@ -53,7 +53,7 @@ class HttptoolsStep(Stepping):
     complete_message: Callable[[], None]
 
     def on_message_begin(self) -> None:
-        """Begin with a request, if it is the one that passed."""
+        """Start a request if it is the one that passed; otherwise raise OutOfStep."""
         gate = self._gate
         # This and the next are begun() and ended() of the gate, written out because
         # each request passes here.
@@ -64,7 +64,7 @@ class HttptoolsStep(Stepping):
         self.begin_message()
 
     def on_message_complete(self) -> None:
-        """Be at the end of the request, if the gate is."""
+        """Complete the request if the gate is at its end; otherwise raise OutOfStep."""
         gate = self._gate
         if gate.reading is not OPEN or gate.stage is INSIDE:
             self.out_of_step()
@@ -83,7 +83,7 @@ class H11Step(Stepping):
     _is_out_of_step = False
 
     def _should_upgrade(self) -> bool:
-        """Begin with a request, if it is the one that passed."""
+        """Return whether to upgrade; uvicorn asks once, when a request begins."""
         if self._gate.begun():
             return super()._should_upgrade()
         self._is_out_of_step = True
@@ -97,13 +97,14 @@ class H11Step(Stepping):
             super().handle_websocket_upgrade(event)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what passed the gate, and see whether h11 has done the same."""
+        """Parse what passed the gate, then check that h11 has read just that."""
         super().data_received(data)
         if self.transport.is_closing():
             return
         gate = self._gate
         # By its name: who is served by httptools need not import h11.
         is_in_body = self.conn.their_state.__name__ == "SEND_BODY"
+        # h11 is through with a request whose end the gate has not seen yet.
         if gate.reading is OPEN and not is_in_body and not gate.ended():
             self.out_of_step()
         elif gate.reading is not OPEN and self.conn.trailing_data[0]:
@@ -116,7 +117,7 @@ STEPS: Final = {"HttpToolsProtocol": HttptoolsStep, "H11Protocol": H11Step}
 
 
 def stepping(inner: Any) -> Any:
-    """Return the class that is *inner*, one of uvicorn's, and followed by the gate."""
+    """Return a class that is *inner*, one of uvicorn's, and that the gate follows."""
     step = STEPS[inner.__name__]
     own = {}
     if step is HttptoolsStep:

@@ -83,7 +83,7 @@ class RawServing:
         self._is_handing_back = False
 
     def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
-        """Give what makes the event loop that was asked for."""
+        """Return what makes the event loop that was asked for; None: asyncio's own."""
         return loop_factory(self._loop_name)
 
     async def run(self) -> None:
@@ -93,12 +93,16 @@ class RawServing:
         await self._finished.wait()
 
     async def wait_started(self) -> None:
-        """Be ready: there is nothing to wait for."""
+        """Return at once: these applications have no startup."""
         if not hasattr(self, "_finished"):
             self._finished = asyncio.Event()
 
     async def adopt(self, sock: socket.socket, visit: Any) -> None:
-        """Serve the accepted connection *sock*, which is the event loop's from now."""
+        """
+        Serve the accepted connection *sock*, which is the event loop's from now.
+
+        *visit* is told that it was taken and is closed also if nothing can be served.
+        """
         loop = asyncio.get_running_loop()
         try:
             talk = self._make(self._app, visit, sock, self)
@@ -122,7 +126,7 @@ class RawServing:
             talk.transport.abort()
 
     def _begin(self, arrivals: Sequence[Arrival]) -> None:
-        """Have all of them begin, and only then hear their clients."""
+        """Thaw and start all of *arrivals*; only then read from their clients."""
         talks = [each for each in arrivals if isinstance(each, Talk)]
         for talk in talks:
             if talk.state is not None:
@@ -134,7 +138,7 @@ class RawServing:
         loop.call_soon(loop.call_soon, self._go, talks)
 
     def _have(self, talk: Talk, do: Callable[..., None], *arguments: Any) -> None:
-        """Have the application *do* something for *talk*, which ends if it cannot."""
+        """Call *do* of the application for *talk*; abort *talk* if it raises."""
         if talk.transport.is_closing():
             return
         try:
@@ -147,26 +151,28 @@ class RawServing:
     def _go(self, talks: Iterable[Talk]) -> None:
         for talk in talks:
             talk.go()
+        # These have arrived after all others were told to move.
         if self._is_handing_back:
             self._move_all(talks)
 
     # What the talks say
 
     def opened(self, talk: Talk) -> None:
-        """Note an open connection."""
+        """Count *talk*, which is open from now on."""
         self._talks.add(talk)
         if talk.key:
             self._of_key.setdefault(talk.key, set()).add(talk)
         self._board.connections = len(self._talks)
 
     def ended(self, talk: Talk) -> None:
-        """Note that it is closed, or elsewhere."""
+        """Remove *talk*, which is closed or lives on elsewhere."""
         self._talks.discard(talk)
         if others := self._of_key.get(talk.key):
             others.discard(talk)
             if not others:
                 del self._of_key[talk.key]
         self._board.connections = len(self._talks)
+        # What lives on elsewhere is counted there, when it ends.
         if not talk.has_left:
             self._board.requests += 1
 
@@ -174,32 +180,33 @@ class RawServing:
 
     @property
     def open(self) -> int:
-        """How many connections are open, or being moved."""
+        """Return how many connections are open, or being moved."""
         return len(self._talks)
 
     def revoked(self, key: bytes) -> None:
-        """Have what belongs to *key*, which is not ours any more, follow it."""
+        """Move the connections of *key* after it: the key is not ours any more."""
         self._move_all(self._of_key.get(key, ()))
 
     def hand_back(self) -> None:
-        """Have everything move that can."""
+        """Move every connection that can be, and those that still arrive."""
         self._is_handing_back = True
         self._move_all(self._talks)
 
     def leaving(self) -> None:
-        """Do nothing: these applications learn by the end of a connection."""
+        """Announce nothing: these applications notice the end of a connection."""
 
     def give_back_each(self) -> None:
-        """Have what belongs to no key move; the others follow theirs."""
+        """Move the connections that have no key; others follow theirs."""
         self._move_all([talk for talk in self._talks if not talk.key])
 
     def finish(self, timeout: float) -> None:
         """
-        Let ``run`` return, when all is closed.
+        Schedule the return of ``run``, for when all is closed.
 
         Args:
             timeout: Seconds in which clients may still end what they began.
         """
+        # Because a worker whose time is over calls this again, with 0.
         if self._deadline is not None:
             self._deadline.cancel()
         loop = asyncio.get_running_loop()
@@ -207,7 +214,7 @@ class RawServing:
         self._wait_for_the_last()
 
     def cut(self) -> int:
-        """Close what is still open; say how many connections that were."""
+        """Close what is still open; return how many connections that were."""
         left = list(self._talks)
         for talk in left:
             talk.cut()
@@ -220,9 +227,10 @@ class RawServing:
             self._finished.set()
 
     def _move_all(self, talks: Iterable[Talk]) -> None:
-        """Have *talks* move, those of one key together."""
+        """Start to move *talks*, those of one key together."""
         groups: dict[Any, list[Talk]] = {}
         for talk in talks:
+            # What cannot be frozen stays; the rest is on its way already, or over.
             if talk.is_movable and not talk.is_moving and not talk.is_over:
                 groups.setdefault(talk.key or talk, []).append(talk)
         for group in groups.values():
@@ -238,13 +246,18 @@ class RawServing:
             logs.worker.warning(
                 "%d connections stay where they are: %s", len(group), why
             )
+        # All that kept the key in use is gone, so it is not told to the master again.
         elif key := group[0].key:
             self._keys.revoke(key)
         for talk in group:
             talk.is_moving = False
 
     def _look_after_keys(self) -> None:
-        """See to it that the master does not forget a key that is in use."""
+        """
+        Count each key of an open connection as used, now and regularly.
+
+        The master would forget it otherwise, however long its connections are open.
+        """
         for key in self._of_key:
             self._keys.has(key)
         loop = asyncio.get_running_loop()
@@ -253,7 +266,7 @@ class RawServing:
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     """
-    Give what makes the event loop called *name*; None: asyncio's own.
+    Return what makes the event loop called *name*; None: asyncio's own.
 
     Raises:
         AppFailed: It is not installed.

@@ -157,7 +157,7 @@ class Worker:
 
     def _make_serving(self, app: Any) -> Serving | RawServing | SocketServing:
         """
-        Make what serves an application of the kind that *app* is.
+        Return what serves *app*, by its kind.
 
         Only what that kind needs is loaded: a worker starts the sooner for it.
         """
@@ -204,9 +204,11 @@ class Worker:
         )
 
     def _wrap(self, app: Any) -> Any:
+        """Return *app* in all that the settings put around it, the limit outermost."""
         affinities = self.router.affinities
         slots = self.settings.workers
         twin = None
+        # Two generations serve side by side then, each in its own half of the slots.
         if self.settings.drain == "sessions":
             twin = (self.slot + slots // 2) % slots
         if learned := [a for a in affinities if a.learn is not None]:
@@ -261,6 +263,7 @@ class Worker:
     # What acceptors say
 
     def _heed(self, link: Link, messages: list[Any]) -> None:
+        """Handle the *messages* of one packet, which are all of one type."""
         match messages[0]:
             case Handoff():
                 self._take_over(link, messages)
@@ -271,6 +274,7 @@ class Worker:
             case Retire():
                 self.retired = True
             case Relieve():
+                # Several may have come; the last one is how things are now.
                 self.relieved = bool(messages[-1].relieved)
                 if self.relieved:
                     self.serving.give_back_each()
@@ -292,18 +296,22 @@ class Worker:
                 self.questions.answer(key, yes=bool(yes))
 
     def _take_over(self, link: Link, handoffs: list[Handoff]) -> None:
+        """Serve each connection that was handed over, or refuse it."""
         refused = []
         for handoff in handoffs:
             if self._draining:
+                # It was sent before the acceptor knew; another worker gets it.
                 handoff.connection.close()
                 refused.append(Refused(handoff.id, Reason.DRAINING))
                 continue
             parked = self.serving.parking.take(handoff.id)
             if parked is not None:
+                # What served it has a descriptor of its own.
                 handoff.connection.close()
                 parked.resume(self._receive(handoff, link))
                 continue
             sock = connection_of(handoff.connection, handoff.id, handoff.local)
+            # To serve another connection under this id would mix up two clients.
             if sock is None:
                 refused.append(Refused(handoff.id, Reason.WRONG_DESCRIPTOR))
                 continue
@@ -327,7 +335,11 @@ class Worker:
         self.serving.parking.clear()
 
     def _meet(self, link: Link) -> None:
-        """Tell an acceptor all that it has to know before it places anything."""
+        """
+        Send an acceptor the keys it is the home of, then READY if we are.
+
+        It places nothing before it has both.
+        """
         known = self.keys.tell(lambda key: self.links.homes.of(key) == link.index)
         claims = [self._claim(key, made) for key, made in known]
         for start in range(0, len(claims), CLAIMS):
@@ -336,12 +348,12 @@ class Worker:
             self._say_ready(link)
 
     def _on_lost(self, index: int) -> None:
-        """Learn that nobody will answer what acceptor *index* was asked."""
+        """Answer no to what acceptor *index* was asked: it is gone."""
         self.questions.give_up(lambda key: self.links.homes.of(key) == index)
         self._drain_if_all_say_so()
 
     def _drain_if_all_say_so(self) -> None:
-        """Drain when nothing more can come: what was sent before is still taken."""
+        """Start the drain once each acceptor has said that it sends nothing more."""
         if self._farewell is not None and all(link.is_done for link in self.links):
             timeout_ms, give_back = self._farewell
             self._drain(timeout_ms / 1000, give_back=bool(give_back))
@@ -359,12 +371,12 @@ class Worker:
         link.say(Ready(os.getpid(), marks=int(marks), moves=int(moves)))
 
     def ask(self, key: bytes, visit: Visit, *, learned: bool) -> Asked | NoMatch:
-        """Ask for *visit* whether *key* is ours; who leaves asks no more."""
+        """Ask for *visit* whether *key* is ours; refuse if nobody can answer."""
         if self._draining:
             return MISDIRECTED
 
         def answered(yes: bool) -> None:
-            """Remember what we may serve, then go on."""
+            """Record what may be served, then pass the answer on to the gate."""
             if yes:
                 visit.grant(key, learned=learned)
             visit.told(yes)
@@ -378,10 +390,11 @@ class Worker:
     ) -> Asked | NoMatch | Elsewhere:
         """Ask for *visit* whether another worker owns *key*, a second reading."""
         if self._draining:
+            # What TLS knows of a connection cannot be given back.
             return MISDIRECTED if visit.sni is not None else ANYWHERE
 
         def answered(yes: bool) -> None:
-            """Go on: the gate asks the visit again."""
+            """Record the answer; then the gate asks the visit again."""
             if not yes and self._draining:
                 visit.told(False)  # nobody was asked
                 return
@@ -394,7 +407,7 @@ class Worker:
     # How it ends
 
     def _on_exit(self) -> None:
-        """Begin to drain; called in a signal handler, too, and perhaps at the end."""
+        """Schedule the drain; may run in a signal handler, or after the loop."""
         if self._loop.is_closed():
             return  # Python waits for the application's threads, and raising ends that
         self._loop.call_soon_threadsafe(self._drain, self.settings.drain_timeout)
@@ -403,7 +416,11 @@ class Worker:
         self._drain(self.settings.drain_timeout)
 
     def _drain(self, timeout: float, *, give_back: bool = False) -> None:
-        """Take nothing more; finish what there is within *timeout* seconds; leave."""
+        """
+        Start to leave: take nothing more, finish what there is in *timeout* seconds.
+
+        A second call changes nothing.
+        """
         if not self._draining:
             self._draining = True
             self.questions.give_up()
@@ -411,15 +428,19 @@ class Worker:
             self._leaving = self._loop.create_task(self._leave(timeout, give_back))
 
     async def _leave(self, timeout: float, give_back: bool) -> None:
+        """Finish what is served, or cut it after *timeout* seconds; send DRAINED."""
         deadline = self._loop.time() + timeout
         cut = 0
         if give_back:
             self.serving.hand_back()
-            # What stays is being answered, a stream or a WebSocket.
+            # What stays is being answered, a stream or a WebSocket. Without a master,
+            # nobody is there to take what is given back.
             while self._loop.time() < deadline and not self.links.master.is_gone:
                 if not self._adoptions and not self.serving.open:
                     break
                 await asyncio.sleep(SETTLE)
+            # Also where giving back took all the time there was, those that are left
+            # have a moment, for example to close a WebSocket.
             last = last_words(self.settings.grace_period)
             deadline = max(deadline, self._loop.time() + last)
         try:
@@ -468,7 +489,7 @@ class Visit:
     )
 
     def __init__(self, worker: Worker, link: Link, handoff: Handoff) -> None:
-        """Stay with *worker*, who was handed *handoff*, and its key, over *link*."""
+        """Record what *handoff* says, which *worker* got over *link*; grant its key."""
         self._worker = worker
         self._link = link
         self._handoff = handoff
@@ -481,6 +502,7 @@ class Visit:
         self._conceded: set[bytes] = set()
         # A key nobody claimed: the master sent it here for one request.
         self._once = handoff.key if handoff.once else b""
+        # A key that names its slot needs no grant: whoever reads it knows.
         if handoff.key and not handoff.once and named_slot(handoff.key) is None:
             worker.keys.grant(handoff.key)
         self.id = handoff.id
@@ -503,54 +525,56 @@ class Visit:
         self.told: Callable[[bool], None]
 
     def taken(self) -> None:
-        """It is marked or idle, was read from, or ended before."""
+        """Send TAKEN, soon, unless whoever is behind the link knows it."""
         if not self._is_known:
             self._link.say_taken(self.id)
 
     def refused(self) -> None:
-        """It was not touched, and is not wanted: we are leaving."""
+        """Send REFUSED: nothing was read from the connection, and we are leaving."""
         self._link.say(Refused(self.id, Reason.DRAINING))
 
     def closed(self) -> None:
-        """It is over."""
+        """Send CLOSED, soon: the connection is over."""
         if logs.traces(logs.worker):
             logs.worker.debug("closed", extra=logs.about(conn=self.id))
         self._link.visits.discard(self)
         self._link.say_closed(self.id)
 
     def move(self, link: Link) -> None:
-        """Belong to *link* from now on: who handed it over is gone, and our copy."""
+        """Use *link* from now on: the acceptor that handed this over is gone."""
         self._link = link
         self._is_known = True
         self.mark.abandon()
 
     @property
     def slot(self) -> int:
-        """The slot it stays in."""
+        """Return the slot of this worker."""
         return self._worker.slot
 
     @property
     def key(self) -> bytes:
-        """What its last request, or it, was placed by; empty if by nothing."""
+        """Return the key of the last request, or of the connection; empty: none."""
         if self._worker.settings.kind not in HTTP_KINDS:
             return b"" if self._handoff.once else self._handoff.key
         return b"" if isinstance(self._found, NoMatch) else self._found.key or b""
 
     def grant(self, key: bytes, *, learned: bool) -> None:
-        """Note that a request with *key* may be served, or each of them."""
+        """Record that requests with *key* may be served: one if *learned*, else all."""
         if learned:
             self._once = key
         else:
             self._worker.keys.grant(key)
 
     def belongs(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
-        """Say where a request belongs: here, if its key is ours or it has none."""
+        """Return where a request belongs; None: here, with our key or with none."""
         worker = self._worker
         if self.sni is not None:
             head.sni = self.sni
+            # The connection was placed by that name, so other hosts may live elsewhere.
             if worker.by_sni and not may_ask_for(self.sni, head.host):
                 return MISDIRECTED
         before = self._found
+        # The gate passes the same head again for the same bytes.
         if head is not self._head:
             self._head, self._found = head, worker.router.place(head)
             self._conceded = set()
@@ -568,6 +592,7 @@ class Visit:
             self._once = b""
             return None
         if self.sni is not None:
+            # Because a connection with TLS cannot be given back.
             return worker.ask(key, self, learned=learned)
         return Elsewhere(key, learned)
 
@@ -589,7 +614,7 @@ class Visit:
         return None
 
     def concede(self, key: bytes, *, ours: bool, learned: bool) -> None:
-        """Note whether *key*, one of the others of the last request, is ours."""
+        """Record whether *key*, one of the others of the last request, is ours."""
         if not ours:
             self._found = AMBIGUOUS
         elif learned:
@@ -599,11 +624,12 @@ class Visit:
 
     def _nameless(self, before: Match | NoMatch) -> Elsewhere | None:
         """
-        Say where a request without a name belongs, the one *before* it being known.
+        Return where a request without a name belongs; None: here.
 
-        Where the server makes the names, such a request after one with a name begins
-        another session: a proxy keeps the connection, for many clients. Were it served
-        where the connection is, one worker would get all that is new.
+        Where the server makes the names, such a request after one with a name, which
+        *before* says, begins another session: a proxy keeps the connection, for many
+        clients. Were it served where the connection is, one worker would get all that
+        is new.
         """
         worker = self._worker
         if self.sni is not None:
@@ -620,15 +646,15 @@ class Visit:
         frozen: bytes,
         sent: Callable[[], None],
     ) -> None:
-        """Give the connection back, to go on elsewhere, soon; then say so."""
+        """Return the connection, to go on elsewhere, soon; then call *sent*."""
         self.returned(sock, Elsewhere(self.key, False), unread, sent, frozen)
 
     def claim(self, field: str, value: bytes) -> None:
-        """Have connections in which *field* is *value* come to this worker."""
+        """Claim for this worker the connections in which *field* is *value*."""
         self._worker.keys.made(key_of(field, value))
 
     def release(self, field: str, value: bytes) -> None:
-        """Take that back."""
+        """Release what ``claim`` has claimed."""
         self._worker.keys.over(key_of(field, value))
 
     def returned(
@@ -639,7 +665,11 @@ class Visit:
         sent: Callable[[], None],
         frozen: bytes = b"",
     ) -> None:
-        """Give the connection back to the master, soon, then say so."""
+        """
+        Schedule the connection's RETURN; *sent* is called when it is sent.
+
+        The connection's descriptor stays open, and the caller's to close, until then.
+        """
         handoff = self._handoff
         said = Return(
             sock,
@@ -660,12 +690,12 @@ class Visit:
 
 
 def key_of(field: str, value: bytes) -> bytes:
-    """Make the key of what is called *value* in *field*, as the master does."""
+    """Return the key of what is called *value* in *field*, as the master makes it."""
     return Affinity(name=field, find=lambda _: None).key_of(value)
 
 
 def fail(channel: Channel, failure: AppFailed) -> ExitCode:
-    """Tell the master why there will be no worker; give our exit code."""
+    """Send FAILED, with why there will be no worker; return our exit code."""
     with contextlib.suppress(ChannelError, TimeoutError):
         text = failure.traceback.encode()[-LONGEST_TRACEBACK:]
         channel.send(Failed(failure.why.encode(), text), timeout=SAY_TIMEOUT)

@@ -53,7 +53,7 @@ def heed(number: signal.Signals, handler: Handler) -> None:
 
 def pass_over() -> None:
     """
-    Do nothing at what is for the master, as the terminal's Ctrl-C is.
+    Register handlers that do nothing for what is for the master, as Ctrl-C is.
 
     The signals are not ignored, because what is ignored stays so in every program that
     the application executes; a handler does not.
@@ -76,7 +76,7 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
 
 
 def _hold() -> None:
-    """Keep signals from the child until it knows what they mean to it."""
+    """Block signals until the child knows what they mean to it."""
     _before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULTS)
 
 
@@ -85,7 +85,7 @@ def _release() -> None:
 
 
 def _become_a_child() -> None:
-    """Run first in a forked child, in what is its main thread from now on."""
+    """Drop in a forked child what is the worker's; runs first in its main thread."""
     # uvloop, and whoever uses add_signal_handler, is woken through it.
     signal.set_wakeup_fd(-1)
     # The application's own handlers stay; they are no matter of ours.

@@ -80,7 +80,7 @@ class SocketServing:
         self.parking = Parking()
 
     def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
-        """Give what makes the event loop that was asked for."""
+        """Return what makes the event loop that was asked for; None: asyncio's own."""
         return loop_factory(self._loop_name)
 
     async def run(self) -> None:
@@ -91,10 +91,10 @@ class SocketServing:
         await self._finished.wait()
 
     async def wait_started(self) -> None:
-        """Be ready: there is nothing to wait for."""
+        """Return at once: a function has no startup."""
 
     async def adopt(self, sock: socket.socket, visit: Any) -> None:
-        """Own *sock*; serve it when a thread is free."""
+        """Serve *sock*, which is ours to close from now on, when a thread is free."""
         if self._is_leaving or visit.prefix or visit.frozen:
             # It cannot be given what was read of it already.
             sock.close()
@@ -103,11 +103,13 @@ class SocketServing:
         self._waiting.append((sock, visit))
         self._begin()
         self._show()
+        # Who came first is served first, so if anybody waits, this one does.
         if self._waiting:
             self._loop.call_later(SOON, self._warn, visit)
             self._wait(sock, visit, self._patience)
 
     def _begin(self) -> None:
+        """Start a thread for each connection that waits, while there are threads."""
         while self._waiting and len(self._served) < self._threads:
             sock, visit = self._waiting.popleft()
             visit.taken()
@@ -129,10 +131,10 @@ class SocketServing:
                 self._loop.call_soon(self._end, sock)
 
     def _wait(self, sock: socket.socket, visit: Any, seconds: float) -> None:
-        """Let the connection of *visit* wait for a thread, for *seconds* at most."""
+        """Schedule the end of *visit*, should no thread be free within *seconds*."""
 
         def on_time() -> None:
-            """Give up, unless this process stood still: no thread ran then."""
+            """Close it, unless this process stood still: no thread ran then."""
             if late := stood_still(timer, self._loop.time()):
                 self._wait(sock, visit, late)
             else:
@@ -142,6 +144,7 @@ class SocketServing:
 
     def _give_up(self, sock: socket.socket, visit: Any) -> None:
         """Close the connection of *visit* if it still waits for a thread."""
+        # A thread serves it by now.
         if (sock, visit) not in self._waiting:
             return
         self._warn(visit)
@@ -167,7 +170,7 @@ class SocketServing:
         visit.closed()
 
     def _serve(self, sock: socket.socket) -> None:
-        """Call the function; this runs in the thread."""
+        """Call the function with *sock*; this runs in the connection's thread."""
         try:
             self._app(sock)
         except ConnectionError:
@@ -178,6 +181,7 @@ class SocketServing:
             self._loop.call_soon_threadsafe(self._end, sock)
 
     def _end(self, sock: socket.socket) -> None:
+        """Close *sock*, with which the function is done, and serve who waits."""
         visit = self._served.pop(sock)
         self._board.connections = len(self._served)
         self._board.requests += 1
@@ -200,11 +204,11 @@ class SocketServing:
 
     @property
     def open(self) -> int:
-        """How many connections are served, or wait."""
+        """Return how many connections are served, or wait."""
         return len(self._served) + len(self._waiting)
 
     def revoked(self, key: bytes) -> None:
-        """Do nothing: what is served here stays to its end."""
+        """Keep the connections of *key*: what is served here stays to its end."""
 
     def hand_back(self) -> None:
         """Refuse what no thread serves; the rest stays to its end."""
@@ -216,19 +220,20 @@ class SocketServing:
         self._show()
 
     def leaving(self) -> None:
-        """Do nothing: the function learns by the end of its socket."""
+        """Announce nothing: the function notices the end of its socket."""
 
     def give_back_each(self) -> None:
-        """Do nothing: there is nothing between two requests."""
+        """Keep all connections: what is served here stays to its end."""
 
     def finish(self, timeout: float) -> None:
-        """Let ``run`` return when all is closed, or after *timeout* seconds."""
+        """Schedule the return of ``run``: once all is closed, or in *timeout* s."""
         self.hand_back()
         self._loop.call_later(max(timeout, 0), self._finished.set)
         self._wait_for_the_last()
 
     def cut(self) -> int:
-        """End what is still served; say how many connections that were."""
+        """Shut down what is still served; return how many connections that were."""
+        # Not closed, because threads use the descriptors; ``_end`` closes each.
         for sock in self._served:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -241,7 +246,11 @@ class SocketServing:
             self._finished.set()
 
     def _look_after_keys(self) -> None:
-        """See to it that the master does not forget a key that is in use."""
+        """
+        Count each key of a connection as used, now and regularly.
+
+        The master would forget it otherwise, however long its connections are open.
+        """
         for key in {visit.key for visit in self._served.values() if visit.key}:
             self._keys.has(key)
         self._loop.call_later(self._ttl * LOOK, self._look_after_keys)

@@ -18,7 +18,7 @@ from maitred.routing import Seal
 
 
 def stamp_ids(seal: Seal, slot: int) -> bool:
-    """Let Engine.IO's ids end with a stamp of *slot*; say whether it is there."""
+    """Stamp Engine.IO's ids with *slot*; return whether the library is loaded."""
     library = sys.modules.get("engineio.base_server")
     if library is None:
         return False

@@ -83,7 +83,7 @@ class StickyCookie:
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope, adding the cookie if the client has none."""
+        """Serve *scope*, and add the cookie to the response if the client has none."""
         slot = self._slot_to_give(scope)
         if slot is None:
             await self._app(scope, receive, send)
@@ -100,7 +100,7 @@ class StickyCookie:
         await self._app(scope, receive, with_cookie)
 
     def _slot_to_give(self, scope: Scope) -> int | None:
-        """Say which slot the client is to carry; None if it does already."""
+        """Return the slot for a new cookie; None: the client has a good one."""
         if scope["type"] == "lifespan":
             return None
         tokens = self._affinity.find(ScopeHead(scope))
@@ -108,8 +108,10 @@ class StickyCookie:
             return self._slot
         token = tokens if isinstance(tokens, bytes) else tokens[-1]
         slot = self._seal.slot_in(token)
+        # Nobody fills the slot of this cookie, or it would not have come here.
         if slot is not None and slot == self._twin:
             return self._slot
+        # Signed with a key that is being retired: signed anew, for the same slot.
         return None if self._seal.is_current(token) else slot
 
     def _is_secure(self, scope: Scope) -> bool:

@@ -40,18 +40,19 @@ class Names(dict[bytes, float]):
     """The names of one session, the last announced last, and when each ends."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start with no name, and a client that takes over new ones."""
+        # Whether the client keeps a name in spite of new ones.
         self.stays = False
 
     def end_others(self, name: bytes, at: float) -> list[bytes]:
-        """Let all but *name* end *at* that time, if not sooner; return those."""
+        """Set the end of all but *name* to *at*, unless it is sooner; return those."""
         ending = [each for each, end in self.items() if each != name and end > at]
         self.update(dict.fromkeys(ending, at))
         return ending
 
 
 class Successions:
-    """Knows which names are of one session, and releases the old ones."""
+    """The names of each session that has several; the old ones are released."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Successions:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Begin with no session.
+        Start with no session.
 
         Args:
             release: Called with each name that has ended.
@@ -78,7 +79,7 @@ class Successions:
         return len(self._names)
 
     def used(self, name: bytes) -> None:
-        """Note that a request named its session so."""
+        """Record that a request named its session *name*."""
         names = self._names.get(name)
         if names is None:
             return
@@ -92,7 +93,7 @@ class Successions:
             self._end(names, name)
 
     def replaced(self, old: bytes, new: bytes) -> None:
-        """Note that a request that named *old* is answered with the name *new*."""
+        """Record that a request that named *old* is answered with the name *new*."""
         if new == old:
             return
         names = self._names.get(old) or Names()
@@ -108,6 +109,7 @@ class Successions:
         if not names.stays:
             self._end(names, new, only=old)
         surplus = [each for each in names if each not in {old, new}]
+        # The oldest ones, because a browser sends the newest.
         for each in surplus[: max(0, len(names) - MOST)]:
             self._finish(each)
         while len(self._names) > MOST_SESSIONS:
@@ -128,7 +130,7 @@ class Successions:
         self._ending.extend((at, each) for each in ending)
 
     def _sweep(self) -> None:
-        """Release what has ended, and come again for what has not."""
+        """Release what has ended, and schedule this for what has not."""
         now = self._clock()
         while self._ending and self._ending[0][0] <= now:
             at, name = self._ending.popleft()
@@ -139,12 +141,13 @@ class Successions:
             self._later(self._ending[0][0] - now, self._sweep)
 
     def _finish(self, name: bytes) -> None:
+        """Release *name*, and remove it from its session."""
         names = self._names.pop(name)
         del names[name]
         self._forget_single(names)
         self._release(name)
 
     def _forget_single(self, names: Names) -> None:
-        """Forget a name that is not one of several any more, unless it is to end."""
+        """Remove a name that is not one of several any more, unless it is to end."""
         if [*names.values()] == [math.inf]:
             del self._names[next(iter(names))]

@@ -43,13 +43,13 @@ class Visit(Protocol):
 
     @property
     def key(self) -> bytes:
-        """What it was placed by; empty if by nothing."""
+        """Return what the connection was placed by; empty if by nothing."""
 
     def taken(self) -> None:
-        """It is ours."""
+        """Send TAKEN, soon: the connection is ours."""
 
     def closed(self) -> None:
-        """It is over; said once, unless it was moved."""
+        """Send CLOSED, soon; called once, unless the connection was moved."""
 
     def moved(
         self,
@@ -58,13 +58,13 @@ class Visit(Protocol):
         frozen: bytes,
         sent: Callable[[], None],
     ) -> None:
-        """It is to go on elsewhere: send *sock* and the rest, soon, then say so."""
+        """Return *sock* and the rest, to go on elsewhere, soon; then call *sent*."""
 
     def claim(self, field: str, value: bytes) -> None:
-        """Have connections in which *field* is *value* come here."""
+        """Claim for this worker the connections in which *field* is *value*."""
 
     def release(self, field: str, value: bytes) -> None:
-        """Take that back."""
+        """Release what ``claim`` has claimed."""
 
 
 class Ours:
@@ -74,7 +74,7 @@ class Ours:
         self, visit: Visit, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         """
-        Know what *visit* knows.
+        Copy from *visit* what an application may read.
 
         Args:
             visit: The connection's.
@@ -86,15 +86,15 @@ class Ours:
         self.key = visit.key
 
     def claim(self, field: str, value: bytes) -> None:
-        """Have connections in which *field* is *value* come to this worker."""
+        """Claim for this worker the connections in which *field* is *value*."""
         self._do(self._visit.claim, field, value)
 
     def release(self, field: str, value: bytes) -> None:
-        """Take back what was claimed."""
+        """Release what was claimed."""
         self._do(self._visit.release, field, value)
 
     def _do(self, what: Callable[[str, bytes], None], field: str, value: bytes) -> None:
-        """Do it in the loop's thread, and wait until it is done."""
+        """Call *what* in the loop's thread, and wait until it has returned."""
         if self._loop is None:
             what(field, value)
             return
@@ -125,7 +125,7 @@ class Outlet(asyncio.Transport):
             self._transport.write(data)
 
     def write_eof(self) -> None:
-        """Say that nothing more comes."""
+        """Close our half of the connection, once all is written."""
         if not self.is_closing():
             self._transport.write_eof()
 
@@ -140,39 +140,39 @@ class Outlet(asyncio.Transport):
             self._transport.abort()
 
     def is_closing(self) -> bool:
-        """Say whether it is being closed, or has left."""
+        """Return whether the connection is being closed, or has left."""
         return self.is_detached or self._transport.is_closing()
 
     # What changes nothing is the transport's own.
 
     def can_write_eof(self) -> bool:
-        """Say whether ``write_eof`` can be."""
+        """Return whether ``write_eof`` is possible."""
         return self._transport.can_write_eof()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Give what the transport knows."""
+        """Return what the transport knows by *name*."""
         return self._transport.get_extra_info(name, default)
 
     def get_write_buffer_size(self) -> int:
-        """Say how many bytes wait."""
+        """Return how many bytes wait to be sent."""
         return self._transport.get_write_buffer_size()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Say when the application is to feel it."""
+        """Return how many bytes may wait before writers are paused and resumed."""
         return self._transport.get_write_buffer_limits()
 
     def set_write_buffer_limits(
         self, high: int | None = None, low: int | None = None
     ) -> None:
-        """Say when the application is to feel it."""
+        """Set how many bytes may wait before writers are paused and resumed."""
         self._transport.set_write_buffer_limits(high, low)
 
     def is_reading(self) -> bool:
-        """Say whether it reads."""
+        """Return whether the transport reads."""
         return self._transport.is_reading()
 
     def pause_reading(self) -> None:
-        """Read nothing for now."""
+        """Stop reading for now."""
         if not self.is_closing():
             self._transport.pause_reading()
 
@@ -183,17 +183,17 @@ class Outlet(asyncio.Transport):
 
 
 class Serving(Protocol):
-    """Who has the talks."""
+    """What serves the talks, and is told of each."""
 
     def opened(self, talk: Any) -> None:
-        """Note that *talk* has begun."""
+        """Count *talk*, which has begun."""
 
     def ended(self, talk: Any) -> None:
-        """Note that it is over, or has left."""
+        """Remove *talk*, which is over or has left."""
 
 
 class Talk(asyncio.Protocol, Arrival):
-    """One connection; what the application is, subclasses know."""
+    """One connection; a subclass serves it with one kind of application."""
 
     transport: asyncio.Transport
     outlet: Outlet
@@ -227,7 +227,7 @@ class Talk(asyncio.Protocol, Arrival):
     # The event loop says
 
     def connection_made(self, transport: Any) -> None:
-        """Note that the connection is there; ``begin`` is called when it may begin."""
+        """Send TAKEN, and read nothing before ``begin`` and ``go`` are called."""
         self.transport = transport
         self.outlet = Outlet(transport)
         self.visit.taken()
@@ -235,7 +235,7 @@ class Talk(asyncio.Protocol, Arrival):
         self._serving.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what came, unless it has to wait."""
+        """Pass on what came, unless it has to wait for ``go``."""
         if self._is_held:
             self._held.append(bytes(data))
             self.transport.pause_reading()  # uvloop may begin to read after a pause
@@ -250,8 +250,9 @@ class Talk(asyncio.Protocol, Arrival):
         return self.hear_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Close; CLOSED is sent unless the connection lives on elsewhere."""
         self.is_over = True
+        # Shut down, because to close sends no FIN while somebody has a copy.
         if not self.has_left:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
@@ -262,13 +263,13 @@ class Talk(asyncio.Protocol, Arrival):
     # How it begins
 
     def begin(self) -> None:
-        """Have the application begin, or go on with what it knows by now."""
+        """Start the application, which has its state already if it was frozen."""
         context = contextvars.copy_context()
         context.run(connection.CURRENT.set, Ours(self.visit))
         context.run(self.start)
 
     def go(self) -> None:
-        """Let it hear what came meanwhile, and what comes."""
+        """Pass on what came meanwhile, and read on."""
         if self.is_over or not self._is_held:
             return
         self._is_held = False
@@ -283,23 +284,23 @@ class Talk(asyncio.Protocol, Arrival):
 
     @property
     def is_movable(self) -> bool:
-        """Whether the application can freeze it and thaw it."""
+        """Return whether the application can freeze a connection and thaw it."""
         return callable(getattr(self.app, "freeze", None)) and callable(
             getattr(self.app, "thaw", None)
         )
 
     def pause(self) -> None:
-        """Take nothing more in."""
+        """Stop reading; what comes nevertheless waits."""
         self._is_held = True
         self.outlet.pause_reading()
 
     def resume(self) -> None:
-        """Take in again."""
+        """Read again, after what has waited."""
         self.go()
 
     @property
     def is_still(self) -> bool:
-        """Whether it waits for its client, and all it said has left."""
+        """Return whether the application waits, and all it wrote has left."""
         return (
             not (self._is_over_soon or self.transport.get_write_buffer_size())
             and self.waits()
@@ -310,25 +311,25 @@ class Talk(asyncio.Protocol, Arrival):
         return self.transport.is_closing() or self._has_eof
 
     def freeze(self) -> bytes:
-        """Give the application's state."""
+        """Return the application's state."""
         state: bytes = self.app.freeze()
         return state
 
     def thaw(self, state: bytes) -> None:
-        """Give the application the state that another worker's gave."""
+        """Pass on the state that the application of another worker returned."""
         self.app.thaw(state)
 
     @property
     def unread(self) -> bytes:
-        """What came from the client and the application has not read."""
+        """Return what came from the client and the application has not read."""
         return self.waiting() + b"".join(self._held)
 
     def detach(self) -> None:
-        """Say nothing to the client any more."""
+        """Stop writing to the client."""
         self.outlet.is_detached = True
 
     def leave(self, frozen: bytes) -> None:
-        """Go, with what is in *frozen*."""
+        """Return the connection to the master, with *frozen*, and end here."""
         self.has_left = self.is_over = True
         self.visit.moved(self._sock, self.unread, frozen, self.transport.abort)
         self.stop()
@@ -336,33 +337,33 @@ class Talk(asyncio.Protocol, Arrival):
     # What subclasses know
 
     def start(self) -> None:
-        """Begin with the application."""
+        """Start the application."""
         raise NotImplementedError
 
     def hear(self, data: bytes) -> None:
-        """Hear *data*."""
+        """Pass *data* on to the application."""
         raise NotImplementedError
 
     def hear_end(self) -> bool | None:
-        """Hear that nothing more comes; say whether it stays open, all the same."""
+        """Pass on that nothing more comes; return whether to stay open all the same."""
         raise NotImplementedError
 
     def lost(self, exc: Exception | None) -> None:
-        """Learn that the connection is over."""
+        """Pass on that the connection is over here."""
 
     def waits(self) -> bool:
-        """Say whether the application waits for its client."""
+        """Return whether the application waits for its client."""
         raise NotImplementedError
 
     def waiting(self) -> bytes:
-        """Give what the application was given and has not read."""
+        """Return what the application was given and has not read."""
         return b""
 
     def stop(self) -> None:
         """End the application's part: the connection is elsewhere."""
 
     def cut(self) -> None:
-        """Close, at once."""
+        """Close at once."""
         self.transport.abort()
 
 
@@ -372,11 +373,11 @@ class Handling(Talk):
     _task: asyncio.Task[None] | None = None
 
     def __init__(self, app: Any, *args: Any) -> None:
-        """Take *app*, or make one for this connection if it is a class."""
+        """Serve with *app*, or with one made for this connection if it is a class."""
         super().__init__(app() if inspect.isclass(app) else app, *args)
 
     def start(self) -> None:
-        """Begin the task."""
+        """Start the task."""
         loop = asyncio.get_running_loop()
         self._reader = asyncio.StreamReader(LIMIT, loop)
         self._flow = asyncio.StreamReaderProtocol(self._reader, loop=loop)
@@ -384,6 +385,7 @@ class Handling(Talk):
         self._task = loop.create_task(self._run())
 
     async def _run(self) -> None:
+        """Call the application; log what it raises, and close at its end."""
         loop = asyncio.get_running_loop()
         writer = asyncio.StreamWriter(self.outlet, self._flow, self._reader, loop)
         try:
@@ -396,24 +398,24 @@ class Handling(Talk):
             self.outlet.close()
 
     async def call(self, writer: asyncio.StreamWriter) -> None:
-        """Call the application."""
+        """Call the application, and return when it does."""
         await self.app(self._reader, writer)
 
     def called(self) -> str:
-        """Say what is called, for the log."""
+        """Return the name of what is called, for the log."""
         return getattr(self.app, "__qualname__", type(self.app).__qualname__)
 
     def hear(self, data: bytes) -> None:
-        """Give *data* to the reader."""
+        """Pass *data* on to the reader."""
         self._reader.feed_data(data)
 
     def hear_end(self) -> bool:
-        """Tell the reader; the application may still write."""
+        """Pass the end on to the reader; the application may still write."""
         self._reader.feed_eof()
         return True
 
     def lost(self, exc: Exception | None) -> None:
-        """Tell the reader, and whoever waits for room to write."""
+        """Pass the end on to the reader, and to whoever waits for room to write."""
         if self._task is None:
             return
         self._flow.connection_lost(exc)
@@ -425,19 +427,19 @@ class Handling(Talk):
             closed.exception()
 
     def pause_writing(self) -> None:
-        """Tell whoever writes."""
+        """Pause whoever writes: too much waits to be sent."""
         self._flow.pause_writing()
 
     def resume_writing(self) -> None:
-        """Tell whoever waited."""
+        """Resume whoever waited for room."""
         self._flow.resume_writing()
 
     def waits(self) -> bool:
-        """Say whether the handler waits for data."""
+        """Return whether the handler waits for data."""
         return self._reader._waiter is not None  # type: ignore[attr-defined]  # noqa: SLF001
 
     def waiting(self) -> bytes:
-        """Give what the reader holds."""
+        """Return what the reader holds."""
         return bytes(self._reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001
 
     def stop(self) -> None:
@@ -452,19 +454,20 @@ class Conversing(Talk):
     _has_begun = False
 
     def __init__(self, app: Any, *args: Any) -> None:
-        """Have *app* make the protocol of this connection."""
+        """Serve with the protocol that *app* returns for this connection."""
         super().__init__(app(), *args)
         self._buffered = isinstance(self.app, asyncio.BufferedProtocol)
         self._context = contextvars.copy_context()
 
     def start(self) -> None:
-        """Tell the protocol that it is connected."""
+        """Call ``connection_made`` of the protocol."""
         self._has_begun = True
+        # Anew, because ``begin`` has set the current connection in it.
         self._context = contextvars.copy_context()
         self.app.connection_made(self.outlet)
 
     def hear(self, data: bytes) -> None:
-        """Give it *data*."""
+        """Pass *data* on to the protocol."""
         self._call(self._fill if self._buffered else self.app.data_received, data)
 
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
@@ -477,6 +480,7 @@ class Conversing(Talk):
             return None
 
     def _fill(self, data: bytes) -> None:
+        """Copy *data* to the buffers that the protocol offers, one after the other."""
         while data:
             room = memoryview(self.app.get_buffer(len(data))).cast("B")
             count = min(len(room), len(data))
@@ -485,23 +489,23 @@ class Conversing(Talk):
             data = data[count:]
 
     def hear_end(self) -> bool | None:
-        """Tell it."""
+        """Pass the end on; return whether the protocol stays open."""
         stays: bool | None = self._call(self.app.eof_received)
         return stays
 
     def lost(self, exc: Exception | None) -> None:
-        """Tell it, unless the connection lives on elsewhere."""
+        """Call ``connection_lost`` of a protocol that has begun, after a move too."""
         if self._has_begun:
             self._call(self.app.connection_lost, exc)
 
     def pause_writing(self) -> None:
-        """Tell it."""
+        """Call ``pause_writing`` of the protocol."""
         self._call(self.app.pause_writing)
 
     def resume_writing(self) -> None:
-        """Tell it."""
+        """Call ``resume_writing`` of the protocol."""
         self._call(self.app.resume_writing)
 
     def waits(self) -> bool:
-        """A protocol is between two calls whenever anybody asks."""
+        """Return true: a protocol is between two calls whenever anybody asks."""
         return True

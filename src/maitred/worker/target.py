@@ -38,7 +38,7 @@ def load(
     target: str, app_dir: str, *, kind: str = "asgi", factory: bool = False
 ) -> Any:
     """
-    Import the application.
+    Import the application, and return it.
 
     Args:
         target: ``module:attribute``; both may have dots.
@@ -55,6 +55,7 @@ def load(
     try:
         module = importlib.import_module(name)
     except BaseException as exc:
+        # SystemExit too: whoever calls sys.exit() while it is imported has failed.
         why = f"cannot import {name!r} for target {target}: {_one_line(exc)}"
         raise AppFailed(why, _own_traceback(exc)) from exc
     app: Any = module
@@ -65,6 +66,7 @@ def load(
             )
         app = getattr(app, part)
     made = ""
+    # Not for other kinds, where a class without arguments is the application.
     makes = factory or (kind in HTTP_KINDS and _takes_nothing(app))
     if callable(app) and makes:
         if not factory:
@@ -77,7 +79,7 @@ def load(
 
 
 def _is_no_asgi(app: Any) -> str:
-    """Say why *app* is no ASGI application; empty: it may be one."""
+    """Return why *app* is no ASGI application; empty: it may be one."""
     if not callable(app):
         return f"is no ASGI application but of type {type(app).__name__}"
     if _takes_nothing(app):
@@ -90,7 +92,7 @@ def _is_no_asgi(app: Any) -> str:
 
 
 def _is_no_wsgi(app: Any) -> str:
-    """Say why *app* is no WSGI application; empty: it may be one."""
+    """Return why *app* is no WSGI application; empty: it may be one."""
     if not callable(app):
         return f"is no WSGI application but of type {type(app).__name__}"
     if _takes(app, *WSGI):
@@ -103,11 +105,11 @@ def _is_no_wsgi(app: Any) -> str:
 
 
 def _is_no_coroutine(kind: str, *arguments: str) -> Callable[[Any], str]:
-    """Make what says why something is no async function of *arguments*."""
+    """Return what checks whether something is an async function of *arguments*."""
     taken = ", ".join(arguments)
 
     def why(app: Any) -> str:
-        """Say why *app* is none, nor a class of such; empty: it may be one."""
+        """Return why *app* is none, nor a class of such; empty: it may be one."""
         is_class = inspect.isclass(app)
         if is_class and not _takes(app):
             return f"is a class that needs arguments: each connection has a {kind} made"
@@ -122,7 +124,7 @@ def _is_no_coroutine(kind: str, *arguments: str) -> Callable[[Any], str]:
 
 
 def _is_no_protocol(app: Any) -> str:
-    """Say why *app* makes no ``asyncio.Protocol``; empty: it may."""
+    """Return why *app* makes no ``asyncio.Protocol``; empty: it may."""
     if not callable(app) or not _takes(app):
         return (
             "makes no protocol: a class, or a function without arguments, that gives an"
@@ -134,7 +136,7 @@ def _is_no_protocol(app: Any) -> str:
 
 
 def _is_no_function(app: Any) -> str:
-    """Say why *app* cannot be called with a socket; empty: it may."""
+    """Return why *app* cannot be called with a socket; empty: it may."""
     if not callable(app) or not _takes(app, "socket"):
         return "is no function of a socket: it does not take one argument"
     if inspect.iscoroutinefunction(app):
@@ -155,7 +157,7 @@ CHECKS: Final[Mapping[str, Callable[[Any], str]]] = {
 
 def _made(factory: Any, target: str) -> Any:
     """
-    Have *factory* make the application.
+    Call *factory*, and return the application that it makes.
 
     Raises:
         AppFailed: It fails, or would leave, or is asynchronous.
@@ -176,7 +178,7 @@ def _made(factory: Any, target: str) -> Any:
 
 
 def _takes_nothing(app: Any) -> bool:
-    """Whether *app*, which can be called, can only be called without arguments."""
+    """Return whether *app*, which can be called, takes no arguments at all."""
     try:
         signature = inspect.signature(app)
         signature.bind()
@@ -189,17 +191,19 @@ def _takes_nothing(app: Any) -> bool:
 
 
 def _takes(app: Any, *arguments: str) -> bool:
-    """Whether *app* can be called with so many arguments, as far as it says."""
+    """Return whether *app* can be called with so many arguments, as far as it says."""
     try:
         inspect.signature(app).bind(*arguments)
     except TypeError:
         return False
     except ValueError:
+        # What is written in C may have no signature; it is tried.
         return True
     return True
 
 
 def _looks_like_wsgi(app: Any) -> bool:
+    """Return whether *app* needs two arguments, and is not async."""
     if inspect.isclass(app):
         return False
     call = app if inspect.isfunction(app) else app.__call__
@@ -224,7 +228,7 @@ def _one_line(exc: BaseException) -> str:
 
 
 def _own_traceback(exc: BaseException) -> str:
-    """Format *exc* without our frames and those of the import machinery at its top."""
+    """Return *exc* as text, without our frames and those of the import machinery."""
     frames: TracebackType | None = exc.__traceback__
     while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next

@@ -66,7 +66,7 @@ class Threads:
 
     def __init__(self, most: int, patience: float, board: Scoreboard) -> None:
         """
-        Have no threads yet; they are started when they are needed.
+        Start without threads; they are started when they are needed.
 
         Args:
             most: How many there may be.
@@ -104,7 +104,7 @@ class Threads:
         loop = asyncio.get_running_loop()
 
         def ended(_future: Future[None]) -> None:
-            """Tell the event loop, from the thread, that this is free."""
+            """Free the thread's place, in the event loop; this runs in the thread."""
             with contextlib.suppress(RuntimeError):  # the loop is over, and so are we
                 loop.call_soon_threadsafe(self._give)
 
@@ -112,7 +112,7 @@ class Threads:
         await asyncio.wrap_future(future)
 
     async def _take(self, left: asyncio.Future[None]) -> None:
-        """Count one more thread as busy, as soon as there is one."""
+        """Count one more thread as busy, as soon as there is one; raise as ``run``."""
         if self._busy < self._most:
             self._busy += 1
             self._show()
@@ -126,6 +126,7 @@ class Threads:
         try:
             await asyncio.wait((turn, left), timeout=self._patience, return_when=first)
         except asyncio.CancelledError:
+            # A thread was given to us in the same turn of the event loop.
             if turn.done():
                 self._give()
             raise
@@ -142,8 +143,9 @@ class Threads:
             raise NoThread
 
     def _give(self) -> None:
-        """Count one thread less as busy, or give it to who has waited longest."""
+        """Pass a thread on to who has waited longest, or count one less as busy."""
         for turn in self._queue:
+            # One that is done was given a thread already, and did not run since.
             if not turn.done():
                 turn.set_result(None)
                 return

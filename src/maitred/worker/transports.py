@@ -30,44 +30,44 @@ class Intake(asyncio.BufferedProtocol):
     __slots__ = ("_connection", "_read", "_received", "_room")
 
     def __init__(self, connection: Any) -> None:
-        """Read for *connection*, after ``write_on``."""
+        """Read for *connection*; ``write_on`` is called before anything is read."""
         self._connection = connection
         self._received = connection.data_received
         self._read: Callable[[int], bytes]
         self._room: Callable[[], memoryview]
 
     def write_on(self, mark: Mark | Unmarked) -> None:
-        """Read to where *mark* says."""
+        """Read into what *mark* offers, from now on."""
         self._read = mark.read
         self._room = mark.room
 
     def get_buffer(self, _size_hint: int) -> memoryview:
-        """Say where to read to: so that no more than READ_SIZE comes at once."""
+        """Return where to read to, so that no more than READ_SIZE comes at once."""
         return self._room()
 
     def buffer_updated(self, count: int) -> None:
-        """Pass on what was read."""
+        """Pass on the *count* bytes that were read."""
         self._received(self._read(count))
 
     def connection_made(self, transport: Any) -> None:
-        """Pass it on."""
+        """Pass *transport* on."""
         self._connection.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on."""
+        """Pass the end on."""
         self._connection.connection_lost(exc)
 
     def eof_received(self) -> bool | None:
-        """Pass it on."""
+        """Pass on that nothing more comes; return whether to stay open all the same."""
         is_kept_open: bool | None = self._connection.eof_received()
         return is_kept_open
 
     def pause_writing(self) -> None:
-        """Pass it on."""
+        """Pass on that too much waits to be sent."""
         self._connection.pause_writing()
 
     def resume_writing(self) -> None:
-        """Pass it on."""
+        """Pass on that there is room again."""
         self._connection.resume_writing()
 
 
@@ -78,11 +78,11 @@ class Ends(NamedTuple):
     there: tuple[str, int]
 
     def getsockname(self) -> tuple[str, int]:
-        """Give the address and port that the client connected to."""
+        """Return the address and port that the client connected to."""
         return self.here
 
     def getpeername(self) -> tuple[str, int]:
-        """Give the client's address and port."""
+        """Return the client's address and port."""
         return self.there
 
 
@@ -112,7 +112,7 @@ class Corked:
         ends: Ends | None,
     ) -> None:
         """
-        Stand before *transport*, which belongs to *loop*.
+        Write to *transport*, which belongs to *loop*; start with nothing held.
 
         Args:
             transport: Writes.
@@ -130,19 +130,25 @@ class Corked:
         self._size = 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Say what is known of the connection; its addresses without a system call."""
+        """Return what is known by *name*; the addresses without a system call."""
+        # uvicorn asks for it in each connection, and then asks it for nothing else.
         if name == "socket" and self._ends is not None:
             return self._ends
         return self.transport.get_extra_info(name, default)
 
     def write(self, data: bytes) -> None:
-        """Write *data*, soon; much of it at once, for to join it is to copy it."""
+        """
+        Write *data* at the end of the turn, or at once where much is held.
+
+        Because to join it is to copy it.
+        """
         self.count += len(data)
         if self._size + len(data) > MOST_HELD:
             self.flush()
             if not self.is_closing():  # uvloop raises once it has closed
                 self.transport.write(data)
             return
+        # Whoever holds the first bytes of a turn has asked for the flush.
         if not self._held:
             self._loop.call_soon(self.flush)
         self._held.append(data)
@@ -158,11 +164,11 @@ class Corked:
                 self.transport.write(data)
 
     def get_write_buffer_size(self) -> int:
-        """Say how many bytes were written and have not left."""
+        """Return how many bytes were written and have not left."""
         return self._size + int(self.transport.get_write_buffer_size())
 
     def write_eof(self) -> None:
-        """End our half, after what is held."""
+        """Close our half, after what is held."""
         self.ending()
         self.flush()
         self.transport.write_eof()

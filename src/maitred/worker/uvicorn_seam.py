@@ -57,22 +57,22 @@ class OpenConnections(set[Any]):
     """
 
     def __init__(self, board: Scoreboard) -> None:
-        """Begin empty, and say so on *board*."""
+        """Start empty; every change is written on *board*."""
         super().__init__()
         self._board = board
 
     def add(self, item: Any) -> None:
-        """Note an opened connection."""
+        """Add an opened connection."""
         super().add(item)
         self._board.connections = len(self)
 
     def discard(self, item: Any) -> None:
-        """Note a closed connection, if it was not noted before."""
+        """Remove a closed connection, if it was not removed before."""
         super().discard(item)
         self._board.connections = len(self)
 
     def remove(self, item: Any) -> None:
-        """Note a closed connection."""
+        """Remove a closed connection."""
         super().remove(item)
         self._board.connections = len(self)
 
@@ -83,7 +83,7 @@ class AnnouncingServer(Server):
     def __init__(
         self, config: Config, board: Scoreboard, on_exit: Callable[[], object]
     ) -> None:
-        """Be not started yet; *on_exit* is called when something asks for the end."""
+        """Start as not ready; call *on_exit* when something asks for the end."""
         super().__init__(config)
         self._on_exit = on_exit
         self.server_state.connections = OpenConnections(board)
@@ -94,19 +94,24 @@ class AnnouncingServer(Server):
         self._board = board
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start the application, then set ``ready``."""
         await super().startup(sockets=sockets)
         self.ready.set()
 
     async def on_tick(self, counter: int) -> bool:
-        """Note, ten times a second, how many requests were answered."""
+        """
+        Write, ten times a second, how many requests were answered.
+
+        Returns:
+            Whether the main loop is to end.
+        """
         self._board.requests = self.server_state.total_requests
         await super().on_tick(counter)
         return self.may_end
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """
-        Begin to end: this is what handles TERM, as in uvicorn.
+        Start the drain: this is what handles TERM, as in uvicorn.
 
         Libraries that send streams without an end replace ``Server.handle_exit``, or
         look at ``should_exit`` of whoever handles TERM, and end their streams then:
@@ -196,7 +201,7 @@ class Serving:
         self._startup_errors = Kept()
 
     def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
-        """Give what makes the event loop that was asked for."""
+        """Return what makes the event loop that was asked for; None: asyncio's own."""
         return self.config.get_loop_factory()
 
     async def run(self) -> None:
@@ -256,15 +261,16 @@ class Serving:
             protocol.never_began()
             sock.close()
         if self._is_handing_back:
+            # It has arrived after all others were given back.
             protocol.hand_back()
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """Return how many connections are open."""
         return len(self._server.server_state.connections)
 
     def hand_back(self) -> None:
-        """Give back every connection that can be, at the latest when it is answered."""
+        """Return every connection to the master that can be, once it is answered."""
         self._is_handing_back = True
         self.parking.clear()
         self.give_back_each()
@@ -274,10 +280,10 @@ class Serving:
         self._server.announce_exit()
 
     def revoked(self, key: bytes) -> None:
-        """Do nothing: each request is asked for its key when it comes."""
+        """Keep all connections: each request is asked for its key when it comes."""
 
     def give_back_each(self) -> None:
-        """Give back each connection there is now, once it is between two requests."""
+        """Return each connection of now to the master, once no request is under way."""
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, GatedConnection):
                 connection.hand_back()
@@ -296,7 +302,7 @@ class Serving:
         self._server.may_end = True
 
     def cut(self) -> int:
-        """Close what is still open; say how many connections that were."""
+        """Close what is still open; return how many connections that were."""
         left: list[Any] = list(self._server.server_state.connections)
         for connection in left:
             shut_down(connection.cut, connection.transport)
@@ -321,21 +327,21 @@ class Visit(Protocol):
 
     @property
     def slot(self) -> int:
-        """Where it is."""
+        """Return the slot of this worker."""
 
     @property
     def key(self) -> bytes:
-        """What its last request was placed by; empty if by nothing."""
+        """Return what the last request was placed by; empty if by nothing."""
 
     def taken(self) -> None:
-        """It is marked or idle, was read from, or ended before; said once."""
+        """Send TAKEN: the connection is marked or idle, was read from, or ended."""
 
     def closed(self) -> None:
-        """It is over; said once, unless it was returned."""
+        """Send CLOSED; called once, unless the connection was returned."""
 
     def belongs(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
         """
-        Say where a request belongs, or why nowhere; None: here.
+        Return where a request belongs, or why it is refused; None: here.
 
         After Asked, ``told`` is called with the answer.
         """
@@ -347,7 +353,7 @@ class Visit(Protocol):
         unread: bytes,
         sent: Callable[[], None],
     ) -> None:
-        """It belongs elsewhere: send *sock* and what comes first, soon, then say so."""
+        """Return *sock* to the master with *unread*, soon; then call *sent*."""
 
 
 # What the protocol classes of uvicorn are mixed with.
@@ -378,7 +384,7 @@ class Complete(list[tuple[bytes, bytes]]):
     """The header lines of a request, to which none is added."""
 
     def append(self, _line: tuple[bytes, bytes]) -> None:
-        """Leave out what stands in no head: a trailer."""
+        """Drop what stands in no head: a trailer."""
 
 
 class GatedConnection(AnyConnection):  # type: ignore[misc]
@@ -414,7 +420,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     _left: asyncio.Future[None] | None = None
 
     def adopted(self, visit: Visit, sock: socket.socket, serving: Serving) -> None:
-        """Remember whose connection this is; before ``connection_made``."""
+        """Start to serve *sock* for *visit*; called before ``connection_made``."""
         self._sock = sock
         self._serving = serving
         self._application = self.app
@@ -433,7 +439,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._receive(visit)
 
     def _receive(self, visit: Visit) -> None:
-        """Have *visit* from now on."""
+        """Serve on behalf of *visit* from now on, with its mark and what was read."""
         self._visit = visit
         self._mark = mark = visit.mark
         self.intake.write_on(mark)
@@ -451,6 +457,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             mark.put(visit.prefix)
         if not visit.idle:
             self._serving.untaken.add(visit)
+        # TAKEN at once, because the mark says what was begun, and nothing was
+        # asked on an idle connection.
         if mark.kept or visit.idle:
             self.take()
 
@@ -467,12 +475,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._serve()
 
     def abandon(self) -> None:
-        """Close our copy of what others serve; it says nothing to the client."""
+        """Close our copy of what others serve; the client notices nothing."""
         self.transport.abort()
 
     def _let_go(self) -> None:
         """
-        Forget whom we know and who knows us, so that all of us is freed at once.
+        Remove the references that go in a circle, so that all is freed at once.
 
         Otherwise every connection leaves a heap for Python's collector, which then
         takes a quarter of the time of a worker with many short connections.
@@ -495,13 +503,13 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         return self._begin(scope, receive, send)
 
     def _note_arrival(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
-        """Say where a request belongs, and note when it came."""
+        """Return where a request belongs, and record when it came."""
         assert self._access is not None
         self._access.arrived(self._corked.count)
         return self._visit.belongs(head)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin; what was read already comes before anything the socket gives."""
+        """Start; what was read already comes before anything the socket gives."""
         self._corked = Corked(transport, self.loop, self._on_ending, self._visit.ends)
         super().connection_made(self._corked)
         # uvicorn asks the socket, which no longer knows once the client is gone.
@@ -523,12 +531,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._serve()
 
     def _begin_to_read(self) -> None:
-        """Look at what was read already, and perhaps at more by now."""
+        """Check what was read already, and perhaps more by now."""
         self._gate.look()
         self._attend()
 
     def _serve(self) -> None:
-        """Begin with what was read already, or to wait."""
+        """Start with what was read already, or to wait."""
         if self._visit.prefix:
             self._hear()
             self._gate.receive(self._visit.prefix)
@@ -540,7 +548,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             )
 
     def data_received(self, data: bytes) -> None:
-        """Say TAKEN before the first bytes can reach the application."""
+        """Check *data* at the gate; TAKEN is sent before the first bytes pass."""
         if not self._is_heard:
             self._hear()
         self._gate.receive(data)
@@ -548,7 +556,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:
         """
-        Begin with the request that httptools has found the head of.
+        Start with the request that httptools has found the head of.
 
         uvicorn would add trailers to the headers that the application holds: a name of
         a session there was never checked (RFC 9110 section 6.5.1).
@@ -557,7 +565,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self.headers = Complete(self.headers)
 
     def on_response_complete(self) -> None:
-        """Let the next request through, if the answer leaves the way open."""
+        """Mark the end of an answer; pass the next request if the way is open."""
         super().on_response_complete()
         if self._access is not None:
             self._access.ended(self.cycle.scope, self._corked.count)
@@ -576,11 +584,12 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
                 return
         gate.answered()
         self._attend()
+        # Because the client has said that it asks nothing more.
         if self._is_half_closed and gate.stage is BETWEEN and not self._is_leaving:
             self.drop()
 
     def eof_received(self) -> bool | None:
-        """Let an answer that is under way be finished, if that is soon."""
+        """Return whether to stay open: for an answer, or for the next worker."""
         super().eof_received()
         self._is_half_closed = True
         # What came with the connection may not have been looked at: see
@@ -653,13 +662,14 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.refuse(503, "cut")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End; what was never read from is answered for all the same."""
+        """Close; TAKEN and CLOSED are sent also of what was never read from."""
         self._gate.take_all()
         for timer in (self._head_timer, self._end_timer):
             if timer is not None:
                 timer.cancel()
         if not self._is_heard:
             self._hear()
+        # What was returned lives on, with a mark that may be another's by now.
         if not self._is_returned:
             if self._access is not None and self._access.is_open and self.cycle:
                 self._access.ended(self.cycle.scope, self._corked.count)
@@ -671,22 +681,23 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self._let_go()
 
     def take(self) -> None:
-        """Say TAKEN, once."""
+        """Send TAKEN, once."""
         if not self._is_taken:
             self._is_taken = True
             self._visit.taken()
 
     def never_began(self) -> None:
-        """End before ``connection_made``."""
+        """Close before ``connection_made`` was called."""
         self._hear()
         shut(self._sock, self._mark)
         self._visit.closed()
 
     def hand_back(self) -> None:
-        """Give this connection back as soon as it is between two requests."""
+        """Return this connection to the master as soon as no request is under way."""
         if self.transport is None or self.transport.is_closing() or self._is_leaving:
             return
         if self.transport.get_extra_info("ssl_object") is not None:
+            # What TLS knows of a connection cannot travel; so it finishes here.
             self.shutdown()
             return
         self._is_wanted_back = True
@@ -694,19 +705,19 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.give_back(ANYWHERE, self._gate.take_all())
 
     def _hear(self) -> None:
-        """Note that the first request begins, or that there will be none."""
+        """Record that the first request begins, or that there will be none."""
         self._is_heard = True
         self._serving.untaken.discard(self._visit)
         self.take()
 
     def _told(self, mine: bool) -> None:
-        """Go on with the request that waited for the master's answer."""
+        """Pass the master's answer on to the gate, where the request has waited."""
         if not self.transport.is_closing():
             self._gate.told(mine)
             self._attend()
 
     def _attend(self) -> None:
-        """See to what is between two requests, and to what waits at the gate."""
+        """Mark or return what is between two requests; hold back what waits."""
         gate = self._gate
         if gate.stage is BETWEEN:
             if self._mark.stage == STARTED:
@@ -723,7 +734,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._hold_back()
 
     def _hold_back(self) -> None:
-        """See to it that what waits at the gate neither waits forever nor grows."""
+        """Limit the time and the bytes of what waits at the gate."""
         gate = self._gate
         if self._successor is not None:
             # It said more before it knew of the upgrade.
@@ -768,7 +779,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self._give_up_head()
 
     def _give_up_head(self) -> None:
-        """Part with a client who began a request, or with one who never said a word."""
+        """Refuse a client who began a request; drop one who never said a word."""
         if self._gate.pending.strip(b"\r\n"):
             self.refuse(408, "head_timeout")
         else:
@@ -776,7 +787,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.drop()
 
     def _make_websocket(self, **arguments: Any) -> Any:
-        """Make the protocol that takes this connection over: it is upgraded."""
+        """Return the protocol that takes this connection over: it is upgraded."""
         self._successor = self._serving.websocket(**arguments)
         self._successor.visit = self._visit
         self._successor.sock = self._sock
@@ -787,7 +798,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         return self._successor
 
     def refuse(self, status: int, cause: str) -> None:
-        """Answer in the application's place; hear the client out for a moment."""
+        """Answer in the application's place; read on for a moment, then close."""
         self._gate.take_all()
         self._unset_keepalive_if_required()
         self._is_leaving = True
@@ -803,6 +814,8 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if self._access is not None:
             self._access.refused(status, len(answer(status, cause)), cause)
         self.transport.write(answer(status, cause))
+        # Closed while bytes of the client are unread, the kernel would send RST,
+        # and the client might lose the answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self._end_timer = self.loop.call_later(LINGER, self.transport.close)
@@ -830,8 +843,9 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         self.drop()
 
     def give_back(self, to: Elsewhere, unread: bytes) -> None:
-        """Leave this connection to another worker, once all is written."""
+        """Return this connection, for another worker, once all is written."""
         self._unset_keepalive_if_required()
+        # It would not fit one packet of the channel.
         if len(unread) > MOST_UNREAD:
             self.refuse(421, "misdirected")
             return
@@ -864,8 +878,9 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.drop()
 
     def _on_sent(self) -> None:
-        """Part with what the master has."""
+        """Park or close our copy: the master has the connection."""
         self._mark.given_back()
+        # Parked, because the client's next request may be for here again.
         if self._may_come_again and not self.transport.is_closing():
             self._serving.parking.put(self._visit.id, self)
         else:
@@ -914,7 +929,8 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
         shut_down(super().shutdown, self.transport)
 
     def connection_made(self, transport: Any) -> None:
-        """Begin, knowing the client even if it has left."""
+        """Start, with the client's address even if the client has left."""
+        # The answer to the handshake may be held, and frames are to leave at once.
         if isinstance(transport, Corked):
             transport.flush()
             transport = transport.transport
@@ -927,7 +943,7 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, and say so; perhaps of one whose handshake was refused."""
+        """Close, and send CLOSED; perhaps of one whose handshake was refused."""
         shut(self.sock, self.visit.mark)
         self.visit.closed()
         if self.access is not None:
@@ -955,7 +971,7 @@ def marking(mark: Mark | Unmarked, app: Any) -> Any:
 
 
 def nothing(*_: Any) -> None:
-    """Do nothing, in the place of somebody who has gone."""
+    """Ignore a call, in the place of somebody who has gone."""
 
 
 def shut_down(shutdown: Callable[[], None], transport: asyncio.Transport) -> None:
@@ -974,7 +990,7 @@ def shut_down(shutdown: Callable[[], None], transport: asyncio.Transport) -> Non
 
 
 def shut(sock: socket.socket, mark: Mark | Unmarked) -> None:
-    """Say FIN: to close *sock* says nothing while somebody has a copy of it."""
+    """Send FIN: to close *sock* sends none while somebody has a copy of it."""
     # In this order: a mark that says more than the truth would have the client, should
     # we be killed between the two, told that its request had begun.
     with contextlib.suppress(OSError):
@@ -990,24 +1006,24 @@ class Kept(logging.Filter):
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start with none."""
         super().__init__()
         self.records: list[logging.LogRecord] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep *record* if it is an error, let it pass otherwise."""
+        """Keep *record* if it is an error; return whether to log it now."""
         if record.levelno < logging.ERROR:
             return True
         self.records.append(record)
         return False
 
     def text(self) -> str:
-        """Give all that was kept as text."""
+        """Return all that was kept as text."""
         return "\n".join(map(logging.Formatter().format, self.records))
 
 
 def _is_no_cut(record: logging.LogRecord) -> bool:
-    """Leave out what uvicorn says of requests that are cut: the master counts them."""
+    """Return false for what uvicorn says of a cut request: the master counts those."""
     what = record.exc_info[0] if record.exc_info else None
     return what is not asyncio.CancelledError and not str(record.msg).startswith(
         "Cancel "

@@ -54,7 +54,7 @@ INTERNAL_ERROR, RESTARTING = 1011, 1012
 
 
 def frame_size(data: bytes | bytearray) -> int | None:
-    """Give how long the frame is with which *data* begins; None: that is not known."""
+    """Return how long the frame is that begins *data*; None: that is not known."""
     if len(data) < SHORT:
         return None
     size, start = data[1] & 0x7F, SHORT
@@ -79,14 +79,14 @@ class WebSocket:
     headers: Headers
 
     def __init__(self, speaking: Speaking, request: Request) -> None:
-        """Speak with whoever sent *request*."""
+        """Start after the handshake, which *request* has asked for."""
         self._speaking = speaking
         self.path = request.path
         self.headers = request.headers
 
     async def recv(self) -> str | bytes:
         """
-        Wait for the next message.
+        Wait for the next message, and return it.
 
         Raises:
             ConnectionClosed: There is none: the WebSocket is closed.
@@ -124,7 +124,7 @@ class Speaking(Handling):
     """Calls the application with a ``WebSocket``, in a task of its own."""
 
     def __init__(self, app: Any, *args: Any) -> None:
-        """Begin before the handshake."""
+        """Start before the handshake."""
         super().__init__(app, *args)
         self._core = ServerProtocol(max_size=LONGEST_MESSAGE)
         # The request as it came, once all of it has.
@@ -161,6 +161,7 @@ class Speaking(Handling):
         except ConnectionClosed:
             code = NORMAL
         finally:
+            # What has moved is over here, and goes on in another worker.
             if not self.is_over:
                 self.close(code, "")
                 await self._hear_out()
@@ -179,7 +180,7 @@ class Speaking(Handling):
 
     async def recv(self) -> str | bytes:
         """
-        Wait for the next message.
+        Wait for the next message, and return it.
 
         Raises:
             ConnectionClosed: There is none any more.
@@ -216,23 +217,24 @@ class Speaking(Handling):
         self._flush()
 
     def close(self, code: int, reason: str) -> None:
-        """Say that this is over, unless that was said."""
+        """Send a closing frame, unless one was sent."""
         if self._core.state is OPEN:
             self._core.send_close(code, reason)
             self._flush()
 
     async def _hear_out(self) -> None:
-        """Give the client a moment to answer that it closes too."""
+        """Wait for the client to answer that it closes too, for LINGER at most."""
         try:
             async with asyncio.timeout(LINGER):
                 while not self._is_at_its_end:
                     await self._news()
+                    # Nobody asks for them any more, and they would stop the reading.
                     self._messages.clear()
         except TimeoutError:
             pass
 
     def _closed(self) -> ConnectionClosed:
-        """Make what is raised where nothing can be said or heard any more."""
+        """Return what is raised where nothing can be sent or received any more."""
         core = self._core
         if core.state is CLOSED:
             return core.close_exc
@@ -253,17 +255,19 @@ class Speaking(Handling):
             self._waiter = None
 
     def _tell(self) -> None:
+        """Resume whoever waits in ``_news``."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # The client
 
     def hear(self, data: bytes) -> None:
-        """Take in *data*."""
+        """Parse *data*; whole messages wait for the application."""
         self._rest += data
         if self._request is None and not self._shake_hands():
             return
         while (size := frame_size(self._rest)) is not None:
+            # The rest of it is on its way: what the core holds could not be frozen.
             if len(self._rest) < size <= LONGEST_MESSAGE:
                 break
             # The core refuses one that is too long when it has seen how long it is.
@@ -275,24 +279,25 @@ class Speaking(Handling):
         self._regulate()
 
     def go(self) -> None:
-        """Let it hear what came meanwhile, and what comes."""
+        """Pass on what came meanwhile, and read on unless too much waits."""
         super().go()
         self._regulate()
 
     def pause_writing(self) -> None:
-        """Hear no more from a client that does not read: it is answered unasked."""
+        """Stop reading from a client that does not read: it is answered unasked."""
         super().pause_writing()
         self._is_deaf = True
         self._regulate()
 
     def resume_writing(self) -> None:
-        """Hear it again."""
+        """Read again from the client."""
         super().resume_writing()
         self._is_deaf = False
         self._regulate()
 
     def _regulate(self) -> None:
         """Read on, unless enough waits for the application or for the client."""
+        # What is held reads nothing; ``go`` comes here when it no longer is.
         if self._is_held or self.is_over:
             return
         if self._is_deaf or self._size > MOST_WAITING:
@@ -301,25 +306,25 @@ class Speaking(Handling):
             self.outlet.resume_reading()
 
     def hear_end(self) -> bool:
-        """Learn that the client says nothing more."""
+        """End the input: the client sends nothing more."""
         self._end()
         self._flush()
         return False
 
     def lost(self, exc: Exception | None) -> None:
-        """Learn that the connection is over."""
+        """End all: the connection is over."""
         super().lost(exc)
         self._end()
 
     def _end(self) -> None:
-        """Have the core know, once, that nothing more comes."""
+        """Pass the end of the input on to the core, once."""
         if not self._is_at_end_of_input:
             self._is_at_end_of_input = True
             self._core.receive_eof()
         self._tell()
 
     def _shake_hands(self) -> bool:
-        """Answer the request, if all of it has come; say whether frames follow."""
+        """Answer the request, if all of it has come; return whether frames follow."""
         # One empty line first is skipped, as the master did.
         heard = bytes(self._rest).removeprefix(b"\r\n")
         head, end, rest = heard.partition(END_OF_HEAD)
@@ -345,7 +350,7 @@ class Speaking(Handling):
         return next((event for event in events if isinstance(event, Request)), None)
 
     def _heed(self, raw: bytes) -> None:
-        """Note what the core has made of the frame *raw*."""
+        """Collect what the core has made of the frame *raw*."""
         for event in self._core.events_received():
             if not isinstance(event, Frame) or event.opcode not in DATA:
                 continue
@@ -361,7 +366,7 @@ class Speaking(Handling):
             self._tell()
 
     def _complete(self) -> None:
-        """Have a message that is complete wait for the application."""
+        """Add a message that is complete to those that wait for the application."""
         data, self._parts = b"".join(self._parts), []
         frames, self._unfinished = bytes(self._unfinished), bytearray()
         message: str | bytes = data
@@ -386,7 +391,7 @@ class Speaking(Handling):
     # How it moves
 
     def thaw(self, state: bytes) -> None:
-        """Know the request, and give the application its state."""
+        """Read the request again, and pass the application its state."""
         (size,) = SIZE.unpack_from(state)
         self._head = state[SIZE.size : SIZE.size + size]
         self._request = self._read(self._head)
@@ -396,16 +401,16 @@ class Speaking(Handling):
         super().thaw(state[SIZE.size + size :])
 
     def freeze(self) -> bytes:
-        """Give the request and the application's state."""
+        """Return the request and the application's state."""
         return SIZE.pack(len(self._head)) + self._head + super().freeze()
 
     def waits(self) -> bool:
-        """Say whether the application waits for a message."""
+        """Return whether the application waits for a message."""
         is_open = self._request is not None and self._core.state is OPEN
         return is_open and self._waiter is not None and not self._messages
 
     def waiting(self) -> bytes:
-        """Give the frames of what the application was not given."""
+        """Return the frames of what the application was not given."""
         frames = b"".join(frames for _, frames in self._messages)
         return frames + self._unfinished + self._rest
 

@@ -45,7 +45,7 @@ class WSGI:
         self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; WSGI knows no WebSocket, which is refused."""
+        """Serve one request in a thread; refuse a WebSocket, which WSGI has not."""
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
@@ -121,7 +121,7 @@ class Call:
         self._say({"type": "http.response.body", "body": chunk, "more_body": True})
 
     def _say(self, message: Message) -> None:
-        """Send *message*, and wait until it is sent, unless nobody hears it."""
+        """Send *message*, and wait for that; raise ClientLeft if nobody reads."""
         if self._left.done() or self.is_over:
             raise ClientLeft
         asyncio.run_coroutine_threadsafe(self._sent(message), self._loop).result()
