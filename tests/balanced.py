@@ -81,7 +81,7 @@ class HAProxy:
             raise AssertionError(f"{exc}: {self.machines()}\n{log}") from None
 
     def ask(self, command: str) -> str:
-        """Ask its runtime socket."""
+        """Send *command* to its runtime socket; return the answer."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(DEADLINE)
             sock.connect(str(self._stats))
@@ -90,6 +90,6 @@ class HAProxy:
                 return file.read()
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop it, and wait until it has ended."""
         self._process.terminate()
         self._process.wait(DEADLINE)

@@ -79,7 +79,7 @@ def packet(
     zero: int = 0,
     length: int | None = None,
 ) -> bytes:
-    """Make the bytes of a packet by hand, so that each part of it can be wrong."""
+    """Return the bytes of a packet, made by hand, so that each part can be wrong."""
     if length is None:
         length = len(body)
     return HEADER.pack(version, number, descriptors, records, zero, length) + body
@@ -93,7 +93,7 @@ def raw_send(sock: socket.socket, data: bytes, *fds: int) -> None:
 
 
 class Files:
-    """Makes files without a name and closes what is left of them."""
+    """Makes files without a name, and closes what is left of them."""
 
     def __init__(self) -> None:
         """Start with none."""
@@ -112,12 +112,12 @@ class Files:
 
 
 def is_same(one: Descriptor, other: Descriptor) -> bool:
-    """Say whether two descriptors are of the same file."""
+    """Return whether two descriptors are of the same file."""
     return os.path.sameopenfile(one.fileno(), other.fileno())
 
 
 def open_descriptors() -> dict[int, str]:
-    """List our open descriptors and what they are of."""
+    """Return our open descriptors and what they are of."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         # The one that listed them is closed by now.
@@ -128,7 +128,7 @@ def open_descriptors() -> dict[int, str]:
 
 @contextlib.contextmanager
 def room_for(count: int) -> Iterator[None]:
-    """Let this process open no more than *count* further descriptors."""
+    """Limit this process to *count* further descriptors, for the block."""
     taken = open_descriptors()
     free = (number for number in itertools.count() if number not in taken)
     limit = next(itertools.islice(free, count, None))
@@ -141,7 +141,7 @@ def room_for(count: int) -> Iterator[None]:
 
 
 def fill(channel: Channel, *messages: Any) -> int:
-    """Send packets until the channel is full; say how many."""
+    """Send packets until the channel is full; return how many."""
     sent = 0
     with contextlib.suppress(ChannelFull):
         while True:
@@ -151,7 +151,7 @@ def fill(channel: Channel, *messages: Any) -> int:
 
 
 def receive_all(receiver: Channel, sender: Channel, count: int) -> list[Any]:
-    """Receive *count* packets, flushing what *sender* could send in part only."""
+    """Receive and return *count* packets, flushing what *sender* sent in part only."""
     messages: list[Any] = []
     for _ in range(count):
         while not (packet_of := receiver.receive_nowait()):
@@ -192,7 +192,7 @@ class Asyncio:
     """Uses a channel as a coroutine does."""
 
     def __init__(self, loop_factory: Any = None) -> None:
-        """Use the loops of *loop_factory*."""
+        """Run coroutines in loops of *loop_factory*."""
         self._loop_factory = loop_factory
 
     def send(self, channel: Channel, *messages: Any) -> None:
@@ -214,10 +214,10 @@ USES = {
 
 
 def run(coroutine: Any, loop_factory: Any = None) -> Any:
-    """Run *coroutine* in a loop of its own, with a deadline."""
+    """Run *coroutine* in a loop of its own, with a deadline; return its result."""
 
     async def with_deadline() -> Any:
-        """Give up in the end."""
+        """Await *coroutine*, or raise TimeoutError in the end."""
         async with asyncio.timeout(DEADLINE):
             return await coroutine
 

@@ -20,7 +20,7 @@ DEADLINE_MS = 60_000.0
 def opened(
     *, dark: bool = False, width: int = 1280, height: int = 900, motion: bool = False
 ) -> Iterator[Page]:
-    """Give an empty page of a new browser; check at the end that it was quiet."""
+    """Yield an empty page of a new browser; check at the end that it was quiet."""
     said: list[str] = []
     with sync_playwright() as play:
         browser = play.chromium.launch(

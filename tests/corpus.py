@@ -95,11 +95,11 @@ class Config:
     """Stands in for gunicorn's configuration: remembers what was set."""
 
     def __init__(self) -> None:
-        """Begin with nothing set."""
+        """Start with nothing set."""
         self.settings: dict[str, Any] = {}
 
     def set(self, name: str, value: Any) -> None:
-        """Set *name*."""
+        """Record *value* for *name*."""
         self.settings[name] = value
 
 
@@ -111,7 +111,7 @@ class Names(dict[str, Any]):
 
 
 def expand(text: bytes) -> bytes:
-    """Turn the text of a ``.http`` file into the bytes that are sent."""
+    """Return the bytes that are sent, for the *text* of a ``.http`` file."""
     data = text.replace(b"\n", b"").replace(b"\\r\\n", b"\r\n")
     data = data.replace(b"\\0", b"\0").replace(b"\\n", b"\n").replace(b"\\t", b"\t")
     data = re.sub(
@@ -122,7 +122,7 @@ def expand(text: bytes) -> bytes:
 
 
 def load(kind: str) -> dict[str, Item]:
-    """Give all files of *kind*, valid or invalid, by name."""
+    """Return all files of *kind*, valid or invalid, by name."""
     items = {}
     for path in sorted((DIRECTORY / kind).glob("*.http")):
         source = path.with_suffix(".py").read_text()
@@ -144,7 +144,7 @@ def load(kind: str) -> dict[str, Item]:
 
 
 def wanted(request: dict[str, Any]) -> Wanted:
-    """Read one request of a ``.py`` file."""
+    """Return what one request of a ``.py`` file has to be."""
     body = request.get("body", b"")
     return Wanted(
         request["method"],
@@ -156,7 +156,7 @@ def wanted(request: dict[str, Any]) -> Wanted:
 
 
 def path_and_query(uri: str) -> str:
-    """Give what of *uri* names a resource, without scheme and authority."""
+    """Return what of *uri* names a resource, without scheme and authority."""
     if not uri.lower().startswith(("http://", "https://")):
         return uri
     parts = urlsplit(uri)

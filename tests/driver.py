@@ -46,7 +46,7 @@ ACCEPTORS = os.environ.get("MAITRED_TESTS_ACCEPTORS", "1")
 def wait_until(
     what: str, condition: Callable[[], Any], deadline: float = DEADLINE
 ) -> Any:
-    """Wait until *condition* gives something true; return it. Fail at the deadline."""
+    """Wait until *condition* returns something true; return it, or fail in the end."""
     end = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {deadline:g} s"
@@ -55,7 +55,7 @@ def wait_until(
 
 
 def descriptors(pid: int, leave_out: Container[str] = ()) -> list[str]:
-    """List what the open descriptors of process *pid* are; *leave_out* these links."""
+    """Return what process *pid* has open, but for the links in *leave_out*."""
     found = []
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -66,7 +66,7 @@ def descriptors(pid: int, leave_out: Container[str] = ()) -> list[str]:
 
 
 def descriptors_of(status: dict[str, Any], leave_out: Container[str] = ()) -> list[str]:
-    """List what is open in all acceptors, of which *status* speaks."""
+    """Return what all acceptors of *status* have open, but for *leave_out*."""
     pids = [acceptor["pid"] for acceptor in status["acceptors"]]
     return sorted(
         itertools.chain.from_iterable(descriptors(pid, leave_out) for pid in pids)
@@ -74,7 +74,7 @@ def descriptors_of(status: dict[str, Any], leave_out: Container[str] = ()) -> li
 
 
 def conversations(pid: int, directory: str) -> set[str]:
-    """Link those sockets of *pid*'s namespace that were accepted in *directory*."""
+    """Return the links of sockets accepted in *directory*, in *pid*'s namespace."""
     found = set()
     for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
         # Num RefCount Protocol Flags Type St Inode Path, if it has one (proc(5))
@@ -86,7 +86,7 @@ def conversations(pid: int, directory: str) -> set[str]:
 
 
 def processes_of(run: str) -> list[int]:
-    """List the live processes whose environment belongs to *run*."""
+    """Return the live processes whose environment belongs to *run*."""
     found = []
     mark = f"{RUN}={run}".encode()
     for entry in Path("/proc").iterdir():
@@ -101,7 +101,7 @@ def processes_of(run: str) -> list[int]:
 
 
 def is_deputy(pid: int) -> bool:
-    """Say whether *pid* is an acceptor other than the master."""
+    """Return whether *pid* is an acceptor other than the master."""
     with contextlib.suppress(OSError):
         shown = Path(f"/proc/{pid}/cmdline").read_bytes()
         # Its title, or how it was started.
@@ -110,7 +110,7 @@ def is_deputy(pid: int) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Say whether *pid* is a process and no zombie."""
+    """Return whether *pid* is a process and no zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -119,13 +119,13 @@ def is_alive(pid: int) -> bool:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Say how long process *pid* has computed."""
+    """Return how many seconds process *pid* has computed."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    """One server process, its log in a file."""
+    """One server process, its log in a file; whoever starts one calls ``kill_all``."""
 
     def __init__(
         self,
@@ -180,16 +180,20 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process that was started."""
+        """Return the pid of the process that was started."""
         return self.process.pid
 
     @property
     def log(self) -> str:
-        """All that was logged so far."""
+        """Return all that was logged so far."""
         return self.log_path.read_text(errors="replace")
 
     def wait_for_log(self, pattern: str, times: int = 1) -> re.Match[str]:
-        """Wait until *pattern* stands in the log *times* times; give the last match."""
+        """
+        Wait until *pattern* stands in the log *times* times; return the last match.
+
+        Fails if the process ends without.
+        """
 
         def found() -> re.Match[str] | None:
             ended = self.process.poll() is not None
@@ -204,11 +208,11 @@ class Server:
         return match
 
     def wait(self) -> int:
-        """Wait until the process ends; give its exit code."""
+        """Wait until the process ends; return its exit code."""
         return self.process.wait(timeout=DEADLINE)
 
     def kill_all(self) -> None:
-        """End every process of the run."""
+        """Kill every process of the run, and wait until the first of them is gone."""
         for pid in processes_of(self.run):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -229,7 +233,7 @@ class Maitred(Server):
         command: Sequence[str] = (COMMAND,),
         **details: Any,
     ) -> None:
-        """Start serving *target*; ``ready`` waits until it does."""
+        """Start to serve *target*; nobody can connect before ``ready``."""
         self.control = str(tmp_path / "control.sock")
         self.expected: list[str] = []
         self.expected_lost = 0
@@ -246,14 +250,14 @@ class Maitred(Server):
         )  # fmt: skip
 
     def ready(self) -> Maitred:
-        """Wait until every worker is ready; note what is open then."""
+        """Wait until every worker is ready; record which descriptors are open then."""
         self.wait_for_log(r"workers of generation \d+ ready")
         self.descriptors_at_start = wait_until("it is at rest", self._at_rest)
         return self
 
     def _at_rest(self) -> list[str] | None:
         """
-        Give what the master has open, unless a worker comes or goes meanwhile.
+        Return what the master has open; None while a worker comes or goes.
 
         Not who asks on the control socket: that is the admin process at times, or we,
         whom the master has answered and not yet taken leave of.
@@ -268,31 +272,32 @@ class Maitred(Server):
         return found
 
     def _open_but_asking(self, status: dict[str, Any]) -> list[str]:
+        """Return what all acceptors have open, but for the control socket's clients."""
         directory = os.path.dirname(self.control)
         return descriptors_of(status, conversations(status["pid"], directory))
 
     @cached_property
     def port(self) -> int:
-        """The port of the first listener."""
+        """Return the port of the first listener."""
         return int(
             self.wait_for_log(r"listening on (?:https?|tcp)://\S*?:(\d+)[,:]")[1]
         )
 
     @property
     def url(self) -> str:
-        """The address of the first listener."""
+        """Return the address of the first listener."""
         return f"http://127.0.0.1:{self.port}"
 
     def status(self) -> dict[str, Any]:
-        """Ask the master."""
+        """Ask the master for its status, and return it."""
         return ask(self.control, "status")
 
     def worker_pids(self) -> list[int]:
-        """Give the pid of each slot's worker."""
+        """Return the pid of each slot's worker."""
         return [slot["pid"] for slot in self.status()["slots"]]
 
     def total(self, column: str) -> int:
-        """Give the sum of *column* over all slots."""
+        """Return the sum of *column* over all slots."""
         return sum(slot.get(column, 0) for slot in self.status()["slots"])
 
     def tell(self, number: int) -> None:
@@ -306,17 +311,17 @@ class Maitred(Server):
         self.wait_for_log(r"workers of generation \d+ ready", before + 1)
 
     def upgrade(self) -> dict[str, Any]:
-        """Upgrade, and give what the new program says of it."""
+        """Upgrade, and return what the new program says of it."""
         return ask(self.control, "upgrade")
 
     def kill_worker(self, slot: int, number: int = signal.SIGKILL) -> int:
-        """Send *number* to the worker of *slot*; give its pid."""
+        """Send signal *number* to the worker of *slot*; return its pid."""
         pid: int = self.status()["slots"][slot]["pid"]
         os.kill(pid, number)
         return pid
 
     def wait_until_serving(self) -> None:
-        """Wait until every worker is ready, by the master's word: nobody may log."""
+        """Wait until the master says that every worker is ready; for quiet logs."""
 
         def serving() -> bool:
             assert self.process.poll() is None, self.log
@@ -327,15 +332,15 @@ class Maitred(Server):
         wait_until("every worker is ready", serving)
 
     def connect(self) -> socket.socket:
-        """Connect to the first listener."""
+        """Connect to the first listener; the caller closes the socket."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
 
     def expect_log(self, pattern: str) -> None:
-        """Say that lines with *pattern* may be warnings, errors or tracebacks."""
+        """Allow warnings, errors and tracebacks in lines with *pattern*."""
         self.expected.append(pattern)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stop, and give the exit code."""
+        """Send signal *number*, wait for the end, and return the exit code."""
         self.tell(number)
         return self.wait()
 
@@ -344,7 +349,7 @@ class Maitred(Server):
         check_all([self])
 
     def check_gone(self) -> None:
-        """Fail if anything is left after the end."""
+        """Check, after the end, that no process is left; kill what is."""
         try:
             wait_until("no process is left", lambda: not processes_of(self.run))
             assert not Path(self.control).exists()
@@ -353,12 +358,13 @@ class Maitred(Server):
         self._check_log()
 
     def check_at_rest(self) -> None:
-        """Fail if anything of the clients, who are gone, is left."""
+        """Check that nothing of the clients, who are gone, is left."""
         if self.descriptors_at_start is not None:
             self._wait_for_rest()
         self._check_log()
 
     def _wait_for_rest(self) -> None:
+        """Wait until each connection has ended, and descriptors are as at first."""
         state: dict[str, Any] = {}
 
         def at_rest() -> bool:
@@ -383,6 +389,7 @@ class Maitred(Server):
             ) from None
 
     def _check_log(self) -> None:
+        """Fail if the log has an alarm that was not expected."""
         alarms = [
             line
             for line in self.log.splitlines()
@@ -416,7 +423,7 @@ class Uvicorn(Server):
     def __init__(
         self, target: str, *options: str, tmp_path: Path, workers: int = 4
     ) -> None:
-        """Start serving *target* on a free port."""
+        """Start to serve *target* on a port that was free just before."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

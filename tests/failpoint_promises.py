@@ -44,7 +44,7 @@ class Promise(NamedTuple):
     reset: Outcome
 
     def of(self, action: Action) -> Outcome:
-        """Say what becomes of it when *action* is done."""
+        """Return what becomes of the request when *action* is done."""
         return self[list(Action).index(action)]
 
 

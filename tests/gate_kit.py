@@ -38,7 +38,7 @@ class Gated:
         belongs: Callable[[RawHead], Elsewhere | None] = lambda _head: None,
         limit: int = HEAD_LIMIT,
     ) -> None:
-        """Begin between two requests."""
+        """Start between two requests; *limit* is the bytes that a head may have."""
         self.passed: list[bytes] = []
         self.requests: list[bytes] = []
         self.refusal: tuple[int, str] | None = None
@@ -50,11 +50,11 @@ class Gated:
 
     @property
     def waits(self) -> bool:
-        """Whether the client has to say more before its request is one."""
+        """Return whether the client has to send more before its request is one."""
         return self.gate.stage is Stage.INSIDE or bool(self.gate.pending)
 
     def send(self, data: bytes) -> None:
-        """Let the client send *data*; answer every request that is complete."""
+        """Send *data* as the client; answer every request that is complete."""
         if self.given_back is not None:
             self.late += data
         self.gate.receive(data)
@@ -64,7 +64,7 @@ class Gated:
             self.gate.answered()
 
     def pass_on(self, data: bytes) -> None:
-        """Be the server that hears *data*, and reads it as the gate does."""
+        """Read *data* as the server, in step with the gate."""
         self.passed.append(data)
         self._request += data
         if self.gate.reading is Reading.DUE:
@@ -73,24 +73,24 @@ class Gated:
             assert self.gate.ended()
 
     def give_back(self, to: Elsewhere, unread: bytes) -> None:
-        """Note it."""
+        """Record where the connection went, and with which bytes."""
         self.given_back = to, unread
 
     def refuse(self, status: int, cause: str) -> None:
-        """Note it."""
+        """Record the refusal."""
         self.refusal = status, cause
 
     def drop(self) -> None:
-        """Note it, as a refusal."""
+        """Record the close, as a refusal."""
         self.refusal = 0, "answered before"
 
     def out_of_step(self) -> None:
-        """Note it, as a refusal."""
+        """Record the close, as a refusal."""
         self.refusal = 0, "out_of_step"
 
 
 def elsewhere_after_first() -> Callable[[RawHead], Elsewhere | None]:
-    """Make a worker to which the first request belongs, and no other."""
+    """Return a ``belongs`` for which the first request is here, and no other."""
     seen: list[RawHead] = []
 
     def belongs(head: RawHead) -> Elsewhere | None:
@@ -101,7 +101,7 @@ def elsewhere_after_first() -> Callable[[RawHead], Elsewhere | None]:
 
 
 def read_with_h11(data: bytes) -> list[Seen]:
-    """Read every complete request in *data*, up to what it refuses."""
+    """Return every complete request in *data*, up to what h11 refuses."""
     found: list[Seen] = []
     connection = _h11(data)
     while True:
@@ -134,41 +134,41 @@ class _Reader:
     """What httptools calls back."""
 
     def __init__(self) -> None:
-        """Begin with nothing read."""
+        """Start with nothing read."""
         self.found: list[Seen] = []
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start a request."""
         self.current = Seen()
         self.in_head = True
 
     def on_url(self, url: bytes) -> None:
-        """Part of the target."""
+        """Add part of the target."""
         self.current.target += url.decode()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line, or a trailer, which the worker leaves out."""
+        """Add a header line; a trailer is left out, as the worker does."""
         if self.in_head:
             self.current.headers.append(
                 (name.decode().lower(), value.decode("latin1").strip(" \t"))
             )
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """Record that the head is there."""
         self.in_head = False
         self.current.method = self.parser.get_method().decode()
 
     def on_body(self, body: bytes) -> None:
-        """Part of the body."""
+        """Add part of the body."""
         self.current.body += body
 
     def on_message_complete(self) -> None:
-        """The request is there."""
+        """Record that the request is there."""
         self.found.append(self.current)
 
 
 def read_with_httptools(data: bytes) -> list[Seen]:
-    """Read every complete request in *data*, up to what it refuses."""
+    """Return every complete request in *data*, up to what httptools refuses."""
     reader = _Reader()
     reader.parser = httptools.HttpRequestParser(reader)
     # It stops for an upgrade, which is the last thing that it reads.

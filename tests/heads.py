@@ -128,7 +128,7 @@ REAL = {
 def request(
     line: bytes = b"GET / HTTP/1.1", *headers: bytes, host: bytes | None = b"a"
 ) -> bytes:
-    """Make a head of a request *line* and *headers*; *host* None leaves out Host."""
+    """Return a head of a request *line* and *headers*; *host* None: it has no Host."""
     lines = [line, *([] if host is None else [b"Host: " + host]), *headers]
     return b"".join(each + b"\r\n" for each in lines) + b"\r\n"
 

@@ -32,22 +32,22 @@ RECORDED = _load()
 
 
 def vector(size: int, data: bytes) -> bytes:
-    """Put the length of *data*, in *size* bytes, before it."""
+    """Return *data* after its length, which takes *size* bytes."""
     return len(data).to_bytes(size, "big") + data
 
 
 def extension(kind: int, body: bytes) -> bytes:
-    """Make an extension."""
+    """Return an extension."""
     return kind.to_bytes(2, "big") + vector(2, body)
 
 
 def server_name(name: bytes, kind: int = 0) -> bytes:
-    """Make the extension with the host's name."""
+    """Return the extension with the host's name."""
     return extension(0, vector(2, bytes([kind]) + vector(2, name)))
 
 
 def alpn(*protocols: bytes) -> bytes:
-    """Make the extension with the protocols."""
+    """Return the extension with the protocols."""
     return extension(16, vector(2, b"".join(vector(1, each) for each in protocols)))
 
 
@@ -58,7 +58,7 @@ def hello(
     compression: bytes = b"\0",
     tail: bytes | None = None,
 ) -> bytes:
-    """Make a hello's content; *tail* stands in place of the extensions."""
+    """Return a hello's content; *tail* stands in place of the extensions."""
     if tail is None:
         tail = vector(2, b"".join(extensions))
     return (
@@ -72,17 +72,17 @@ def hello(
 
 
 def message(content: bytes, kind: int = 1) -> bytes:
-    """Make the handshake message of a hello's *content*."""
+    """Return the handshake message of a hello's *content*."""
     return bytes([kind]) + vector(3, content)
 
 
 def record(payload: bytes, kind: int = 22, version: bytes = b"\x03\x01") -> bytes:
-    """Make one record."""
+    """Return one record."""
     return bytes([kind]) + version + vector(2, payload)
 
 
 def records(data: bytes, size: int = 2**14) -> bytes:
-    """Cut the message *data* into records of *size* bytes."""
+    """Return the message *data*, cut into records of *size* bytes."""
     return b"".join(
         record(data[at : at + size], version=b"\x03\x01" if not at else b"\x03\x03")
         for at in range(0, len(data), size)

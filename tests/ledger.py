@@ -46,7 +46,7 @@ class Extent(enum.Enum):
 
 @dataclass
 class Entry:
-    """One request as its client saw it; changes as it goes on."""
+    """One request as its client sees it, who writes here as it goes on."""
 
     id: str
     sent: Extent = Extent.NONE
@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def good(self) -> bool:
-        """Whether it was answered as it should be."""
+        """Return whether the request was answered as it should be."""
         return self.answered is Extent.WHOLE and self.status == 200
 
 
@@ -65,7 +65,7 @@ class Client:
     """One client: one connection at a time, one request at a time."""
 
     def __init__(self, number: int, port: int, seed: int) -> None:
-        """Be client *number* of the server at *port*."""
+        """Start as client *number* of the server at *port*, not connected."""
         self.entries: list[Entry] = []
         self.connections = 0
         self.closed_while_idle = 0
@@ -90,7 +90,7 @@ class Client:
         self.close()
 
     async def ask(self, kind: str) -> Entry:
-        """Make one request and enter it; connect first if there is no connection."""
+        """Send one request and enter it; connect first if there is no connection."""
         entry = Entry(f"{self._number}-{len(self.entries)}")
         self.entries.append(entry)
         try:
@@ -157,7 +157,7 @@ class Client:
 
 
 def request(kind: str, id_: str, size: int) -> list[bytes]:
-    """Compose a request; give the pieces in which it is sent."""
+    """Return a request, in the pieces in which it is sent."""
     method = "GET" if kind == "get" else "POST"
     head = f"{method} /{kind} HTTP/1.1\r\nhost: test\r\nx-id: {id_}\r\n"
     body = b"x" * size
@@ -178,7 +178,7 @@ class Load:
         self, port: int, *, clients: int = 40, rate: float = 400, seed: int = 1
     ) -> None:
         """
-        Prepare clients.
+        Prepare clients; ``with`` starts them, in a thread of their own.
 
         Args:
             port: Where the server listens.
@@ -205,12 +205,12 @@ class Load:
 
     @property
     def entries(self) -> list[Entry]:
-        """What all have entered."""
+        """Return what all have entered."""
         return [entry for client in self.clients for entry in client.entries]
 
     @property
     def closed_while_idle(self) -> int:
-        """How many connections the server closed between two requests."""
+        """Return how many connections the server closed between two requests."""
         return sum(client.closed_while_idle for client in self.clients)
 
     def _run(self) -> None:
@@ -239,12 +239,12 @@ class Verdict(NamedTuple):
     started_by: dict[str, set[int]]
 
     def not_started(self, pids: Collection[int]) -> list[str]:
-        """Give the failed ones that none of *pids* had started."""
+        """Return the failed requests that none of *pids* had started."""
         return [id_ for id_ in self.failed if not self.started_by[id_] & {*pids}]
 
 
 def judge(entries: Iterable[Entry], directory: Path) -> Verdict:
-    """Compare what clients entered with what the application noted in *directory*."""
+    """Compare what clients entered with what the application wrote in *directory*."""
     entries = list(entries)
     noted: Counter[str] = Counter()
     started_by: dict[str, set[int]] = {entry.id: set() for entry in entries}

@@ -11,14 +11,14 @@ WATCHED = 2.0
 
 
 def first_free(pid):
-    """Say the lowest number that is no descriptor of process *pid*."""
+    """Return the lowest number that is no descriptor of process *pid*."""
     numbers = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
     return min(set(range(len(numbers) + 1)) - numbers)
 
 
 @contextlib.contextmanager
 def at_its_limit(pid, spare=0):
-    """Leave process *pid* no descriptor more than it has, or *spare* of them."""
+    """Limit process *pid* to its descriptors, and *spare* more, for the block."""
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     # Whoever was answered a moment ago may not be closed yet.
     readings = [first_free(pid)]
@@ -33,7 +33,7 @@ def at_its_limit(pid, spare=0):
 
 
 def share_of_cpu(pid):
-    """Say how much of WATCHED seconds process *pid* computes; one that spins, all."""
+    """Return the part of WATCHED seconds that *pid* computes; one that spins: 1."""
     before, at = cpu_seconds(pid), time.monotonic()
     time.sleep(WATCHED)
     return (cpu_seconds(pid) - before) / (time.monotonic() - at)

@@ -33,7 +33,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class Manager:
-    """Hears one service and holds its descriptors."""
+    """Listens to one service, and holds its descriptors."""
 
     def __init__(self, directory: Path, *, abstract: bool = False) -> None:
         """Listen in *directory*, or on an *abstract* address of the same name."""
@@ -59,7 +59,7 @@ class Manager:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a service has in its environment, besides what it is passed."""
+        """Return what a service has in its environment, besides what it is passed."""
         return {
             "NOTIFY_SOCKET": self.address,
             "LISTEN_FDS": str(len(self.held)),
@@ -67,7 +67,7 @@ class Manager:
         }
 
     def launcher(self) -> dict[str, Any]:
-        """Say how ``driver.Server`` starts a service with all that is held."""
+        """Return how ``driver.Server`` starts a service with all that is held."""
         numbers = [sock.fileno() for _, sock in self.held]
         return {
             "through": [sys.executable, "-c", EXEC, ",".join(map(str, numbers))],
@@ -76,7 +76,7 @@ class Manager:
         }
 
     def wait_for(self, *lines: str, times: int = 1) -> list[str]:
-        """Wait until all of *lines* were said together, *times* times."""
+        """Wait until all of *lines* were sent together, *times* times."""
 
         def found() -> list[str] | None:
             those = [said for said in self.heard if set(lines) <= set(said)]
@@ -106,7 +106,7 @@ class Manager:
 
 
 def refusals(address: tuple[str, int] | str, stop: threading.Event) -> list[str]:
-    """Connect again and again until *stop*; say what was ever refused."""
+    """Connect again and again until *stop*; return each time it was refused."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     found = []
     while not stop.is_set():

@@ -19,14 +19,14 @@ def free_port() -> int:
 
 
 def is_open(port: int) -> bool:
-    """Say whether something listens on *port*."""
+    """Return whether something listens on *port*."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextlib.contextmanager
 def broker(directory: Path, *lines: str) -> Iterator[int]:
-    """Run a broker whose configuration has *lines* too; give its port."""
+    """Run a broker whose configuration has *lines* too; yield its port."""
     port = free_port()
     config = directory / f"{port}.conf"
     own = (f"listener {port} 127.0.0.1", "allow_anonymous true", "log_type none")

@@ -27,7 +27,7 @@ PACKAGES = {
 
 
 def nobody_can_run_it():
-    """Say whether there is such a Python, and this is root, who can be anybody."""
+    """Return whether there is such a Python, and this is root, who can be anybody."""
     if os.geteuid() != 0 or not Path(SYSTEM[0]).exists():
         return False
     command = [*SYSTEM, "--version"]
@@ -44,6 +44,6 @@ needs_nobody = pytest.mark.skipif(
 
 
 def leave(server):
-    """Stop; what is in a directory of root's cannot be removed, but replaced."""
+    """Stop *server*, and remove its socket: nobody may not, in root's directory."""
     assert server.stop() == 0
     Path(server.control).unlink()

@@ -8,12 +8,12 @@ import struct
 
 
 def text(value):
-    """Give *value* as MQTT has texts."""
+    """Return *value* as MQTT has texts."""
     return struct.pack("!H", len(value)) + value
 
 
 def varint(number):
-    """Give *number* as MQTT has lengths."""
+    """Return *number* as MQTT has lengths."""
     out = b""
     while True:
         number, low = divmod(number, 128)
@@ -34,7 +34,7 @@ def mqtt_connect(
     password=None,
     more=b"",
 ):
-    """Give a CONNECT packet."""
+    """Return a CONNECT packet."""
     if flags is None:
         flags = 0x02 | (0x80 if user is not None else 0)
         flags |= (0x04 if will is not None else 0) | (0x40 if password else 0)
@@ -53,7 +53,7 @@ def mqtt_connect(
 
 
 def pg_startup(version=0x30000, **parameters):
-    """Give a StartupMessage."""
+    """Return a StartupMessage."""
     body = b"".join(
         name.encode() + b"\0" + value.encode() + b"\0"
         for name, value in parameters.items()
@@ -67,7 +67,7 @@ GSSENC = struct.pack("!II", 8, 80877104)
 
 
 def pg_cancel(process=4711, secret=b"abcd"):
-    """Give a CancelRequest."""
+    """Return a CancelRequest."""
     return struct.pack("!III", 12 + len(secret), 80877102, process) + secret
 
 
@@ -75,12 +75,12 @@ C1 = bytes(range(256)) * 6
 
 
 def amf_text(value):
-    """Give *value* as AMF 0 has strings."""
+    """Return *value* as AMF 0 has strings."""
     return b"\x02" + struct.pack("!H", len(value)) + value
 
 
 def amf_object(**members):
-    """Give *members*, texts and numbers, as an object of AMF 0."""
+    """Return *members*, texts and numbers, as an object of AMF 0."""
     out = b"\x03"
     for name, value in members.items():
         out += struct.pack("!H", len(name)) + name.encode()
@@ -90,7 +90,7 @@ def amf_object(**members):
 
 
 def chunks(message, kind=20, stream=3, size=128):
-    """Give *message* as RTMP chunks of *size*."""
+    """Return *message* as RTMP chunks of *size*."""
     first, *rest = [message[at : at + size] for at in range(0, len(message), size)]
     header = b"\0\0\0" + struct.pack("!I", len(message))[1:] + bytes([kind]) + bytes(4)
     out = bytes([stream]) + header + first
@@ -100,7 +100,7 @@ def chunks(message, kind=20, stream=3, size=128):
 
 
 def rtmp_connect(app=b"live", **more):
-    """Give the command ``connect``, in chunks."""
+    """Return the command ``connect``, in chunks."""
     command = amf_text(b"connect") + b"\x00" + struct.pack("!d", 1.0)
     return chunks(
         command + amf_object(app=app, flashVer=b"FMLE/3.0", capabilities=15.0, **more)

@@ -24,12 +24,12 @@ class Answer(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """What the body says."""
+        """Return the body, parsed."""
         return json.loads(self.body)
 
 
 def get(path: str = "/", *lines: str, method: str = "GET") -> bytes:
-    """Compose a request without a body, with further header *lines*."""
+    """Return a request without a body, with further header *lines*."""
     head = [f"{method} {path} HTTP/1.1", "host: test", *lines]
     return "\r\n".join([*head, "", ""]).encode()
 
@@ -38,7 +38,7 @@ class Connection:
     """One connection, read answer by answer."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Own *sock*, connected."""
+        """Start with *sock*, which is connected, and closed by ``close``."""
         self.sock = sock
         self._file = sock.makefile("rb")
 
@@ -49,7 +49,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close."""
+        """Close the connection, whatever is unread."""
         self._file.close()
         self.sock.close()
 
@@ -58,22 +58,22 @@ class Connection:
         self.sock.sendall(data)
 
     def ask(self, data: bytes) -> Answer:
-        """Send *data* and read one answer."""
+        """Send *data* and return one answer."""
         self.send(data)
         return self.answer()
 
     def head_of(self, data: bytes) -> tuple[int, dict[str, str]]:
-        """Send *data* and read status and headers of the answer."""
+        """Send *data* and return status and headers of the answer."""
         self.send(data)
         return self.head()
 
     def answer(self, *, body: bool = True) -> Answer:
-        """Read one answer; *body* is false for the answer to HEAD and for 100."""
+        """Read and return one answer; *body* is false for HEAD's, and for 100."""
         status, headers = self.head()
         return Answer(status, headers, self._body(headers) if body else b"")
 
     def head(self) -> tuple[int, dict[str, str]]:
-        """Read status and headers of one answer."""
+        """Read and return status and headers of one answer, names in lower case."""
         first = self._file.readline()
         assert first.startswith(b"HTTP/1.1 "), first
         headers = {}
@@ -84,14 +84,15 @@ class Connection:
         return int(first.split()[1]), headers
 
     def read(self, count: int) -> bytes:
-        """Read *count* bytes."""
+        """Read *count* bytes, or fewer if the server closes before."""
         return self._file.read(count)
 
     def at_end(self) -> bool:
-        """Wait for the next byte; say whether the server closed instead."""
+        """Wait for the next byte; return whether the server closed instead."""
         return not self._file.read(1)
 
     def _body(self, headers: dict[str, str]) -> bytes:
+        """Read what *headers* say that follows: a length, chunks, or all to the end."""
         if "content-length" in headers:
             return self._file.read(int(headers["content-length"]))
         if headers.get("transfer-encoding") != "chunked":
@@ -107,7 +108,7 @@ class Connection:
 def connect(
     port: int, host: str = "127.0.0.1", source: str | None = None
 ) -> Connection:
-    """Connect to *host*, from *source* if that is given."""
+    """Connect to *host*, from the address *source* if that is given."""
     return Connection(
         socket.create_connection(
             (host, port), DEADLINE, None if source is None else (source, 0)
@@ -124,13 +125,13 @@ def connect_unix(path: str) -> Connection:
 
 
 def ask(port: int, path: str = "/", *lines: str, **where: Any) -> Answer:
-    """Make one GET on a connection of its own."""
+    """Return the answer to one GET, on a connection of its own."""
     with connect(port, **where) as connection:
         return connection.ask(get(path, *lines, "connection: close"))
 
 
 async def fetch(port: int, request: bytes) -> Answer:
-    """Send *request*, which must ask to close, and read the answer to the end."""
+    """Send *request*, which must ask to close, and return the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
@@ -144,11 +145,15 @@ async def fetch(port: int, request: bytes) -> Answer:
 
 
 async def crowd(port: int, requests: list[bytes], at_once: int = 100) -> list[Answer]:
-    """Make each of *requests* on a connection of its own, *at_once* at a time."""
+    """
+    Return the answers to *requests*, each on a connection of its own.
+
+    No more than *at_once* of them are under way at a time.
+    """
     turn = asyncio.Semaphore(at_once)
 
     async def one(request: bytes) -> Answer:
-        """Make one request when it is its turn."""
+        """Fetch one answer when it is its turn."""
         async with turn, asyncio.timeout(DEADLINE):
             return await fetch(port, request)
 

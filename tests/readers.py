@@ -71,34 +71,34 @@ class Spelled:
 
     @property
     def starlette(self) -> Request:
-        """What Starlette and FastAPI get."""
+        """Return what Starlette and FastAPI get."""
         return Request(self.scope)
 
     @property
     def environ(self) -> Any:
-        """What WSGI applications get."""
+        """Return what WSGI applications get."""
         scope: HTTPScope = self.scope
         body: Body = None  # type: ignore[assignment]
         return build_environ(scope, body)
 
     @property
     def django_asgi(self) -> HttpRequest:
-        """What Django gets as an ASGI application."""
+        """Return what Django gets as an ASGI application."""
         return ASGIRequest(self.scope, None)
 
     @property
     def django_wsgi(self) -> HttpRequest:
-        """What Django gets as a WSGI application."""
+        """Return what Django gets as a WSGI application."""
         return WSGIRequest({**self.environ, "wsgi.input": io.BytesIO()})
 
     @property
     def werkzeug(self) -> WerkzeugRequest:
-        """What Flask gets."""
+        """Return what Flask gets."""
         return WerkzeugRequest(self.environ)
 
     @property
     def tornado(self) -> tornado.httputil.HTTPServerRequest:
-        """What Tornado gets."""
+        """Return what Tornado gets."""
         headers = tornado.httputil.HTTPHeaders({"Host": "a"})
         for name, value in self.headers:
             headers.add(name.decode("latin-1"), value.decode("latin-1"))
@@ -110,7 +110,7 @@ class Spelled:
 
     @property
     def aiohttp(self) -> web.Request:
-        """What aiohttp gets."""
+        """Return what aiohttp gets."""
         pairs = [
             (name.decode("latin-1"), value.decode("utf-8", "replace"))
             for name, value in self.headers
@@ -122,7 +122,7 @@ class Spelled:
         return request.clone(rel_url=url)
 
     def header_text(self, name: bytes, sep: str) -> str:
-        """Give the values of *name*, joined."""
+        """Return the values of *name*, joined."""
         values = [v for n, v in self.headers if n.lower() == name]
         return sep.join(value.decode("latin-1") for value in values)
 
@@ -134,11 +134,11 @@ class FakeTornado:
     no_keep_alive = False
 
     def set_close_callback(self, _callback: object) -> None:
-        """Do nothing."""
+        """Ignore the callback: this connection is never closed."""
 
 
 def or_none(read: Callable[[], str | None], *errors: type[Exception]) -> str | None:
-    """Give what *read* gives; None where the framework refuses the request."""
+    """Return what *read* returns; None where the framework refuses the request."""
     try:
         return read()
     except errors:
@@ -197,7 +197,7 @@ class TornadoHandler(tornado.web.RequestHandler):
     """A handler without an application, of which arguments are asked."""
 
     def __init__(self, request: tornado.httputil.HTTPServerRequest) -> None:
-        """Know the *request* alone."""
+        """Start with the *request* alone."""
         self.request = request
         self.path_args: list[str] = []
 

@@ -61,12 +61,12 @@ class Systemd:
             raise
 
     def _enter(self) -> str:
-        """Say how a shell goes into a control group, below which the manager stays."""
+        """Return the shell commands that enter a control group of the manager's own."""
         lines = [f"mkdir {path}\necho $$ > {path}/cgroup.procs" for path in self._top()]
         return "\n".join(lines)
 
     def _top(self) -> list[Path]:
-        """Find the hierarchies of groups by which systemd knows processes."""
+        """Return the hierarchies of groups by which systemd knows processes."""
         either = (GROUPS / "systemd", GROUPS / "unified", GROUPS)
         held = [path for path in either if (path / "cgroup.procs").exists()]
         return [path / self._name for path in held]
@@ -80,7 +80,7 @@ class Systemd:
 
     @property
     def first(self) -> str:
-        """The process number 1 of its namespace, by its number here; empty at first."""
+        """Return the pid here of its namespace's process 1; empty at first."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         return children.read_text().strip()
 
@@ -99,15 +99,15 @@ class Systemd:
         return done
 
     def show(self, unit: str, name: str) -> str:
-        """Give property *name* of *unit*."""
+        """Return property *name* of *unit*."""
         return self.ctl("show", unit, "--property", name, "--value").stdout.strip()
 
     def _told(self, unit: str) -> str:
-        """Give what is known about *unit* when it has failed."""
+        """Return what is known about *unit* when it has failed."""
         return self.ctl("status", unit, check=False).stdout + self.log.read_text()
 
     def close(self) -> None:
-        """End it and all it started; the kernel does, with the namespace."""
+        """Kill the manager and all it started; the kernel does, with the namespace."""
         self._process.kill()
         self._process.wait()
         left = [*GROUPS.glob(self._name), *GROUPS.glob(f"*/{self._name}")]
@@ -122,7 +122,7 @@ class Systemd:
 
 
 def why_not() -> str:
-    """Say why there can be no such manager here; empty: there can."""
+    """Return why there can be no such manager here; empty: there can."""
     if os.geteuid() != 0:
         return "only root may make the namespaces"
     for program in (str(SYSTEMD), "systemctl", "nsenter", "unshare"):

@@ -14,7 +14,7 @@ from raw_http import Answer, Connection, ask, connect, get
 
 @contextlib.contextmanager
 def load(server: Maitred) -> Iterator[list[Answer]]:
-    """Make one connection after the other all the while; none may fail."""
+    """Yield the answers that four threads get meanwhile; no request may fail."""
     over = threading.Event()
     answers: list[Answer] = []
     failures: list[BaseException] = []
@@ -41,7 +41,7 @@ def load(server: Maitred) -> Iterator[list[Answer]]:
 
 @contextlib.contextmanager
 def waiting_request(server: Maitred, gate: Path, *lines: str) -> Iterator[Connection]:
-    """Have a request in progress that is answered when *gate* exists."""
+    """Yield a request in progress that is answered when *gate* exists."""
     begun = gate.with_name(gate.name + ".begun")
     begun.unlink(missing_ok=True)
     with connect(server.port) as client:
@@ -51,7 +51,7 @@ def waiting_request(server: Maitred, gate: Path, *lines: str) -> Iterator[Connec
 
 
 def names_by_slot(server: Maitred) -> dict[int, str]:
-    """Find a session's name for every slot."""
+    """Return a session's name for every slot."""
     names: dict[int, str] = {}
     for number in range(1000):
         said = ask(server.port, "/", f"x-session: s{number}").json
@@ -62,7 +62,7 @@ def names_by_slot(server: Maitred) -> dict[int, str]:
 
 
 def workers_of(server: Maitred) -> list[int]:
-    """List the workers that are alive."""
+    """Return the workers that are alive."""
     return [
         pid
         for pid in processes_of(server.run)
@@ -71,7 +71,7 @@ def workers_of(server: Maitred) -> list[int]:
 
 
 def generations_of(server: Maitred) -> set[int]:
-    """List the generations of which workers are alive."""
+    """Return the generations of which workers are alive."""
     found = set()
     for pid in workers_of(server):
         with contextlib.suppress(OSError):

@@ -47,10 +47,10 @@ class Served:
 
 
 class Transport:
-    """A transport that notes what is written, and sends nothing."""
+    """A transport that records what is written, and sends nothing."""
 
     def __init__(self) -> None:
-        """Be open."""
+        """Start open, with nothing written."""
         self.written = b""
         self.closing = False
         self.protocol: Any = None
@@ -60,38 +60,38 @@ class Transport:
         return self.closing
 
     def get_extra_info(self, _name: str, default: Any = None) -> Any:
-        """Know nothing."""
+        """Return *default*: nothing is known."""
         return default
 
     def get_write_buffer_size(self) -> int:
-        """Send at once."""
+        """Return 0: all has left at once."""
         return 0
 
     def write(self, data: bytes) -> None:
-        """Note it."""
+        """Record *data*."""
         self.written += data
 
     def can_write_eof(self) -> bool:
-        """Have no halves, so that nobody lingers."""
+        """Return false: there are no halves, so that nobody lingers."""
         return False
 
     def close(self) -> None:
-        """Note it."""
+        """Record that it is closed."""
         self.closing = True
 
     abort = close
 
     def set_protocol(self, protocol: Any) -> None:
-        """Have another protocol from now on."""
+        """Use *protocol* from now on."""
         self.protocol = protocol
 
     def pause_reading(self) -> None:
-        """Give on whatever comes."""
+        """Ignore it: whatever comes is passed on."""
 
     resume_reading = pause_reading
 
     def set_write_buffer_limits(self, *_args: Any, **_details: Any) -> None:
-        """Have none."""
+        """Ignore the limits."""
 
 
 class Visit:
@@ -103,15 +103,15 @@ class Visit:
     mark = UNMARKED
 
     def told(self, _mine: bool) -> None:
-        """Ask nothing."""
+        """Ignore the answer: nothing was asked."""
 
     def taken(self) -> None:
-        """Note nothing."""
+        """Ignore it."""
 
     closed = taken
 
     def belongs(self, _head: Any) -> None:
-        """Belong here."""
+        """Return None: each request belongs here."""
 
 
 class Seam:
@@ -137,7 +137,7 @@ class Seam:
         self.connection: Any = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Read the whole request, note it, and answer."""
+        """Read the whole request, record it, and answer."""
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
         asked = Asked(
             scope["type"],
@@ -192,12 +192,12 @@ class Seam:
         return served
 
     async def turn(self) -> None:
-        """Let whoever waits for nothing come to an end."""
+        """Run the loop until whoever waits for nothing has come to an end."""
         for _ in range(TURNS):
             await asyncio.sleep(0)
 
     def close(self) -> None:
-        """Give the scoreboard back."""
+        """Close the scoreboard."""
         self.board.close()
 
 

@@ -20,7 +20,7 @@ def in_terminal(
     command: Sequence[str], *, until: bytes = b"", keys: bytes = b""
 ) -> tuple[bytes, int]:
     """
-    Run *command*; give what it wrote and its exit code.
+    Run *command*; return what it wrote and its exit code.
 
     Args:
         command: Program and arguments.

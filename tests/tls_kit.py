@@ -22,7 +22,7 @@ class Pki:
     """A certificate authority, and files with what it signed."""
 
     def __init__(self, directory: Path) -> None:
-        """Write to *directory*."""
+        """Write the authority, and certificates for all of NAMES, to *directory*."""
         self.directory = directory
         self.ca = trustme.CA()
         self.ca_file = str(directory / "ca.pem")
@@ -32,7 +32,7 @@ class Pki:
         ]
 
     def issue(self, name: str, hosts: list[str]) -> list[str]:
-        """Write certificate and key for *hosts*; give the options that use them."""
+        """Write certificate and key for *hosts*; return the options that use them."""
         issued = self.ca.issue_cert(*hosts)
         certfile = self.directory / f"{name}.pem"
         keyfile = self.directory / f"{name}.key"
@@ -41,7 +41,7 @@ class Pki:
         return ["--certfile", str(certfile), "--keyfile", str(keyfile)]
 
     def context(self, *alpn: str) -> ssl.SSLContext:
-        """Make what a client needs that trusts us."""
+        """Return what a client needs that trusts this authority."""
         context = ssl.create_default_context(cafile=self.ca_file)
         if alpn:
             context.set_alpn_protocols(list(alpn))
@@ -51,7 +51,7 @@ class Pki:
 def secure(
     server: Maitred, pki: Pki, name: str | None = "a.example", *alpn: str
 ) -> Connection:
-    """Connect with TLS, asking for *name*."""
+    """Connect with TLS, asking for *name*; the caller closes the socket."""
     context = pki.context(*alpn)
     if name is None:
         context.check_hostname = False
