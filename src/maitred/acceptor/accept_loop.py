@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -115,6 +117,9 @@ class Acceptor:
                     continue
                 if exc.errno not in EXHAUSTED:
                     raise
+                # Because Linux says so before it looks whether anybody waits.
+                if not is_readable(listener.sock):
+                    return count
                 if exc.errno == errno.EMFILE and self._make_room():
                     continue
                 self._pause(exc)
@@ -138,3 +143,10 @@ class Acceptor:
     def _resume(self) -> None:
         self._paused = None
         self.update()
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Return whether there is something to read from *sock*, or to accept."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
