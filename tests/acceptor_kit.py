@@ -82,7 +82,7 @@ class InProcessAcceptor:
         self._dispatcher.on_settled = self._desk.acceptor.update
 
     def turn(self):
-        """Let the acceptor do all that there is to do."""
+        """Run the acceptor until it has nothing to do."""
         self.clock.turn()
 
     # Clients
@@ -92,7 +92,7 @@ class InProcessAcceptor:
         return self.open().send(request(session, made))
 
     def open(self):
-        """Return a client that has said nothing yet."""
+        """Return a client that has sent nothing yet."""
         self.clients.append(Client(self.address, self._loopback, self.turn))
         return self.clients[-1]
 
@@ -124,36 +124,36 @@ class InProcessAcceptor:
             self._dispatcher.promote(worker)
 
     def promote(self, scripted):
-        """Let a worker that is ready fill its slot instead of whoever does."""
+        """Put a worker that is ready in its slot, in the place of whoever fills it."""
         self.turn()
         self._dispatcher.promote(self._of[scripted])
 
     def drain(self, scripted, *, give_back=True):
-        """Tell a worker to finish and leave."""
+        """Ask a worker to finish and leave."""
         self._dispatcher.dismiss(self._of[scripted], Drain(5000, int(give_back)))
 
     def quit(self, scripted):
-        """Tell a worker to leave now."""
+        """Ask a worker to leave now."""
         self._dispatcher.dismiss(self._of[scripted], Quit())
 
     def retire(self, scripted):
-        """Let a worker keep the sessions it has, and get nothing else."""
+        """Keep for a worker the sessions that it has, and send it nothing else."""
         self._dispatcher.retire(self._of[scripted])
 
     def admit(self, slot):
-        """Give a slot of the other set, whose worker is ready, what is new."""
+        """Place what is new in a slot of the other set, whose worker is ready."""
         self._desk.placement.slots[slot].elder = False
 
     def relieve(self, slot, *, relieved=True):
-        """Give a slot nothing new, or everything again."""
+        """Place nothing new in a slot, or everything again."""
         self._dispatcher.relieve(slot, relieved=relieved)
 
     def abandon(self, slot):
-        """Give up a slot that nobody will fill."""
+        """Abandon a slot that nobody will fill."""
         self._dispatcher.abandon(slot)
 
     def resize(self, count):
-        """Have *count* slots."""
+        """Set the number of slots to *count*."""
         self._dispatcher.resize(count)
         self.settle()
 
@@ -163,12 +163,12 @@ class InProcessAcceptor:
         self._dispatcher.detach(self._of.pop(scripted))
 
     def passing_nothing(self, scripted):
-        """Have the system refuse, in a with block, what is said to a worker."""
+        """Refuse, as the system would, what is sent to a worker in the with block."""
         channel, refused = self._of[scripted].channel, ChannelRefused(OSError(5, "no"))
         return mock.patch.object(channel, "send_nowait", side_effect=refused)
 
     def listen(self, scripted):
-        """Read what a worker has said, and do nothing else yet."""
+        """Read what a worker has sent, and act on it no further."""
         self._dispatcher.hear(self._of[scripted])
 
     def settle(self):
@@ -184,7 +184,7 @@ class InProcessAcceptor:
 
     @property
     def counts(self):
-        """What happened to connections, as status shows it; zeros are left out."""
+        """Return what happened to connections, as status shows it, without zeros."""
         counts = self._desk.counters.statistics()
         return {name: count for name, count in counts.items() if count}
 
@@ -201,15 +201,15 @@ class InProcessAcceptor:
         return [*self._of[scripted].granted]
 
     def failure(self, scripted):
-        """Return what a worker said when it could not start."""
+        """Return what a worker sent when it could not start."""
         return self._of[scripted].failure
 
     def unsaid(self, scripted):
-        """Return how many bytes wait to be said to a worker."""
+        """Return how many bytes wait to be sent to a worker."""
         return self._of[scripted].unsaid
 
     def bound(self, *, unsaid=None, granted=None, copies=None):
-        """Lower what is kept: bytes to be said to a worker, its connections, copies."""
+        """Lower what is kept: bytes to be sent to a worker, its connections, copies."""
         if copies is not None:
             self._dispatcher._most_copies = copies
         if unsaid is not None:
@@ -221,7 +221,7 @@ class InProcessAcceptor:
     # Another program in the same process
 
     def upgrade(self):
-        """Go on as a successor: with nothing but the snapshot and the descriptors."""
+        """Continue as a successor, with nothing but the snapshot and descriptors."""
         pages = self.clock.call(KeyPages, self._desk.keys)
         self.clock.run_until_complete(pages.write())
         table, ours = Table(), self._of
@@ -275,7 +275,7 @@ class InProcessAcceptor:
         assert not self.clock.escaped
 
     def close(self):
-        """End everything, and see that no exception has escaped."""
+        """End everything, and check that no exception has escaped."""
         with self._undo:
             self.turn()
             self.stop()

@@ -48,7 +48,7 @@ class Loopback:
         self._sock.recv(1)
 
     def close(self):
-        """Let this thread run anywhere again."""
+        """Close the socket, and free this thread to run on any CPU again."""
         self._sock.close()
         os.sched_setaffinity(0, self._cpus)
 
@@ -72,7 +72,7 @@ class Client:
         return self
 
     def leave(self):
-        """Say that nothing more will come."""
+        """Send FIN: nothing more will come."""
         self.sock.shutdown(socket.SHUT_WR)
         self._loopback.settle()
 

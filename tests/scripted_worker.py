@@ -31,13 +31,13 @@ FULL = 60
 
 
 class StandIn:
-    """Stands where a worker's process stands, and notes what is done to it."""
+    """Stands where a worker's process stands, and records what is done to it."""
 
     def __init__(self):
         self.killed = False
 
     def kill(self):
-        """Note it."""
+        """Record that the process would have been killed."""
         self.killed = True
 
     def state(self, _table):
@@ -65,21 +65,21 @@ class Served:
         self.written = 0
 
     def take(self):
-        """Say TAKEN."""
+        """Send TAKEN, and mark what came with the connection."""
         self.worker.say(Taken(self.id))
         if self.mark.kept:
             self.mark.put(self.consumed)
         return self
 
     def read(self, most=65536):
-        """Read what there is, up to *most*, and note it; return what is pending."""
+        """Read what there is, up to *most*, and mark it; return what is pending."""
         room = self.mark.room()
         count = self.sock.recv_into(room, min(most, len(room)))
         self.pending += self.mark.read(count)
         return self.pending
 
     def begin(self, size=None):
-        """Let the application begin with *size* bytes of what is pending, or all."""
+        """Start to serve *size* bytes of what is pending, or all of it."""
         self.mark.started()
         self.pending = b"" if size is None else self.pending[size:]
         return self
@@ -106,12 +106,12 @@ class Served:
         return self
 
     def refuse(self, reason):
-        """Give the handoff back untouched, and say why."""
+        """Send REFUSED, untouched as the connection is."""
         self.sock.close()
         self.worker.say(Refused(self.id, reason))
 
     def close(self):
-        """End the connection, and say so."""
+        """Close the connection, and send CLOSED."""
         self.sock.shutdown(socket.SHUT_RDWR)
         self.mark.leave()
         self.sock.close()
@@ -130,7 +130,7 @@ class Served:
         return said._replace(**changes)
 
     def give_back(self, key=b"", **changes):
-        """Say RETURN, with what was read and not begun."""
+        """Send RETURN, with what was read and not begun; close our copy."""
         self.worker.say(self.returning(key=key, **changes))
         self.drop()
 
@@ -167,13 +167,13 @@ class ScriptedWorker:
         raw_send(self._sock, data, *fds)
 
     def fill(self):
-        """Ask so much, and hear nothing, that the channel to us is full."""
+        """Ask so much, and read nothing, that the channel to us is full."""
         for _ in range(FULL // 20):
             self.say(*[Ask(0, b"k" * 6000)] * 20)
             self._turn()
 
     def ready(self, *, moves=False):
-        """Say READY."""
+        """Send READY."""
         self.say(Ready(os.getpid(), int(self._keeps), int(moves)))
         return self
 

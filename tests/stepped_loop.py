@@ -53,13 +53,13 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def turn(self):
-        """Do all that there is to do now."""
+        """Run until there is nothing to do at this moment."""
         self._steps.rounds = 0
         self.run_forever()
         assert self._steps.rounds <= MOST_ROUNDS, "there is always something to do"
 
     def advance(self, seconds):
-        """Let *seconds* pass, and each timer in them fire at its moment."""
+        """Move the clock by *seconds*, and run each timer in them at its moment."""
         end = self._now + seconds
         self.turn()
         while self._steps.pause is not None and self._now + self._steps.pause <= end:
@@ -69,7 +69,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self.turn()
 
     def stand_still(self, seconds):
-        """Let *seconds* pass in which this process did nothing, as when stopped."""
+        """Move the clock by *seconds* in which nothing ran, as in a stopped process."""
         self._now += seconds
         self.turn()
 
