@@ -84,7 +84,7 @@ class WaitingRoom:
         return True
 
     def release(self, slot: int) -> None:
-        """Have all that waits for *slot* placed anew."""
+        """Move all that waits for *slot* to those that come back, to be placed anew."""
         self.coming_back.extend(self.queues[slot])
         self.queues[slot].clear()
 

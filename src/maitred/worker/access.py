@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from maitred.logs import AccessLog, Entry
 
 if TYPE_CHECKING:
-    from .uvicorn_seam import Visit
+    from .visits import HttpVisit
 
 STATUS: Final = {"websocket.accept": 101, "websocket.close": 403}
 "What the first word of an application to a WebSocket is answered with."
@@ -31,7 +31,7 @@ class Access:
 
     __slots__ = ("_before", "_began", "_is_unwanted", "_log", "_status", "visit")
 
-    visit: Visit
+    visit: HttpVisit
 
     def __init__(self, log: AccessLog) -> None:
         """Write to *log*; ``visit`` is set before the first request."""

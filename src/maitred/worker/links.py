@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from maitred import logs
 from maitred.errors import (
@@ -41,8 +41,7 @@ from maitred.wire.messages import (
 )
 from maitred.wire.messages import Link as LinkSaid
 
-if TYPE_CHECKING:
-    from .runtime import Visit
+from .visits import LinkedVisit
 
 SAY_TIMEOUT: Final = 10.0
 "Seconds to wait for room in the channel; the master reads all the time, or is ill."
@@ -92,13 +91,13 @@ class Link:
         # Whether it said DRAIN: nothing new comes from there.
         self.is_done = False
         # The connections from there; not those of the master, with whom we end.
-        self.visits: set[Visit] = set()
+        self.visits: set[LinkedVisit] = set()
         self._on_failure = on_failure
         # Ids that it has yet to be told of.
         self._taken: list[int] = []
         self._closed: list[int] = []
         # Connections that it has yet to be given, and whom to tell when it has them.
-        self.returned: list[tuple[Visit, Return, Sent]] = []
+        self.returned: list[tuple[LinkedVisit, Return, Sent]] = []
 
     def say(self, *messages: Any) -> None:
         """
@@ -132,7 +131,7 @@ class Link:
         self._answer_soon()
         self._closed.append(id_)
 
-    def give_back(self, visit: Visit, said: Return, sent: Sent) -> None:
+    def give_back(self, visit: LinkedVisit, said: Return, sent: Sent) -> None:
         """
         Schedule the RETURN *said* of *visit*; *sent* is called when it is sent.
 

@@ -462,7 +462,7 @@ class Worker:
 
 
 class Visit:
-    """One connection's stay in this worker (``uvicorn_seam.Visit``)."""
+    """One connection's stay in this worker (``visits``)."""
 
     __slots__ = (
         "_conceded",

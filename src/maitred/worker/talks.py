@@ -28,50 +28,17 @@ from typing import Any, Final, Protocol
 from maitred import connection, logs
 
 from .moving import Arrival
+from .visits import StreamVisit
 
 LIMIT: Final = 64 * 1024
 "Bytes that a StreamReader holds before reading pauses, as in asyncio itself."
-
-
-class Visit(Protocol):
-    """What the runtime knows of one connection, and wants to be told of it."""
-
-    id: int
-    prefix: bytes
-    frozen: bytes
-    client: tuple[str, int] | None
-
-    @property
-    def key(self) -> bytes:
-        """Return what the connection was placed by; empty if by nothing."""
-
-    def taken(self) -> None:
-        """Send TAKEN, soon: the connection is ours."""
-
-    def closed(self) -> None:
-        """Send CLOSED, soon; called once, unless the connection was moved."""
-
-    def moved(
-        self,
-        sock: socket.socket,
-        unread: bytes,
-        frozen: bytes,
-        sent: Callable[[], None],
-    ) -> None:
-        """Return *sock* and the rest, to go on elsewhere, soon; then call *sent*."""
-
-    def claim(self, field: str, value: bytes) -> None:
-        """Claim for this worker the connections in which *field* is *value*."""
-
-    def release(self, field: str, value: bytes) -> None:
-        """Release what ``claim`` has claimed."""
 
 
 class Ours:
     """The connection as the application may know it (``connection.Connection``)."""
 
     def __init__(
-        self, visit: Visit, loop: asyncio.AbstractEventLoop | None = None
+        self, visit: StreamVisit, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         """
         Copy from *visit* what an application may read.
@@ -199,7 +166,7 @@ class Talk(asyncio.Protocol, Arrival):
     outlet: Outlet
 
     def __init__(
-        self, app: Any, visit: Visit, sock: socket.socket, serving: Serving
+        self, app: Any, visit: StreamVisit, sock: socket.socket, serving: Serving
     ) -> None:
         """
         Serve *sock*, which belongs to the event loop, with *app*.

@@ -19,7 +19,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.server import Server
@@ -37,7 +37,8 @@ from .gate import ANSWERING, ANYWHERE, ASKING, BETWEEN, Asked, Elsewhere, Gate
 from .marks import READ_SIZE, STARTED, Mark, Unmarked
 from .parking import Parking
 from .parsers import stepping
-from .transports import Corked, Ends, Intake
+from .transports import Corked, Intake
+from .visits import HttpVisit
 
 PROTOCOLS: Final = {
     "httptools": "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol",
@@ -226,7 +227,7 @@ class Serving:
         for record in self._startup_errors.records:
             logger.handle(record)
 
-    async def adopt(self, sock: socket.socket, visit: Visit) -> None:
+    async def adopt(self, sock: socket.socket, visit: HttpVisit) -> None:
         """
         Serve the accepted connection *sock*, which belongs to uvicorn from now on.
 
@@ -309,53 +310,6 @@ class Serving:
         return len(left)
 
 
-class Visit(Protocol):
-    """What the runtime knows of one connection, and wants to be told of it."""
-
-    id: int
-    hops: int
-    peer: bytes
-    client: tuple[str, int] | None
-    ends: Ends | None
-    prefix: bytes
-    idle: bool
-    mark: Mark | Unmarked
-    head_limit: int
-    head_timeout: float
-    sni: bytes | None
-    told: Callable[[bool], None]
-
-    @property
-    def slot(self) -> int:
-        """Return the slot of this worker."""
-
-    @property
-    def key(self) -> bytes:
-        """Return what the last request was placed by; empty if by nothing."""
-
-    def taken(self) -> None:
-        """Send TAKEN: the connection is marked or idle, was read from, or ended."""
-
-    def closed(self) -> None:
-        """Send CLOSED; called once, unless the connection was returned."""
-
-    def belongs(self, head: RawHead) -> Elsewhere | Asked | NoMatch | None:
-        """
-        Return where a request belongs, or why it is refused; None: here.
-
-        After Asked, ``told`` is called with the answer.
-        """
-
-    def returned(
-        self,
-        sock: socket.socket,
-        to: Elsewhere,
-        unread: bytes,
-        sent: Callable[[], None],
-    ) -> None:
-        """Return *sock* to the master with *unread*, soon; then call *sent*."""
-
-
 # What the protocol classes of uvicorn are mixed with.
 AnyConnection: Any = asyncio.Protocol
 AnyWebSocket: Any = asyncio.Protocol
@@ -419,7 +373,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
     # Done when the client of the last request has left, if the application asks.
     _left: asyncio.Future[None] | None = None
 
-    def adopted(self, visit: Visit, sock: socket.socket, serving: Serving) -> None:
+    def adopted(self, visit: HttpVisit, sock: socket.socket, serving: Serving) -> None:
         """Start to serve *sock* for *visit*; called before ``connection_made``."""
         self._sock = sock
         self._serving = serving
@@ -438,7 +392,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             self.ws_protocol_class = self._make_websocket
         self._receive(visit)
 
-    def _receive(self, visit: Visit) -> None:
+    def _receive(self, visit: HttpVisit) -> None:
         """Serve on behalf of *visit* from now on, with its mark and what was read."""
         self._visit = visit
         self._mark = mark = visit.mark
@@ -462,7 +416,7 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
         if mark.kept or visit.idle:
             self.take()
 
-    def resume(self, visit: Visit) -> None:
+    def resume(self, visit: HttpVisit) -> None:
         """Serve again, for *visit*, after having been parked."""
         self._is_taken = self._is_heard = self._is_leaving = self._is_returned = False
         self._is_held = False
@@ -904,7 +858,7 @@ class WatchedWebSocket(AnyWebSocket):  # type: ignore[misc]
     Mixed into whichever WebSocket protocol class of uvicorn is in use.
     """
 
-    visit: Visit
+    visit: HttpVisit
     sock: socket.socket
     access: Access | None = None
     scope: Any
