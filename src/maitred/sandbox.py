@@ -157,7 +157,10 @@ def refusal(code: int, told: str) -> tuple[OSError, str] | None:
         code: The exit code of the process.
         told: The contents of the master's file, to which the process may have written.
     """
-    found = REFUSAL.fullmatch(told) if code == NOT_STARTED else None
+    # A signal may come between the words and the exit, as where the start of another
+    # worker failed and all are ended.
+    ended = code == NOT_STARTED or code < 0
+    found = REFUSAL.fullmatch(told) if ended else None
     if found is None:
         return None
     number = int(found[1])

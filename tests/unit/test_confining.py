@@ -41,6 +41,9 @@ def test_command_is_kept_as_it_is(log_file, logs):
     ("code", "told", "found"),
     [
         (127, "not started, errno 8: cannot start x: no\nprogram", errno.ENOEXEC),
+        # Ended by a signal before it could exit.
+        (-15, "not started, errno 13: cannot start x", errno.EACCES),
+        (-6, "Fatal Python error: Aborted", None),
         (1, "not started, errno 8: cannot start x", None),
         (127, "", None),
         (127, "Fatal Python error: Aborted", None),

@@ -192,6 +192,10 @@ class Master:
 
     def _acquire(self) -> None:
         settings = self._settings
+        # What is wrong with the settings is said before anything listens.
+        wanted = settings.control_group
+        group = group_of("--control-group", wanted) if wanted else None
+        token = load_token(settings.admin_token_file, settings.user)
         inherited = Inherited.from_environment(os.environ)
         self._listeners = open_listeners(
             settings.bind,
@@ -204,7 +208,6 @@ class Master:
         self._admin: tuple[list[Listener], bytes] = [], b""
         self._agent_listeners: list[Listener] = []
         try:
-            token = load_token(settings.admin_token_file, settings.user)
             self._admin = open_admin(settings, inherited), token
             self._agent_listeners = open_agent(settings.agent, inherited)
             if settings.attach:
@@ -214,8 +217,6 @@ class Master:
                     ready_timeout=settings.ready_timeout,
                 )
             self._unwanted = list(inherited.close_rest())
-            wanted = settings.control_group
-            group = group_of("--control-group", wanted) if wanted else None
             self._control: ControlServer | NoControl = open_control(
                 settings.control, self._answer, group=group, user=settings.user
             )
