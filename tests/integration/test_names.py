@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -148,8 +149,11 @@ def ask_as(path: str, command: str, *, groups: list[int]) -> dict[str, Any]:
 
 
 def test_group_that_does_not_exist_is_refused(runtime):
-    """Before anything listens."""
-    done = run("serve", "probe:app", "-w", "1", "--control-group", "nosuchgroup")
+    """Before anything listens: it is said, too, where the address is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        group = ("--control-group", "nosuchgroup")
+        done = run("serve", "probe:app", "-w", "1", "--bind", bind, *group)
     assert done.returncode == 2
     assert done.stderr == (
         "maitred: --control-group nosuchgroup: there is no such group\n"
