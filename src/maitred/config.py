@@ -31,7 +31,7 @@ PROXY_MARK: Final = ",proxy"
 NOWHERE: Final = "none"
 "What --forwarded-allow-ips and --control say when there is to be none of it."
 FORGETFUL: Final = frozenset({"hash"})
-"Policies that place a key by itself alone, each time anew."
+"Policies that compute the slot of a key each time, and remember none."
 SHORTEST_HANG: Final = 2.0
 HTTP_KINDS: Final = ("asgi", "wsgi")
 "Kinds of applications that are called with requests; all others, with connections."

@@ -6,12 +6,12 @@ Connections whose key is known and which no worker has: where they wait, and how
     resting       a worker refused them a moment ago
     coming_back   a worker gave them back, and nobody has looked at them since
 
-Deadlines and counts, no socket and no timer: whoever owns the room moves connections.
+The room has deadlines and counts, no socket and no timer: the dispatcher, which owns
+it, moves connections.
 
-Invariants: a connection is in one of the four places. No more than MOST are in lobby
-and queues, beside those that had a place already. In the lobby and in each queue, the
-deadline of a connection is not before that of the one in front of it, but for those
-whose deadline is older than their place.
+Invariants: a connection is in one of the four places. No more than ``most`` are in
+lobby and queues, beside those that had a place already. Deadlines are checked from the
+front of each place; a connection that came with an older one waits for those before it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class WaitingRoom:
 
     @property
     def is_rest_full(self) -> bool:
-        """Whether as many rest as may wait at all."""
+        """Return whether as many connections rest as may wait at all."""
         return len(self.resting) >= self._most
 
     def grow(self, slots: int) -> None:

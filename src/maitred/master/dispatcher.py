@@ -3,15 +3,13 @@ Dispatch: place a connection, hand it over, keep our copy until it is TAKEN.
 
 A connection that the master owns stands in exactly one place:
 
-    peeking    not decided yet                        (acceptor/peek.py)
-    lobby      decided, nobody has room
-    a queue    decided, its slot has no room or no worker
-    an outbox  placed with a worker, not sent
-    in flight  sent to a worker, not answered
-    coming     given back by a worker, not placed again
-    passed on  its key's home is another acceptor         (mesh.py)
+    peeking       not decided yet                      (acceptor/peek.py)
+    waiting room  decided, and no worker has it        (acceptor/waiting_room.py)
+    an outbox     placed with a worker, not sent
+    in flight     sent to a worker, not answered
+    passed on     its key's home is another acceptor   (mesh.py)
 
-and leaves through TAKEN, a refusal (refusals.py), or because its client left.
+and leaves through TAKEN, a refusal (acceptor/refusals.py), or because its client left.
 
 Invariants: every wait is bounded by a deadline and a count. A connection goes to a
 second worker only if the first refused it or is dead, and all bytes are still there.

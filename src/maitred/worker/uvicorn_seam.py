@@ -475,9 +475,10 @@ class GatedConnection(AnyConnection):  # type: ignore[misc]
             # A connection without TLS came with the first bytes of its request.
             self._await_head()
         if self._visit.prefix:
-            # Looked at when this is over, because uvloop begins to read then, paused
-            # or not: of a connection that was given back here, it would take from the
-            # next worker what the client sends.
+            # The gate checks these bytes in a later call, because uvloop begins to read
+            # when connection_made returns, paused or not. If the connection had been
+            # given back here, uvloop would take from the next worker what the client
+            # sends.
             self._hear()
             self._gate.pending = self._visit.prefix
             self.loop.call_soon(self._begin_to_read)
